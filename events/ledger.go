@@ -18,16 +18,36 @@ type Holder struct {
 	Slots map[Kind]int // attempts that it can run at once, by kind
 }
 
-// Ask is a queued job's wish for an attempt, as the relay reads it.
+// Ask is a queued job's wish for an attempt: a row of the outbox.
 type Ask struct {
-	Row      int64 // its place in the outbox: grows, with gaps
+	Row      int64 // its place: grows, with gaps; asking again takes a new place
 	Envelope Envelope
 	Priority int
 	DueAt    time.Time // zero means at once
 }
 
-// Lost says what a reconciliation asked for again.
+// AskQuery says which asks to read. Exactly one of its forms is used:
+// those behind After (and those of Rows), the Delayed ones, or one Tenant's.
+type AskQuery struct {
+	After   int64   // asks without a due time whose row is greater, in order of rows
+	Rows    []int64 // and those of these rows, wherever they stand
+	Delayed bool    // instead: asks with a due time that has come, the longest due first
+	Tenant  *Scope  // instead: this tenant's asks of Kind without a due time behind After
+	Kind    Kind
+	Limit   int // at least 1
+}
+
+// Lost says what a reconciliation did.
 type Lost struct {
 	Reclaimed int // jobs asked for again
 	Failed    int // jobs whose attempts were spent
+}
+
+// FeedEvent is an event on its way to those who follow, with what it is
+// addressed by.
+type FeedEvent struct {
+	Row   int64 // its place in the feed
+	Scope Scope
+	Kind  Kind
+	Event Event
 }
