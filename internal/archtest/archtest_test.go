@@ -3,6 +3,7 @@ package archtest_test
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -44,29 +45,35 @@ func house(t *testing.T) (archtest.Map, []archtest.Package) {
 	return m, packages
 }
 
+// none wants no findings, and shows each on a line of its own.
+func none(t *testing.T, findings []string) {
+	t.Helper()
+	require.Empty(t, strings.Join(findings, "\n"))
+}
+
 // A failure here means: either the arrow is wrong, or docs/architecture.md
 // gets a new one, which the reviewer then sees.
 func TestImportsFollowTheMap(t *testing.T) {
 	t.Parallel()
 	m, packages := house(t)
-	require.Empty(t, archtest.Imports(m, packages))
+	none(t, archtest.Imports(m, packages))
 }
 
 func TestMapKeepsTheRules(t *testing.T) {
 	t.Parallel()
 	m, _ := house(t)
-	require.Empty(t, archtest.Rules(m, rules))
+	none(t, archtest.Rules(m, rules))
 	require.Equal(t, []string{archtest.Std}, m.Lines["events"], "events knows only the standard library")
 }
 
 func TestEveryPackageSaysWhatItIs(t *testing.T) {
 	t.Parallel()
 	_, packages := house(t)
-	require.Empty(t, archtest.Comments(packages))
+	none(t, archtest.Comments(packages))
 }
 
 func TestOnlyBootReadsTheEnvironment(t *testing.T) {
 	t.Parallel()
 	m, packages := house(t)
-	require.Empty(t, archtest.Environment(m, packages))
+	none(t, archtest.Environment(m, packages))
 }
