@@ -1,0 +1,124 @@
+package eventstest
+
+import (
+	"context"
+	"fmt"
+	"maps"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/seed-245eaa15/obs/events"
+)
+
+// Begin is pipeline.Ledger's.
+func (m *Memory) Begin(ctx context.Context, worker events.Holder, es []events.Envelope) ([]events.Claim, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	claims := make([]events.Claim, len(es))
+	for i, e := range es {
+		claims[i].Job, claims[i].Err = m.begin(worker, e)
+	}
+	return claims, nil
+}
+
+func (m *Memory) begin(worker events.Holder, e events.Envelope) (events.Job, error) {
+	en := m.jobs[e.Job]
+	switch {
+	case en == nil:
+		return events.Job{}, events.ErrUnknownJob
+	case en.job.Scope != e.Scope, en.job.Kind != e.Kind:
+		return events.Job{}, events.ErrScope
+	case e.Asked > en.job.Asked: // nothing has asked for this attempt
+		return events.Job{}, events.ErrUnknownJob
+	case e.Asked < en.job.Asked, en.job.Status.Settled():
+		return events.Job{}, events.ErrSettled
+	case en.job.Status == events.StatusProcessing && en.job.LockedBy == worker.ID:
+		return en.job, nil
+	case en.job.Status == events.StatusProcessing:
+		return events.Job{}, events.ErrHeld
+	}
+	err := m.append(en, events.Event{
+		Type: events.Processing, Actor: "worker", Process: worker.ID, Build: worker.Build,
+		RequestID: en.job.RequestID,
+	})
+	if err != nil {
+		return events.Job{}, err
+	}
+	return en.job, nil
+}
+
+// Settle is pipeline.Ledger's. The commits run while the Memory is locked,
+// with a nil transaction.
+func (m *Memory) Settle(ctx context.Context, steps []events.Step, commits []func(context.Context, pgx.Tx) error) ([]error, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	type change struct {
+		en   *entry
+		next events.Job
+		e    events.Event
+	}
+	errs := make([]error, len(steps))
+	changes := make([]change, len(steps))
+	inBatch := make(map[events.ID]bool, len(steps))
+	for i, s := range steps {
+		en := m.jobs[s.Job.ID]
+		switch {
+		case en == nil || en.job.Scope != s.Job.Scope:
+			errs[i] = events.ErrUnknownJob
+			continue
+		case en.job.Version != s.Job.Version || inBatch[s.Job.ID]:
+			errs[i] = events.ErrHeld
+			continue
+		}
+		next, e, err := timed(en.job, s).Next()
+		if err != nil {
+			errs[i] = err
+			continue
+		}
+		inBatch[s.Job.ID] = true
+		changes[i] = change{en, next, e}
+	}
+	for i, c := range changes {
+		if c.en == nil || commits[i] == nil {
+			continue
+		}
+		if err := commits[i](ctx, nil); err != nil {
+			return nil, fmt.Errorf("commit of job %s: %w", c.next.ID, err)
+		}
+	}
+	for _, c := range changes {
+		if c.en != nil {
+			m.store(c.en, c.next, c.e)
+		}
+	}
+	return errs, nil
+}
+
+// Seen is pipeline.Ledger's.
+func (m *Memory) Seen(ctx context.Context, worker events.Holder) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	worker.Slots = maps.Clone(worker.Slots)
+	m.workers[worker.ID] = seenWorker{worker, clock()}
+	return nil
+}
+
+// Gone is pipeline.Ledger's.
+func (m *Memory) Gone(ctx context.Context, worker events.Holder) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.workers, worker.ID)
+	return nil
+}
