@@ -1,0 +1,176 @@
+-- The job table, its history, and what the statements that move a job leave
+-- for the relay: a row in outbox while it is queued, a row in job_feed for
+-- each event. Used by package db only.
+
+-- name: EnqueueJobs :many
+-- Makes the jobs that do not exist yet, each with its first event.
+WITH want AS (
+    SELECT unnest(@ids::text[]) AS id,
+           unnest(@team_ids::text[]) AS team_id,
+           unnest(@project_ids::text[]) AS project_id,
+           unnest(@job_types::text[]) AS job_type,
+           unnest(@source_types::text[]) AS source_type,
+           unnest(@source_ids::text[]) AS source_id,
+           unnest(@payloads::text[]) AS payload,
+           unnest(@request_ids::text[]) AS request_id,
+           unnest(@priorities::int[]) AS priority,
+           unnest(@max_attempts::int[]) AS max_attempts,
+           unnest(@delays_us::bigint[]) AS delay_us,
+           unnest(@actors::text[]) AS actor,
+           unnest(@reasons::text[]) AS reason
+), made AS (
+    INSERT INTO observation_generation_jobs (
+        id, team_id, project_id, job_type, source_type, source_id, payload, request_id, priority, max_attempts,
+        status, version, asked, next_attempt_at, created_at, updated_at)
+    SELECT w.id, w.team_id, w.project_id, w.job_type, w.source_type, w.source_id, w.payload::jsonb, w.request_id,
+           w.priority, w.max_attempts, 'queued', 1, 1,
+           CASE WHEN w.delay_us > 0 THEN statement_timestamp() + interval '1 microsecond' * w.delay_us END,
+           statement_timestamp(), statement_timestamp()
+    FROM want w
+    ORDER BY w.id
+    ON CONFLICT DO NOTHING
+    RETURNING id, team_id, project_id, job_type, request_id, priority, next_attempt_at, created_at
+), noted AS (
+    INSERT INTO observation_generation_job_events (
+        job_id, version, team_id, project_id, event_type, status_after, attempt, at, next_at,
+        actor, process, build, request_id, reason, schema)
+    SELECT m.id, 1, m.team_id, m.project_id, 'queued', 'queued', 0, m.created_at, m.next_attempt_at,
+           w.actor, @process::text, @build::text, m.request_id, w.reason, @schema::int
+    FROM made m JOIN (SELECT DISTINCT ON (id) id, actor, reason FROM want) w ON w.id = m.id
+), asked AS (
+    INSERT INTO outbox (job_id, team_id, project_id, job_type, asked, priority, due_at)
+    SELECT m.id, m.team_id, m.project_id, m.job_type, 1, m.priority, m.next_attempt_at FROM made m
+), fed AS (
+    INSERT INTO job_feed (team_id, project_id, job_id, version)
+    SELECT m.team_id, m.project_id, m.id, 1 FROM made m
+)
+SELECT m.id FROM made m;
+
+-- name: MoveJobs :many
+-- Stores steps that events.Job.Apply has computed: each updates the row only
+-- if it is still at the version that the step was computed from, and appends
+-- the event in the same statement. A step whose row has moved on is left out
+-- of the answer. The version is compared inside a CASE to hide it from the
+-- planner, whose statistics would otherwise turn the join round.
+WITH step AS (
+    SELECT unnest(@ids::text[]) AS id,
+           unnest(@team_ids::text[]) AS team_id,
+           unnest(@project_ids::text[]) AS project_id,
+           unnest(@versions::int[]) AS version,
+           unnest(@types::text[]) AS type,
+           unnest(@asks::bool[]) AS asks,
+           unnest(@statuses::text[]) AS status,
+           unnest(@asked::int[]) AS asked,
+           unnest(@attempts::int[]) AS attempts,
+           unnest(@locked_by::text[]) AS locked_by,
+           unnest(@last_errors::text[]) AS last_error,
+           unnest(@delays_us::bigint[]) AS delay_us,
+           unnest(@actors::text[]) AS actor,
+           unnest(@processes::text[]) AS process,
+           unnest(@builds::text[]) AS build,
+           unnest(@request_ids::text[]) AS request_id,
+           unnest(@reasons::text[]) AS reason,
+           unnest(@details::text[]) AS details
+), moved AS (
+    UPDATE observation_generation_jobs j SET
+        status = s.status,
+        version = j.version + 1,
+        asked = s.asked,
+        attempts = s.attempts,
+        locked_by = NULLIF(s.locked_by, ''),
+        locked_at = CASE WHEN s.locked_by <> '' THEN GREATEST(statement_timestamp(), j.updated_at) END,
+        last_error = NULLIF(s.last_error, ''),
+        next_attempt_at = CASE
+            WHEN s.type = 'enqueued' THEN j.next_attempt_at
+            WHEN s.delay_us > 0 THEN GREATEST(statement_timestamp(), j.updated_at) + interval '1 microsecond' * s.delay_us
+        END,
+        completed_at = CASE WHEN s.status = 'completed' THEN GREATEST(statement_timestamp(), j.updated_at) END,
+        failed_at = CASE WHEN s.status = 'failed' THEN GREATEST(statement_timestamp(), j.updated_at) END,
+        cancelled_at = CASE WHEN s.status = 'cancelled' THEN GREATEST(statement_timestamp(), j.updated_at) END,
+        updated_at = GREATEST(statement_timestamp(), j.updated_at)
+    FROM step s
+    WHERE j.id = s.id AND j.project_id = s.project_id AND j.team_id = s.team_id
+      AND CASE WHEN j.version = s.version THEN true END
+    RETURNING j.id, j.team_id, j.project_id, j.job_type, j.version, j.status, j.asked, j.attempts, j.priority,
+              j.next_attempt_at, j.updated_at, s.type, s.asks, s.actor, s.process, s.build, s.request_id, s.reason, s.details
+), noted AS (
+    INSERT INTO observation_generation_job_events (
+        job_id, version, team_id, project_id, event_type, status_after, attempt, at, next_at,
+        actor, process, build, request_id, reason, details, schema)
+    SELECT m.id, m.version, m.team_id, m.project_id, m.type, m.status, m.attempts, m.updated_at,
+           CASE WHEN m.asks THEN m.next_attempt_at END,
+           m.actor, m.process, m.build, m.request_id, m.reason, NULLIF(m.details, '')::jsonb, @schema::int
+    FROM moved m
+), gone AS (
+    DELETE FROM outbox o USING moved m
+    WHERE o.job_id = m.id AND o.project_id = m.project_id AND o.team_id = m.team_id
+      AND m.status <> 'queued'
+), again AS (
+    INSERT INTO outbox (job_id, team_id, project_id, job_type, asked, priority, due_at)
+    SELECT m.id, m.team_id, m.project_id, m.job_type, m.asked, m.priority, m.next_attempt_at
+    FROM moved m WHERE m.asks
+    ON CONFLICT (job_id) DO UPDATE SET id = DEFAULT, asked = excluded.asked, due_at = excluded.due_at
+), fed AS (
+    INSERT INTO job_feed (team_id, project_id, job_id, version)
+    SELECT m.team_id, m.project_id, m.id, m.version FROM moved m
+)
+SELECT m.id, m.updated_at, m.next_attempt_at FROM moved m;
+
+-- name: GetJob :one
+SELECT * FROM observation_generation_jobs
+WHERE id = @id AND team_id = @team_id AND project_id = @project_id;
+
+-- name: GetJobs :many
+SELECT j.* FROM observation_generation_jobs j
+JOIN (SELECT unnest(@ids::text[]) AS id, unnest(@team_ids::text[]) AS team_id, unnest(@project_ids::text[]) AS project_id) w
+  ON j.id = w.id AND j.team_id = w.team_id AND j.project_id = w.project_id;
+
+-- name: KnownJobs :many
+-- Tells an unknown job from one that belongs to somebody else.
+SELECT id, team_id, project_id FROM observation_generation_jobs WHERE id = ANY(@ids::text[]);
+
+-- name: JobHistory :many
+SELECT * FROM observation_generation_job_events
+WHERE job_id = @job_id AND team_id = @team_id AND project_id = @project_id
+ORDER BY version;
+
+-- name: LockQueuedJob :one
+-- Holds a queued job where it is until the transaction ends: a worker that is
+-- about to begin it waits.
+SELECT * FROM observation_generation_jobs
+WHERE id = @id AND team_id = @team_id AND project_id = @project_id AND status = 'queued'
+FOR UPDATE;
+
+-- name: ListJobs :many
+SELECT * FROM observation_generation_jobs
+WHERE team_id = @team_id
+  AND (@project_id::text = '' OR project_id = @project_id)
+  AND (@status::text = '' OR status = @status)
+  AND (@source_type::text = '' OR source_type = @source_type)
+  AND (sqlc.narg('since')::timestamptz IS NULL OR created_at >= sqlc.narg('since'))
+ORDER BY created_at DESC, id
+LIMIT @max_rows::int OFFSET @skip_rows::int;
+
+-- name: CountJobs :one
+SELECT count(*) FROM observation_generation_jobs
+WHERE team_id = @team_id
+  AND (@project_id::text = '' OR project_id = @project_id)
+  AND (@status::text = '' OR status = @status)
+  AND (@source_type::text = '' OR source_type = @source_type)
+  AND (sqlc.narg('since')::timestamptz IS NULL OR created_at >= sqlc.narg('since'));
+
+-- name: JobsOfAsks :many
+-- The jobs that these rows of the outbox ask for.
+SELECT j.* FROM outbox o
+JOIN observation_generation_jobs j ON j.id = o.job_id AND j.team_id = o.team_id AND j.project_id = o.project_id
+WHERE o.id = ANY(@row_ids::bigint[]);
+
+-- name: JobsHeldByLost :many
+-- The jobs whose worker has not been seen for the lease, by this server
+-- clock. Reads the whole table, so it is asked only when a worker was lost.
+SELECT j.* FROM observation_generation_jobs j
+WHERE j.locked_by IS NOT NULL AND j.id > @after::text
+  AND NOT EXISTS (
+    SELECT FROM workers w
+    WHERE w.id = j.locked_by AND w.seen_at > now() - interval '1 microsecond' * @lease_us::bigint)
+ORDER BY j.id LIMIT @max_rows::int;

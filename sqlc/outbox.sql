@@ -1,0 +1,49 @@
+-- What the relay reads: queued asks of queued jobs, across tenants by design, since
+-- dealing fairly between tenants needs them all. Used by package db only.
+
+-- name: AsksAfter :many
+-- Each form of asks has a query of its own, so that each has its one plan.
+SELECT * FROM outbox WHERE id > @after::bigint AND due_at IS NULL ORDER BY id LIMIT @max_rows::int;
+
+-- name: AsksIn :many
+SELECT * FROM outbox WHERE id = ANY(@row_ids::bigint[]) AND (due_at IS NULL OR due_at <= now()) ORDER BY id;
+
+-- name: AsksDelayed :many
+SELECT * FROM outbox WHERE due_at IS NOT NULL AND due_at <= now() ORDER BY due_at LIMIT @max_rows::int;
+
+-- name: AsksOfTenant :many
+SELECT * FROM outbox
+WHERE id > @after::bigint AND due_at IS NULL
+  AND job_type = @job_type AND team_id = @team_id AND project_id = @project_id
+ORDER BY id LIMIT @max_rows::int;
+
+-- name: WaitingRows :many
+SELECT id FROM outbox WHERE id = ANY(@row_ids::bigint[]);
+
+-- name: FreshFeed :many
+SELECT f.id AS row_id, j.job_type, e.*
+FROM (SELECT * FROM job_feed ORDER BY id LIMIT @max_rows::int) f
+JOIN observation_generation_job_events e ON e.job_id = f.job_id AND e.version = f.version
+JOIN observation_generation_jobs j ON j.id = f.job_id AND j.team_id = f.team_id AND j.project_id = f.project_id
+ORDER BY f.id;
+
+-- name: ForgetFeed :exec
+DELETE FROM job_feed WHERE id = ANY(@row_ids::bigint[]);
+
+-- name: SeeWorker :exec
+INSERT INTO workers (id, name, build, slots) VALUES (@id, @name, @build, @slots)
+ON CONFLICT (id) DO UPDATE SET seen_at = now(), slots = excluded.slots;
+
+-- name: ForgetWorker :exec
+DELETE FROM workers WHERE id = @id;
+
+-- name: LiveWorkers :many
+SELECT * FROM workers WHERE seen_at > now() - interval '1 microsecond' * @lease_us::bigint;
+
+-- name: LostWorkers :many
+SELECT id FROM workers WHERE seen_at <= now() - interval '1 microsecond' * @lease_us::bigint;
+
+-- name: ForgetLostWorkers :exec
+-- Only those that hold nothing any more.
+DELETE FROM workers w
+WHERE w.id = ANY(@ids::text[]) AND w.seen_at <= now() - interval '1 microsecond' * @lease_us::bigint;
