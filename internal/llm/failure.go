@@ -1,0 +1,206 @@
+package llm
+
+import (
+	"regexp"
+	"strconv"
+	"strings"
+)
+
+// failure is what went wrong in a command.
+type failure struct {
+	exit     int      // 0 when unknown
+	tests    []string // names of the tests that failed
+	message  string   // the first thing the output says about why
+	where    string   // file:line of the message
+	errors   []string // further error lines, as printed
+	packages []string
+	race     bool
+	compile  bool // it did not build
+	stopped  bool // interrupted
+}
+
+var (
+	exitCode    = regexp.MustCompile(`(?i)exit(?:ed)?(?: with)?(?: non-zero)?(?: status)?(?: code)?:? (\d{1,3})\b`)
+	goFail      = regexp.MustCompile(`^\s*--- FAIL: (\S+)`)
+	goFailPkg   = regexp.MustCompile(`^FAIL\s+(\S+/\S+)`)
+	goTestLine  = regexp.MustCompile(`^\s+(\w+_test\.go:\d+): ?(.*)$`)
+	compileLine = regexp.MustCompile(`^(?:vet: )?((?:\./)?[\w./-]+\.\w+:\d+(?::\d+)?): (.+)$`)
+	tscLine     = regexp.MustCompile(`^([\w./-]+\.tsx?\(\d+,\d+\)): (error TS\d+: .+)$`)
+	pyFail      = regexp.MustCompile(`^FAILED (\S+?)(?: - (.+))?$`)
+	pyError     = regexp.MustCompile(`^E\s{2,}(\S.*)$`)
+	jsFail      = regexp.MustCompile(`^\s*[●✕✗×] (.+?)(?: \(\d+ ?ms\))?$`)
+	tapFail     = regexp.MustCompile(`^not ok \d+ -? ?(.+)$`)
+	cargoFail   = regexp.MustCompile(`^test (\S+) \.\.\. FAILED`)
+	testifyErr  = regexp.MustCompile(`^\s+Error:\s+(.*)$`)
+	testifyEnd  = regexp.MustCompile(`^\s+(?:Test|Messages|Error Trace):\s+(.*)$`)
+	generic     = regexp.MustCompile(`(?i)^(?:\S+: )*(?:error|fatal|panic|traceback|exception|abort(?:ed)?|failed|failure)\b.{0,3}[:!\[]|: (?:command not found|No such file or directory|Permission denied|cannot |can't |not found|connection refused)|\b(?:ERROR|FATAL|PANIC): |cannot be run as root`)
+)
+
+// failureOf reads a command's result. ok is false when nothing failed.
+func failureOf(s *step, cmd command) (failure, bool) {
+	var f failure
+	text := s.err
+	failed := s.err != ""
+	stderr := s.out.get("stderr").str()
+	if !failed {
+		text = outputOf(s)
+	}
+	for _, name := range []string{"exit_code", "exitCode", "returnCode", "return_code", "status", "code"} {
+		if n, ok := s.out.get(name).num(); ok && n != 0 && n < 256 {
+			f.exit, failed = n, true
+			break
+		}
+	}
+	if s.out.get("interrupted").isTrue() || s.root.get("is_interrupt", "interrupted").isTrue() {
+		f.stopped, failed = true, true
+	}
+	if m := exitCode.FindStringSubmatch(firstLine(text)); m != nil && (s.err != "" || strings.HasPrefix(strings.ToLower(firstLine(text)), "e")) {
+		f.exit, _ = strconv.Atoi(m[1])
+		failed = failed || f.exit != 0
+		text = strings.Replace(text, firstLine(text), "", 1)
+	}
+	f.read(text)
+	// Behind a pipe a test run's own exit code is lost; its output is not.
+	if cmd.isTest() && (len(f.tests) > 0 || len(f.packages) > 0) {
+		failed = true
+	}
+	if (cmd.verb() == "go build" || cmd.verb() == "go vet" || cmd.isTest()) && f.compile {
+		failed = true
+	}
+	if !failed && stderr != "" && strings.TrimSpace(s.out.get("stdout").str()) == "" && generic.MatchString(firstLine(stderr)) {
+		failed = true
+	}
+	if !failed {
+		return failure{}, false
+	}
+	if f.message == "" {
+		f.message = fallback(text)
+	}
+	return f, true
+}
+
+// outputOf is all a command printed.
+func outputOf(s *step) string {
+	if o := s.out.str(); o != "" {
+		return o
+	}
+	out, errs := s.out.get("stdout", "output").text(), s.out.get("stderr").text()
+	if out == "" && errs == "" {
+		return s.out.text()
+	}
+	return strings.Trim(out+"\n"+errs, "\n")
+}
+
+// read finds test names, messages and places in the output.
+func (f *failure) read(text string) {
+	all := lines(text)
+	if len(all) > maxScan {
+		all = append(append([]string{}, all[:maxScan/2]...), all[len(all)-maxScan/2:]...)
+	}
+	say := func(where, message string) {
+		message = oneLine(message)
+		if message == "" || len(f.errors) >= 8 {
+			return
+		}
+		if f.message == "" {
+			f.message, f.where = message, where
+		}
+		if where != "" {
+			message = where + ": " + message
+		}
+		f.errors = add(f.errors, message)
+	}
+	pending := "" // the place of a testify report whose Error line is to come
+	for i := 0; i < len(all); i++ {
+		l := all[i]
+		if len(l) > 2000 {
+			l = l[:2000]
+		}
+		switch {
+		case goFail.MatchString(l):
+			f.tests = add(f.tests, goFail.FindStringSubmatch(l)[1])
+		case goFailPkg.MatchString(l):
+			f.packages = add(f.packages, goFailPkg.FindStringSubmatch(l)[1])
+		case testifyErr.MatchString(l):
+			words := []string{testifyErr.FindStringSubmatch(l)[1]}
+			for i+1 < len(all) && len(words) < 6 && !testifyEnd.MatchString(all[i+1]) && strings.TrimSpace(all[i+1]) != "" {
+				i++
+				words = append(words, all[i])
+			}
+			say(pending, reword(words))
+			pending = ""
+		case goTestLine.MatchString(l):
+			m := goTestLine.FindStringSubmatch(l)
+			if strings.TrimSpace(m[2]) == "" {
+				pending = m[1]
+				continue
+			}
+			say(m[1], m[2])
+		case strings.Contains(l, "WARNING: DATA RACE"):
+			f.race = true
+			say("", l)
+		case strings.HasPrefix(l, "panic: "):
+			say("", l)
+		case pyFail.MatchString(l):
+			m := pyFail.FindStringSubmatch(l)
+			name := m[1][strings.LastIndex(m[1], "::")+1:]
+			f.tests = add(f.tests, strings.TrimPrefix(name, ":"))
+			say("", m[2])
+		case pyError.MatchString(l):
+			say("", pyError.FindStringSubmatch(l)[1])
+		case cargoFail.MatchString(l):
+			f.tests = add(f.tests, cargoFail.FindStringSubmatch(l)[1])
+		case tapFail.MatchString(l):
+			f.tests = add(f.tests, tapFail.FindStringSubmatch(l)[1])
+		case jsFail.MatchString(l):
+			f.tests = add(f.tests, jsFail.FindStringSubmatch(l)[1])
+		case tscLine.MatchString(l):
+			m := tscLine.FindStringSubmatch(l)
+			f.compile = true
+			say(m[1], m[2])
+		case compileLine.MatchString(l) && !strings.Contains(l, "_test.go:") || compileLine.MatchString(l) && strings.Count(l, ":") > 2:
+			m := compileLine.FindStringSubmatch(l)
+			f.compile = f.compile || strings.Count(m[1], ":") == 2
+			say(m[1], m[2])
+		case generic.MatchString(l) && l != "FAIL":
+			say("", l)
+		}
+	}
+	// A parent fails because its subtest did: name the subtest only.
+	var leaves []string
+	for _, t := range f.tests {
+		parent := false
+		for _, other := range f.tests {
+			parent = parent || strings.HasPrefix(other, t+"/")
+		}
+		if !parent {
+			leaves = append(leaves, t)
+		}
+	}
+	f.tests = leaves
+}
+
+// reword joins the lines of a testify report and drops its opening phrase when
+// the next line says it better.
+func reword(words []string) string {
+	if len(words) > 1 {
+		switch strings.TrimSpace(words[0]) {
+		case "Received unexpected error:", "Not equal:", "Condition never satisfied":
+			if strings.TrimSpace(words[0]) != "Condition never satisfied" {
+				words = words[1:]
+			}
+		}
+	}
+	return oneLine(strings.Join(words, " "))
+}
+
+// fallback is the last thing printed: what a program says before it gives up.
+func fallback(text string) string {
+	all := lines(text)
+	for i := len(all) - 1; i >= 0; i-- {
+		if l := strings.TrimSpace(all[i]); l != "" && l != "FAIL" {
+			return oneLine(l)
+		}
+	}
+	return ""
+}

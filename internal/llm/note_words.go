@@ -1,0 +1,89 @@
+package llm
+
+import (
+	"regexp"
+	"strings"
+)
+
+var (
+	decides = regexp.MustCompile(`(?i)\b(?:decid(?:e|ed|es|ing) (?:to|on|that|against|for)|decision[:,]|the decision (?:is|was)|(?:we|i)(?:['’]ll| will| shall) (?:use|keep|go with|stick with|take|adopt|drop|stay with|not use)|(?:we['’]re|we are) going with|(?:we|i) (?:chose|picked|opted|dropped|rejected)|chose \S+|choose \S+ over|opted (?:for|to)|settled on|agreed (?:on|to|that)|let['’]s (?:use|keep|go with|drop)|we (?:use|keep) .* (?:because|so that))`)
+	weighs  = regexp.MustCompile(`(?i)\b(?:instead of|rather than|in favou?r of)\b`)
+	reasons = regexp.MustCompile(`(?i)\b(?:because|so that|since|otherwise|reason)\b`)
+	acts    = regexp.MustCompile(`(?i)^(?:so |then |and |now )?(?:we|i|use|keep|make|put|move|store|write|delete|return|let|prefer|take|do|the \w+ (?:now|is|are|stays?|keeps?|uses?))\b`)
+	reports = regexp.MustCompile(`(?i)\b(?:returned|took|failed|fails|got|gave|wrong|bug|broke|was flaky|hung)\b`)
+	explain = regexp.MustCompile(`(?i)\b(?:root cause|(?:bug|cause|problem|culprit|trap|catch|mistake|flake) (?:was|is|turned out)|turn(?:s|ed) out|(?:fail(?:ed|s)|hung|hangs|deadlock(?:ed|s)|flaky|slow|happen(?:s|ed)) because|that is why|beware|the trap)\b`)
+	orders  = regexp.MustCompile(`(?i)\b(?:must(?: not| never)?|never|always|do not|don['’]t ever)\b`)
+	opener  = regexp.MustCompile(`(?i)^(?:so|and|then|ok|okay|therefore|thus|hence|finally|in the end|also|but|now)[, ]+\s*`)
+	subject = regexp.MustCompile(`(?i)^(?:i|we)(?:['’]ve| have)? (decided|chose|opted|settled|dropped|picked|rejected)\b`)
+)
+
+func isDecision(s string) bool {
+	if decides.MatchString(s) {
+		return true
+	}
+	return weighs.MatchString(s) && !reports.MatchString(s) && (acts.MatchString(s) || reasons.MatchString(s))
+}
+
+// usable drops questions and sentences too short or too long to stand alone.
+func usable(s string) bool {
+	n := len(strings.Fields(s))
+	return n >= 5 && n <= 70 && !strings.HasSuffix(s, "?")
+}
+
+// noteWords writes on a prompt or a message: what was decided, and what was
+// found to be the cause of something.
+func noteWords(s *step) (decisions, insights []Observation) {
+	all := sentences(s.words)
+	all = all[:min(len(all), 400)]
+	last := -2 // a sentence right after a noted one continues it
+	for i, text := range all {
+		if !usable(text) {
+			continue
+		}
+		decision := isDecision(text) || s.kind == kindPrompt && orders.MatchString(text) && reasons.MatchString(text)
+		insight := !decision && s.kind != kindPrompt && explain.MatchString(text)
+		if !decision && !insight {
+			continue
+		}
+		if i == last+1 && decision && len(decisions) > 0 {
+			d := &decisions[len(decisions)-1]
+			d.Facts = add(d.Facts, clip(text, maxFact))
+			last = i
+			continue
+		}
+		context := text
+		if i+1 < len(all) && (continues(all[i+1]) || reasons.MatchString(all[i+1])) {
+			context += " " + all[i+1]
+		} else if i > 0 && i-1 > last && usable(all[i-1]) {
+			context = all[i-1] + " " + text
+		}
+		o := Observation{Title: asTitle(text), Narrative: context}
+		if decision {
+			o.Type, o.Concepts = typeDecision, []string{whyItExists}
+			if weighs.MatchString(text) || strings.Contains(text, " over ") {
+				o.Concepts = []string{tradeOff, whyItExists}
+			}
+			decisions = append(decisions, o)
+			last = i
+		} else if len(insights) < 2 {
+			o.Type, o.Concepts = typeDiscovery, []string{gotcha, problemSolution}
+			insights = append(insights, o)
+		}
+	}
+	return decisions[:min(len(decisions), 3)], insights
+}
+
+func continues(s string) bool {
+	w, _, _ := strings.Cut(strings.ToLower(s), " ")
+	switch strings.Trim(w, ",:") {
+	case "that", "this", "it", "otherwise", "because", "so", "which", "they", "hence", "then", "but", "with":
+		return true
+	}
+	return false
+}
+
+func asTitle(s string) string {
+	s = opener.ReplaceAllString(s, "")
+	s = subject.ReplaceAllString(s, "$1")
+	return unstop(upperFirst(s))
+}

@@ -1,0 +1,87 @@
+package llm
+
+import (
+	"regexp"
+	"strings"
+)
+
+var ahead = regexp.MustCompile(`(?i)\b(?:next(?: steps?)?\b|remain(?:s|ing)\b|still (?:to|needs?|open|missing|todo)|left to do|follow[- ]up|not yet|to do\b|todo\b|later\b|afterwards|open:|should (?:also )?(?:be|add|test|measure))`)
+
+// summarize writes what a session came to from its prompts, its notes and the
+// last message. It returns nil when nothing of it is known.
+func summarize(q Question, steps []step) *Summary {
+	notes := q.Notes
+	if len(notes) == 0 {
+		notes = observe(steps)
+	}
+	last, _ := redact(plain(q.LastMessage))
+	var prompts []string
+	for i := range steps {
+		switch s := &steps[i]; s.kind {
+		case kindPrompt:
+			if p := opening(s.words, 2); p != "" {
+				prompts = add(prompts, p)
+			}
+		case kindMessage:
+			if q.LastMessage == "" && strings.TrimSpace(s.words) != "" {
+				last = s.words
+			}
+		}
+	}
+
+	var sum Summary
+	sum.Request = gather(prompts, " Then: ")
+	var looked, learned, done, files []string
+	for _, n := range notes {
+		switch {
+		case n.Type == typeDecision || n.Type == typeSecurity || contains(n.Concepts, gotcha):
+			learned = add(learned, stop(n.Title))
+		case n.Type == typeDiscovery:
+			looked = add(looked, stop(n.Title))
+		default:
+			done = add(done, stop(n.Title))
+		}
+		files = add(files, n.FilesModified...)
+	}
+	sum.Investigated, sum.Learned, sum.Completed = gather(looked, " "), gather(learned, " "), gather(done, " ")
+
+	var next []string
+	for _, s := range sentences(last) {
+		if ahead.MatchString(s) && usable(s) {
+			next = add(next, s)
+		}
+	}
+	sum.NextSteps = gather(next, " ")
+	if sum.Completed == "" {
+		sum.Completed = tidy(opening(last, 2), maxPart)
+	}
+	if len(files) > 0 {
+		sum.Notes = tidy(plural(len(files), "file")+" changed: "+list(files, 12), maxPart)
+	}
+	if sum == (Summary{}) {
+		return nil
+	}
+	return &sum
+}
+
+// gather joins as many sentences as a part has room for.
+func gather(list []string, between string) string {
+	out := ""
+	for i, s := range list {
+		if s = tidy(s, maxPart); len(out)+len(between)+len(s) > maxPart-16 && i > 0 {
+			return tidy(out+" And "+plural(len(list)-i, "more")+".", maxPart)
+		}
+		if out != "" {
+			out += between
+		}
+		out += s
+	}
+	return tidy(out, maxPart)
+}
+
+func stop(s string) string {
+	if s = strings.TrimSpace(s); s == "" || strings.ContainsAny(s[len(s)-1:], ".!?") {
+		return s
+	}
+	return s + "."
+}
