@@ -36,6 +36,7 @@ var (
 	ErrHeld       = errors.New("the job changed since it was read")         // someone else was first, or holds it
 	ErrUnknownJob = errors.New("no such job")                               // no job of that id
 	ErrScope      = errors.New("the job belongs to another team or project") // the envelope claims what is not so
+	ErrNotLeader  = errors.New("another process leads")                      // of a store: only one relay reads it at a time
 )
 
 // A TransitionError is a step that the state machine has no arrow for.

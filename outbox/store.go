@@ -2,14 +2,13 @@ package outbox
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/seed-245eaa15/obs/events"
 )
 
 // ErrNotLeader says that another process leads.
-var ErrNotLeader = errors.New("another relay leads")
+var ErrNotLeader = events.ErrNotLeader
 
 // Store is where queued jobs wait. An ask is there exactly while its job is
 // queued: the store adds it in the statement that queues the job, and takes

@@ -150,8 +150,14 @@ SELECT id, team_id, project_id, job_type, source_type, source_id, agent_event_id
 WHERE id = $1 AND team_id = $2 AND project_id = $3
 `
 
-func (q *Queries) GetJob(ctx context.Context, iD string, teamID string, projectID string) (Job, error) {
-	row := q.db.QueryRow(ctx, getJob, iD, teamID, projectID)
+type GetJobParams struct {
+	ID        string
+	TeamID    string
+	ProjectID string
+}
+
+func (q *Queries) GetJob(ctx context.Context, arg GetJobParams) (Job, error) {
+	row := q.db.QueryRow(ctx, getJob, arg.ID, arg.TeamID, arg.ProjectID)
 	var i Job
 	err := row.Scan(
 		&i.ID,
@@ -189,8 +195,14 @@ JOIN (SELECT unnest($1::text[]) AS id, unnest($2::text[]) AS team_id, unnest($3:
   ON j.id = w.id AND j.team_id = w.team_id AND j.project_id = w.project_id
 `
 
-func (q *Queries) GetJobs(ctx context.Context, ids []string, teamIds []string, projectIds []string) ([]Job, error) {
-	rows, err := q.db.Query(ctx, getJobs, ids, teamIds, projectIds)
+type GetJobsParams struct {
+	Ids        []string
+	TeamIds    []string
+	ProjectIds []string
+}
+
+func (q *Queries) GetJobs(ctx context.Context, arg GetJobsParams) ([]Job, error) {
+	rows, err := q.db.Query(ctx, getJobs, arg.Ids, arg.TeamIds, arg.ProjectIds)
 	if err != nil {
 		return nil, err
 	}
@@ -241,8 +253,14 @@ WHERE job_id = $1 AND team_id = $2 AND project_id = $3
 ORDER BY version
 `
 
-func (q *Queries) JobHistory(ctx context.Context, jobID string, teamID string, projectID string) ([]JobEvent, error) {
-	rows, err := q.db.Query(ctx, jobHistory, jobID, teamID, projectID)
+type JobHistoryParams struct {
+	JobID     string
+	TeamID    string
+	ProjectID string
+}
+
+func (q *Queries) JobHistory(ctx context.Context, arg JobHistoryParams) ([]JobEvent, error) {
+	rows, err := q.db.Query(ctx, jobHistory, arg.JobID, arg.TeamID, arg.ProjectID)
 	if err != nil {
 		return nil, err
 	}
@@ -287,10 +305,16 @@ WHERE j.locked_by IS NOT NULL AND j.id > $1::text
 ORDER BY j.id LIMIT $3::int
 `
 
+type JobsHeldByLostParams struct {
+	After   string
+	LeaseUs int64
+	MaxRows int32
+}
+
 // The jobs whose worker has not been seen for the lease, by this server
 // clock. Reads the whole table, so it is asked only when a worker was lost.
-func (q *Queries) JobsHeldByLost(ctx context.Context, after string, leaseUs int64, maxRows int32) ([]Job, error) {
-	rows, err := q.db.Query(ctx, jobsHeldByLost, after, leaseUs, maxRows)
+func (q *Queries) JobsHeldByLost(ctx context.Context, arg JobsHeldByLostParams) ([]Job, error) {
+	rows, err := q.db.Query(ctx, jobsHeldByLost, arg.After, arg.LeaseUs, arg.MaxRows)
 	if err != nil {
 		return nil, err
 	}
@@ -500,10 +524,16 @@ WHERE id = $1 AND team_id = $2 AND project_id = $3 AND status = 'queued'
 FOR UPDATE
 `
 
+type LockQueuedJobParams struct {
+	ID        string
+	TeamID    string
+	ProjectID string
+}
+
 // Holds a queued job where it is until the transaction ends: a worker that is
 // about to begin it waits.
-func (q *Queries) LockQueuedJob(ctx context.Context, iD string, teamID string, projectID string) (Job, error) {
-	row := q.db.QueryRow(ctx, lockQueuedJob, iD, teamID, projectID)
+func (q *Queries) LockQueuedJob(ctx context.Context, arg LockQueuedJobParams) (Job, error) {
+	row := q.db.QueryRow(ctx, lockQueuedJob, arg.ID, arg.TeamID, arg.ProjectID)
 	var i Job
 	err := row.Scan(
 		&i.ID,

@@ -47,3 +47,7 @@ SELECT id FROM workers WHERE seen_at <= now() - interval '1 microsecond' * @leas
 -- Only those that hold nothing any more.
 DELETE FROM workers w
 WHERE w.id = ANY(@ids::text[]) AND w.seen_at <= now() - interval '1 microsecond' * @lease_us::bigint;
+
+-- name: TryLead :one
+-- A lock of this session, so that it ends with the connection.
+SELECT pg_try_advisory_lock(@key::bigint);

@@ -16,11 +16,16 @@ const asksAfter = `-- name: AsksAfter :many
 SELECT id, job_id, team_id, project_id, job_type, asked, priority, due_at FROM outbox WHERE id > $1::bigint AND due_at IS NULL ORDER BY id LIMIT $2::int
 `
 
+type AsksAfterParams struct {
+	After   int64
+	MaxRows int32
+}
+
 // What the relay reads: queued asks of queued jobs, across tenants by design, since
 // dealing fairly between tenants needs them all. Used by package db only.
 // Each form of asks has a query of its own, so that each has its one plan.
-func (q *Queries) AsksAfter(ctx context.Context, after int64, maxRows int32) ([]Outbox, error) {
-	rows, err := q.db.Query(ctx, asksAfter, after, maxRows)
+func (q *Queries) AsksAfter(ctx context.Context, arg AsksAfterParams) ([]Outbox, error) {
+	rows, err := q.db.Query(ctx, asksAfter, arg.After, arg.MaxRows)
 	if err != nil {
 		return nil, err
 	}
@@ -178,9 +183,14 @@ DELETE FROM workers w
 WHERE w.id = ANY($1::text[]) AND w.seen_at <= now() - interval '1 microsecond' * $2::bigint
 `
 
+type ForgetLostWorkersParams struct {
+	Ids     []string
+	LeaseUs int64
+}
+
 // Only those that hold nothing any more.
-func (q *Queries) ForgetLostWorkers(ctx context.Context, ids []string, leaseUs int64) error {
-	_, err := q.db.Exec(ctx, forgetLostWorkers, ids, leaseUs)
+func (q *Queries) ForgetLostWorkers(ctx context.Context, arg ForgetLostWorkersParams) error {
+	_, err := q.db.Exec(ctx, forgetLostWorkers, arg.Ids, arg.LeaseUs)
 	return err
 }
 
@@ -336,6 +346,18 @@ func (q *Queries) SeeWorker(ctx context.Context, arg SeeWorkerParams) error {
 		arg.Slots,
 	)
 	return err
+}
+
+const tryLead = `-- name: TryLead :one
+SELECT pg_try_advisory_lock($1::bigint)
+`
+
+// A lock of this session, so that it ends with the connection.
+func (q *Queries) TryLead(ctx context.Context, key int64) (bool, error) {
+	row := q.db.QueryRow(ctx, tryLead, key)
+	var pg_try_advisory_lock bool
+	err := row.Scan(&pg_try_advisory_lock)
+	return pg_try_advisory_lock, err
 }
 
 const waitingRows = `-- name: WaitingRows :many

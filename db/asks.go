@@ -1,0 +1,269 @@
+package db
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/seed-245eaa15/obs/events"
+	"github.com/seed-245eaa15/obs/sqlc"
+)
+
+// Asks reads queued jobs' asks; see outbox.Store.
+func (s *Jobs) Asks(ctx context.Context, q events.AskQuery) ([]events.Ask, error) {
+	var rows []sqlc.Outbox
+	var err error
+	limit := int32(max(q.Limit, 1))
+	switch {
+	case q.Delayed:
+		rows, err = s.q.AsksDelayed(ctx, limit)
+	case q.Tenant != nil:
+		rows, err = s.q.AsksOfTenant(ctx, sqlc.AsksOfTenantParams{
+			After: q.After, JobType: string(q.Kind), TeamID: q.Tenant.Team, ProjectID: q.Tenant.Project, MaxRows: limit,
+		})
+	default:
+		rows, err = s.q.AsksAfter(ctx, sqlc.AsksAfterParams{After: q.After, MaxRows: limit})
+		if err == nil && len(q.Rows) > 0 {
+			var more []sqlc.Outbox
+			more, err = s.q.AsksIn(ctx, q.Rows)
+			rows = append(more, rows...)
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read asks: %w", err)
+	}
+	asks := make([]events.Ask, len(rows))
+	for i, r := range rows {
+		asks[i] = events.Ask{
+			Row: r.ID, Priority: int(r.Priority), DueAt: timeOf(r.DueAt),
+			Envelope: events.Envelope{
+				Job: events.ID(r.JobID), Kind: events.Kind(r.JobType), Asked: int(r.Asked),
+				Scope: events.Scope{Team: r.TeamID, Project: r.ProjectID},
+			},
+		}
+	}
+	return asks, nil
+}
+
+// Waiting tells which rows of the outbox are still there.
+func (s *Jobs) Waiting(ctx context.Context, rows []int64) ([]int64, error) {
+	if len(rows) == 0 {
+		return nil, nil
+	}
+	left, err := s.q.WaitingRows(ctx, rows)
+	if err != nil {
+		return nil, fmt.Errorf("look for %d asks: %w", len(rows), err)
+	}
+	return left, nil
+}
+
+// Enqueued notes in the history of the jobs whose ask is in these rows that
+// the broker has them. A job that moves meanwhile needs no such note.
+func (s *Jobs) Enqueued(ctx context.Context, rows []int64) error {
+	_, err := s.moveAsks(ctx, rows, events.Event{Type: events.Enqueued, Actor: "relay"})
+	return err
+}
+
+// Again asks anew for the jobs whose ask is in these rows.
+func (s *Jobs) Again(ctx context.Context, rows []int64) (events.Lost, error) {
+	n, err := s.moveAsks(ctx, rows, events.Event{Type: events.Reclaimed, Actor: "relay", Reason: "its message was lost"})
+	return events.Lost{Reclaimed: n}, err
+}
+
+func (s *Jobs) moveAsks(ctx context.Context, rows []int64, e events.Event) (int, error) {
+	if len(rows) == 0 {
+		return 0, nil
+	}
+	jobs, err := s.q.JobsOfAsks(ctx, rows)
+	if err != nil {
+		return 0, fmt.Errorf("read the jobs of %d asks: %w", len(rows), err)
+	}
+	steps := make([]events.Step, len(jobs))
+	for i, r := range jobs {
+		steps[i] = events.Step{Job: JobOf(r), Event: e}
+	}
+	return s.moveAll(ctx, steps)
+}
+
+// moveAll stores what it can of the steps and counts it. A step whose job has
+// moved on is no longer wanted.
+func (s *Jobs) moveAll(ctx context.Context, steps []events.Step) (int, error) {
+	moved, _, err := s.move(ctx, s.q, steps)
+	if transient(err) {
+		moved, _, err = s.move(ctx, s.q, steps)
+	}
+	if err != nil {
+		return 0, err
+	}
+	n := 0
+	for _, m := range moved {
+		if m != nil {
+			n++
+		}
+	}
+	return n, nil
+}
+
+const reclaimPage = 500
+
+// Reclaim asks anew for the jobs of workers that were not seen for the lease;
+// see outbox.Store.
+func (s *Jobs) Reclaim(ctx context.Context, lease time.Duration) (events.Lost, error) {
+	var lost events.Lost
+	gone, err := s.q.LostWorkers(ctx, lease.Microseconds())
+	if err != nil {
+		return lost, fmt.Errorf("look for lost workers: %w", err)
+	}
+	after := ""
+	for {
+		rows, err := s.q.JobsHeldByLost(ctx, sqlc.JobsHeldByLostParams{
+			After: after, LeaseUs: lease.Microseconds(), MaxRows: reclaimPage,
+		})
+		if err != nil {
+			return lost, fmt.Errorf("look for jobs of lost workers: %w", err)
+		}
+		var again, spent []events.Step
+		for _, r := range rows {
+			job := JobOf(r)
+			after = r.ID
+			why := "its worker " + job.LockedBy + " was lost"
+			if job.Attempts >= job.MaxAttempts {
+				spent = append(spent, events.Step{Job: job, Event: events.Event{Type: events.Failed, Actor: "relay", Reason: why + "; all attempts are spent"}})
+				continue
+			}
+			again = append(again, events.Step{Job: job, Event: events.Event{Type: events.Reclaimed, Actor: "relay", Reason: why}})
+		}
+		n, err := s.moveAll(ctx, again)
+		if err != nil {
+			return lost, err
+		}
+		lost.Reclaimed += n
+		if n, err = s.moveAll(ctx, spent); err != nil {
+			return lost, err
+		}
+		lost.Failed += n
+		if len(rows) < reclaimPage {
+			break
+		}
+	}
+	if len(gone) > 0 {
+		// They hold nothing any more. One that comes back registers anew.
+		err = s.q.ForgetLostWorkers(ctx, sqlc.ForgetLostWorkersParams{Ids: gone, LeaseUs: lease.Microseconds()})
+		if err != nil {
+			return lost, fmt.Errorf("forget lost workers: %w", err)
+		}
+	}
+	return lost, nil
+}
+
+// Slots adds up the slots of the workers that were seen within the lease.
+func (s *Jobs) Slots(ctx context.Context, lease time.Duration) (map[events.Kind]int, error) {
+	workers, err := s.q.LiveWorkers(ctx, lease.Microseconds())
+	if err != nil {
+		return nil, fmt.Errorf("read the workers: %w", err)
+	}
+	total := make(map[events.Kind]int)
+	for _, w := range workers {
+		var slots map[events.Kind]int
+		if err := json.Unmarshal(w.Slots, &slots); err != nil {
+			return nil, fmt.Errorf("slots of worker %s: %w", w.ID, err)
+		}
+		for k, n := range slots {
+			total[k] += n
+		}
+	}
+	return total, nil
+}
+
+// relayLock is the advisory lock of the relay that leads: a number nobody
+// else is likely to use ("obsrelay" in ASCII).
+const relayLock = 0x6f62_7372_656c_6179
+
+// leaderPing is how often the leader looks whether its lock's connection
+// still lives.
+const leaderPing = time.Second
+
+// Lead makes the caller the leader for as long as one connection lives. It is
+// an optimisation: two leaders at once cost duplicates, nothing else.
+func (s *Jobs) Lead(ctx context.Context) (context.Context, func(), error) {
+	// A connection of its own, outside the pool: the lock is the session's.
+	conn, err := pgx.ConnectConfig(ctx, s.pool.Config().ConnConfig.Copy())
+	if err != nil {
+		return nil, nil, fmt.Errorf("lead: %w", err)
+	}
+	won, err := sqlc.New(conn).TryLead(ctx, relayLock)
+	if err != nil {
+		_ = conn.Close(context.WithoutCancel(ctx))
+		return nil, nil, fmt.Errorf("lead: %w", err)
+	}
+	if !won {
+		_ = conn.Close(ctx)
+		return nil, nil, events.ErrNotLeader
+	}
+	led, cancel := context.WithCancelCause(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer conn.Close(context.WithoutCancel(ctx))
+		tick := time.NewTicker(leaderPing)
+		defer tick.Stop()
+		for {
+			select {
+			case <-led.Done():
+				return
+			case <-tick.C:
+			}
+			ping, stop := context.WithTimeout(led, 5*leaderPing)
+			err := conn.Ping(ping)
+			stop()
+			if err != nil {
+				cancel(fmt.Errorf("the leader's connection is lost: %w", err))
+				return
+			}
+		}
+	}()
+	return led, func() { cancel(context.Canceled); <-done }, nil
+}
+
+// Fresh reads events that the followers have not been told; see outbox.Feed.
+func (s *Jobs) Fresh(ctx context.Context, limit int) ([]events.FeedEvent, error) {
+	rows, err := s.q.FreshFeed(ctx, int32(limit))
+	if err != nil {
+		return nil, fmt.Errorf("read the feed: %w", err)
+	}
+	fresh := make([]events.FeedEvent, len(rows))
+	for i, r := range rows {
+		fresh[i] = events.FeedEvent{
+			Row: r.RowID, Kind: events.Kind(r.JobType), Scope: events.Scope{Team: r.TeamID, Project: r.ProjectID},
+			Event: EventOf(sqlc.JobEvent{
+				JobID: r.JobID, Version: r.Version, TeamID: r.TeamID, ProjectID: r.ProjectID,
+				EventType: r.EventType, StatusAfter: r.StatusAfter, Attempt: r.Attempt, At: r.At, NextAt: r.NextAt,
+				Actor: r.Actor, Process: r.Process, Build: r.Build, RequestID: r.RequestID, Reason: r.Reason,
+				Details: r.Details, Schema: r.Schema,
+			}),
+		}
+	}
+	return fresh, nil
+}
+
+// Told takes rows out of the feed. The deletion need not be durable: one that
+// a crash undoes only tells again.
+func (s *Jobs) Told(ctx context.Context, rows []int64) error {
+	if len(rows) == 0 {
+		return nil
+	}
+	err := lazily(ctx, s.pool, func(tx pgx.Tx) error { return s.q.WithTx(tx).ForgetFeed(ctx, rows) })
+	if err != nil {
+		return fmt.Errorf("take %d events out of the feed: %w", len(rows), err)
+	}
+	return nil
+}
+
+// lazily commits without waiting for the disk.
+func lazily(ctx context.Context, pool *pgxpool.Pool, fn func(pgx.Tx) error) error {
+	return pgx.BeginTxFunc(ctx, pool, pgx.TxOptions{BeginQuery: "BEGIN; SET LOCAL synchronous_commit = off"}, fn)
+}

@@ -1,0 +1,256 @@
+package db
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/seed-245eaa15/obs/events"
+	"github.com/seed-245eaa15/obs/sqlc"
+)
+
+// Jobs is the job table with its history, outbox and feed. Every change of a
+// job goes through events.Job.Apply and one statement. It is safe for
+// concurrent use; the zero value is not usable, see [NewJobs].
+type Jobs struct {
+	pool *pgxpool.Pool
+	q    *sqlc.Queries
+	cfg  JobsConfig
+}
+
+// JobsConfig says who writes. The zero value works.
+type JobsConfig struct {
+	Process string // stands in the events that name no process; empty is kept empty
+	Build   string // the program's version
+}
+
+// NewJobs gives the job table behind the pool, which stays the caller's.
+func NewJobs(pool *pgxpool.Pool, cfg JobsConfig) *Jobs {
+	return &Jobs{pool: pool, q: sqlc.New(pool), cfg: cfg}
+}
+
+// Enqueue adds jobs in the caller's transaction: each gets its row, its
+// queued event and its place in the outbox, or none of them if the job
+// exists already (added is then false: the work has been asked for before).
+// Make the steps with events.New. Ring the relay's bell after the commit.
+func (s *Jobs) Enqueue(ctx context.Context, tx pgx.Tx, steps ...events.Step) (added []bool, err error) {
+	if len(steps) == 0 {
+		return nil, nil
+	}
+	var p sqlc.EnqueueJobsParams
+	p.Process, p.Build, p.Schema = s.cfg.Process, s.cfg.Build, events.Schema
+	for _, st := range steps {
+		j, _, err := st.Next()
+		if err != nil {
+			return nil, fmt.Errorf("enqueue job %s: %w", st.Job.ID, err)
+		}
+		p.Ids = append(p.Ids, string(j.ID))
+		p.TeamIds = append(p.TeamIds, j.Scope.Team)
+		p.ProjectIds = append(p.ProjectIds, j.Scope.Project)
+		p.JobTypes = append(p.JobTypes, string(j.Kind))
+		p.SourceTypes = append(p.SourceTypes, j.SourceType)
+		p.SourceIds = append(p.SourceIds, j.SourceID)
+		p.Payloads = append(p.Payloads, cmp.Or(string(j.Args), "{}"))
+		p.RequestIds = append(p.RequestIds, j.RequestID)
+		p.Priorities = append(p.Priorities, int32(j.Priority))
+		p.MaxAttempts = append(p.MaxAttempts, int32(j.MaxAttempts))
+		p.DelaysUs = append(p.DelaysUs, st.Delay.Microseconds())
+		p.Actors = append(p.Actors, st.Event.Actor)
+		p.Reasons = append(p.Reasons, st.Event.Reason)
+	}
+	ids, err := s.q.WithTx(tx).EnqueueJobs(ctx, p)
+	if err != nil {
+		return nil, fmt.Errorf("enqueue %d jobs: %w", len(steps), err)
+	}
+	made := make(map[string]bool, len(ids))
+	for _, id := range ids {
+		made[id] = true
+	}
+	added = make([]bool, len(steps))
+	for i, st := range steps {
+		added[i] = made[string(st.Job.ID)]
+		delete(made, string(st.Job.ID)) // the same job twice in one call is added once
+	}
+	return added, nil
+}
+
+// Get reads a job and its history. A job of another scope is ErrUnknownJob.
+func (s *Jobs) Get(ctx context.Context, scope events.Scope, id events.ID) (events.Job, []events.Event, error) {
+	var job events.Job
+	var history []events.Event
+	// One snapshot for both, or the row could be newer than the history.
+	err := pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
+		q := s.q.WithTx(tx)
+		row, err := q.GetJob(ctx, sqlc.GetJobParams{ID: string(id), TeamID: scope.Team, ProjectID: scope.Project})
+		if errors.Is(err, pgx.ErrNoRows) {
+			return events.ErrUnknownJob
+		}
+		if err != nil {
+			return err
+		}
+		job = JobOf(row)
+		rows, err := q.JobHistory(ctx, sqlc.JobHistoryParams{JobID: string(id), TeamID: scope.Team, ProjectID: scope.Project})
+		for _, r := range rows {
+			history = append(history, EventOf(r))
+		}
+		return err
+	})
+	if err != nil {
+		return events.Job{}, nil, fmt.Errorf("get job %s: %w", id, err)
+	}
+	return job, history, nil
+}
+
+// Move stores steps in the caller's transaction, or in one of its own when tx
+// is nil. The answer has an error for each step that was not stored: what the
+// state machine says, or ErrHeld when the job is no longer at the version the
+// step was computed from; read the job again then. At most one step a job.
+func (s *Jobs) Move(ctx context.Context, tx pgx.Tx, steps []events.Step) ([]error, error) {
+	q := s.q
+	if tx != nil {
+		q = s.q.WithTx(tx)
+	}
+	moved, errs, err := s.move(ctx, q, steps)
+	if err != nil {
+		return nil, err
+	}
+	for i := range steps {
+		if errs[i] == nil && moved[i] == nil {
+			errs[i] = events.ErrHeld
+		}
+	}
+	return errs, nil
+}
+
+// move stores steps and gives the jobs as they are now; nil where the step's
+// error is set or the row has moved on.
+func (s *Jobs) move(ctx context.Context, q *sqlc.Queries, steps []events.Step) ([]*events.Job, []error, error) {
+	moved, errs := make([]*events.Job, len(steps)), make([]error, len(steps))
+	order := make([]int, 0, len(steps))
+	for i := range steps {
+		order = append(order, i)
+	}
+	// One order for everybody who locks several rows: no deadlocks.
+	slices.SortFunc(order, func(a, b int) int { return cmp.Compare(steps[a].Job.ID, steps[b].Job.ID) })
+
+	p := newMoves(len(steps))
+	at := make(map[string]int, len(steps))
+	for _, i := range order {
+		st := &steps[i]
+		st.Event.Process, st.Event.Build = cmp.Or(st.Event.Process, s.cfg.Process), cmp.Or(st.Event.Build, s.cfg.Build)
+		next, e, err := st.Next()
+		if err != nil {
+			errs[i] = err
+			continue
+		}
+		if _, twice := at[string(next.ID)]; twice {
+			errs[i] = events.ErrHeld
+			continue
+		}
+		at[string(next.ID)] = i
+		appendMove(&p, st, next, e)
+	}
+	if len(p.Ids) == 0 {
+		return moved, errs, nil
+	}
+	rows, err := q.MoveJobs(ctx, p)
+	if err != nil {
+		return nil, nil, fmt.Errorf("move %d jobs: %w", len(p.Ids), err)
+	}
+	for _, r := range rows {
+		i := at[r.ID]
+		e := steps[i].Event
+		e.At, e.NextAt = r.UpdatedAt.UTC(), timeOf(r.NextAttemptAt)
+		next, err := steps[i].Job.Apply(e)
+		if err != nil {
+			return nil, nil, fmt.Errorf("move job %s: %w", r.ID, err)
+		}
+		moved[i] = &next
+	}
+	return moved, errs, nil
+}
+
+func newMoves(n int) sqlc.MoveJobsParams {
+	return sqlc.MoveJobsParams{
+		Ids: make([]string, 0, n), TeamIds: make([]string, 0, n), ProjectIds: make([]string, 0, n),
+		Versions: make([]int32, 0, n), Types: make([]string, 0, n), Asks: make([]bool, 0, n),
+		Statuses: make([]string, 0, n), Asked: make([]int32, 0, n), Attempts: make([]int32, 0, n),
+		LockedBy: make([]string, 0, n), LastErrors: make([]string, 0, n), DelaysUs: make([]int64, 0, n),
+		Actors: make([]string, 0, n), Processes: make([]string, 0, n), Builds: make([]string, 0, n),
+		RequestIds: make([]string, 0, n), Reasons: make([]string, 0, n), Details: make([]string, 0, n),
+		Schema: events.Schema,
+	}
+}
+
+func appendMove(p *sqlc.MoveJobsParams, st *events.Step, next events.Job, e events.Event) {
+	p.Ids = append(p.Ids, string(next.ID))
+	p.TeamIds = append(p.TeamIds, next.Scope.Team)
+	p.ProjectIds = append(p.ProjectIds, next.Scope.Project)
+	p.Versions = append(p.Versions, int32(st.Job.Version))
+	p.Types = append(p.Types, string(e.Type))
+	p.Asks = append(p.Asks, e.Type.Asks())
+	p.Statuses = append(p.Statuses, string(next.Status))
+	p.Asked = append(p.Asked, int32(next.Asked))
+	p.Attempts = append(p.Attempts, int32(next.Attempts))
+	p.LockedBy = append(p.LockedBy, next.LockedBy)
+	p.LastErrors = append(p.LastErrors, next.LastError)
+	p.DelaysUs = append(p.DelaysUs, st.Delay.Microseconds())
+	p.Actors = append(p.Actors, e.Actor)
+	p.Processes = append(p.Processes, e.Process)
+	p.Builds = append(p.Builds, e.Build)
+	p.RequestIds = append(p.RequestIds, cmp.Or(e.RequestID, next.RequestID))
+	p.Reasons = append(p.Reasons, e.Reason)
+	p.Details = append(p.Details, string(e.Details))
+}
+
+// JobOf reads a row of the job table in the words of package events.
+func JobOf(r sqlc.Job) events.Job {
+	j := events.Job{
+		ID: events.ID(r.ID), Kind: events.Kind(r.JobType), Scope: events.Scope{Team: r.TeamID, Project: r.ProjectID},
+		SourceType: r.SourceType, SourceID: r.SourceID, Args: r.Payload, Priority: int(r.Priority),
+		MaxAttempts: int(r.MaxAttempts), RequestID: r.RequestID,
+		Status: events.Status(r.Status), Version: int(r.Version), Asked: int(r.Asked), Attempts: int(r.Attempts),
+		NextAt: timeOf(r.NextAttemptAt), LockedAt: timeOf(r.LockedAt),
+		CompletedAt: timeOf(r.CompletedAt), FailedAt: timeOf(r.FailedAt), CancelledAt: timeOf(r.CancelledAt),
+		CreatedAt: r.CreatedAt.UTC(), UpdatedAt: r.UpdatedAt.UTC(),
+	}
+	if r.LockedBy != nil {
+		j.LockedBy = *r.LockedBy
+	}
+	if r.LastError != nil {
+		j.LastError = *r.LastError
+	}
+	return j
+}
+
+// EventOf reads a row of the history in the words of package events.
+func EventOf(r sqlc.JobEvent) events.Event {
+	return events.Event{
+		Job: events.ID(r.JobID), Version: int(r.Version), Type: events.Type(r.EventType),
+		Attempt: int(r.Attempt), Status: events.Status(r.StatusAfter), At: r.At.UTC(), NextAt: timeOf(r.NextAt),
+		Actor: r.Actor, Process: r.Process, Build: r.Build, RequestID: r.RequestID, Reason: r.Reason,
+		Details: json.RawMessage(r.Details), Schema: int(r.Schema),
+	}
+}
+
+func timeOf(t *time.Time) time.Time {
+	if t == nil {
+		return time.Time{}
+	}
+	return t.UTC()
+}
+
+// transient reports whether the statement may succeed when it is run again
+// as it is: a deadlock or a serialization failure.
+func transient(err error) bool {
+	pg, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && (pg.Code == "40P01" || pg.Code == "40001")
+}

@@ -1,0 +1,209 @@
+package db
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/seed-245eaa15/obs/events"
+	"github.com/seed-245eaa15/obs/sqlc"
+)
+
+// beginTries bounds how often a claim is computed anew because the row moved
+// between reading and claiming, as it does when the relay notes that the job
+// waits. More than that is a queue of operators, and the message comes again.
+const beginTries = 4
+
+// Begin claims for the worker the jobs that the envelopes name; see
+// pipeline.Ledger. What the envelopes say is compared with the rows, never
+// believed.
+func (s *Jobs) Begin(ctx context.Context, worker events.Holder, es []events.Envelope) ([]events.Claim, error) {
+	claims := make([]events.Claim, len(es))
+	open := make([]int, len(es))
+	for i := range es {
+		open[i] = i
+	}
+	for range beginTries {
+		if len(open) == 0 {
+			return claims, nil
+		}
+		var err error
+		if open, err = s.begin(ctx, worker, es, open, claims); err != nil {
+			return nil, fmt.Errorf("begin %d jobs: %w", len(es), err)
+		}
+	}
+	for _, i := range open {
+		claims[i].Err = events.ErrHeld
+	}
+	return claims, nil
+}
+
+// begin decides the claims in open and returns those whose row moved.
+func (s *Jobs) begin(ctx context.Context, worker events.Holder, es []events.Envelope, open []int, claims []events.Claim) ([]int, error) {
+	jobs, err := s.named(ctx, es, open)
+	if err != nil {
+		return nil, err
+	}
+	var steps []events.Step
+	var asked []int
+	var unknown []int
+	for _, i := range open {
+		e := es[i]
+		job, ok := jobs[e.Job]
+		switch {
+		case !ok:
+			unknown = append(unknown, i)
+		case job.Kind != e.Kind:
+			claims[i].Err = events.ErrScope
+		case e.Asked > job.Version:
+			claims[i].Err = events.ErrUnknownJob // from a future that this database has not seen, as after a restore
+		case job.Status.Settled() || job.Asked != e.Asked:
+			claims[i].Err = events.ErrSettled
+		case job.Status == events.StatusProcessing && job.LockedBy == worker.ID:
+			claims[i] = events.Claim{Job: job} // ours already: the answer to an earlier claim was lost
+		case job.Status == events.StatusProcessing:
+			claims[i].Err = events.ErrHeld
+		case slices.ContainsFunc(asked, func(k int) bool { return es[k].Job == e.Job }):
+			claims[i].Err = events.ErrHeld // the same message twice in one batch
+		default:
+			steps = append(steps, events.Step{Job: job, Event: events.Event{
+				Type: events.Processing, Actor: "worker", Process: worker.ID, Build: worker.Build,
+			}})
+			asked = append(asked, i)
+		}
+	}
+	if err := s.tellUnknown(ctx, es, unknown, claims); err != nil {
+		return nil, err
+	}
+	moved, errs, err := s.move(ctx, s.q, steps)
+	if transient(err) {
+		return asked, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var again []int
+	for k, i := range asked {
+		switch {
+		case errs[k] != nil: // attempts spent: the reconciliation fails the job
+			claims[i].Err = errs[k]
+		case moved[k] == nil:
+			again = append(again, i)
+		default:
+			claims[i] = events.Claim{Job: *moved[k]}
+		}
+	}
+	return again, nil
+}
+
+func (s *Jobs) named(ctx context.Context, es []events.Envelope, open []int) (map[events.ID]events.Job, error) {
+	var p sqlc.GetJobsParams
+	for _, i := range open {
+		p.Ids = append(p.Ids, string(es[i].Job))
+		p.TeamIds = append(p.TeamIds, es[i].Scope.Team)
+		p.ProjectIds = append(p.ProjectIds, es[i].Scope.Project)
+	}
+	rows, err := s.q.GetJobs(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	jobs := make(map[events.ID]events.Job, len(rows))
+	for _, r := range rows {
+		jobs[events.ID(r.ID)] = JobOf(r)
+	}
+	return jobs, nil
+}
+
+// tellUnknown tells jobs that do not exist from those of another tenant.
+func (s *Jobs) tellUnknown(ctx context.Context, es []events.Envelope, unknown []int, claims []events.Claim) error {
+	if len(unknown) == 0 {
+		return nil
+	}
+	ids := make([]string, len(unknown))
+	for k, i := range unknown {
+		ids[k] = string(es[i].Job)
+	}
+	known, err := s.q.KnownJobs(ctx, ids)
+	if err != nil {
+		return err
+	}
+	for _, i := range unknown {
+		claims[i].Err = events.ErrUnknownJob
+		for _, k := range known {
+			if k.ID == string(es[i].Job) {
+				claims[i].Err = events.ErrScope
+			}
+		}
+	}
+	return nil
+}
+
+// Settle stores steps with what they leave to be written, all in one
+// transaction; see pipeline.Ledger. The jobs are moved first, so that no
+// commit runs for an attempt that this worker has lost.
+func (s *Jobs) Settle(ctx context.Context, steps []events.Step, commits []func(context.Context, pgx.Tx) error) ([]error, error) {
+	var errs []error
+	err := InTx(ctx, s.pool, func(tx pgx.Tx) error {
+		var moved []*events.Job
+		var err error
+		if moved, errs, err = s.move(ctx, s.q.WithTx(tx), steps); err != nil {
+			return err
+		}
+		for i := range steps {
+			if errs[i] != nil {
+				continue
+			}
+			if moved[i] == nil {
+				errs[i] = events.ErrHeld
+				continue
+			}
+			if commits[i] == nil {
+				continue
+			}
+			if err := commits[i](ctx, tx); err != nil {
+				return &CommitError{Job: steps[i].Job.ID, Err: err}
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("settle %d jobs: %w", len(steps), err)
+	}
+	return errs, nil
+}
+
+// A CommitError is what a handler's commit returned. It is the attempt's
+// failure unless its cause is the database's trouble.
+type CommitError struct {
+	Job events.ID
+	Err error
+}
+
+func (e *CommitError) Error() string { return fmt.Sprintf("commit of job %s: %v", e.Job, e.Err) }
+
+func (e *CommitError) Unwrap() error { return e.Err }
+
+// Seen says that the worker lives, by this database's clock.
+func (s *Jobs) Seen(ctx context.Context, worker events.Holder) error {
+	slots, err := json.Marshal(worker.Slots)
+	if err == nil {
+		err = s.q.SeeWorker(ctx, sqlc.SeeWorkerParams{ID: worker.ID, Name: worker.Name, Build: worker.Build, Slots: slots})
+	}
+	if err != nil {
+		return fmt.Errorf("worker %s: %w", worker.ID, err)
+	}
+	return nil
+}
+
+// Gone says that the worker ends. What it still holds is reclaimed at once by
+// the next reconciliation.
+func (s *Jobs) Gone(ctx context.Context, worker events.Holder) error {
+	if err := s.q.ForgetWorker(ctx, worker.ID); err != nil {
+		return fmt.Errorf("worker %s: %w", worker.ID, err)
+	}
+	return nil
+}
+
