@@ -206,4 +206,3 @@ func (s *Jobs) Gone(ctx context.Context, worker events.Holder) error {
 	}
 	return nil
 }
-

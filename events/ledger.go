@@ -51,3 +51,12 @@ type FeedEvent struct {
 	Kind  Kind
 	Event Event
 }
+
+// Finding is something that must always hold and does not.
+type Finding struct {
+	Invariant string // I1 to I16 of docs/architecture.md
+	Subject   string // what it was found on: "job …", "observation …"
+	Text      string
+}
+
+func (f Finding) String() string { return f.Invariant + " " + f.Subject + ": " + f.Text }

@@ -1,0 +1,81 @@
+-- What obs check reads: all tenants, a page of jobs at a time, each page in
+-- one snapshot. Used by package db only.
+
+-- name: CheckJobs :many
+SELECT * FROM observation_generation_jobs WHERE id > @after::text ORDER BY id LIMIT @max_rows::int;
+
+-- name: CheckHistories :many
+SELECT * FROM observation_generation_job_events WHERE job_id = ANY(@job_ids::text[]) ORDER BY job_id, version;
+
+-- name: CheckAsks :many
+SELECT * FROM outbox WHERE job_id = ANY(@job_ids::text[]) ORDER BY id;
+
+-- name: CheckLiveWorkers :many
+SELECT id FROM workers WHERE seen_at > now() - interval '1 microsecond' * @lease_us::bigint;
+
+-- name: CheckStrayHistory :many
+SELECT DISTINCT e.job_id FROM observation_generation_job_events e
+LEFT JOIN observation_generation_jobs j ON j.id = e.job_id AND j.team_id = e.team_id AND j.project_id = e.project_id
+WHERE j.id IS NULL LIMIT 100;
+
+-- name: CheckStrayAsks :many
+SELECT o.id, o.job_id FROM outbox o
+LEFT JOIN observation_generation_jobs j ON j.id = o.job_id AND j.team_id = o.team_id AND j.project_id = o.project_id
+WHERE j.id IS NULL LIMIT 100;
+
+-- name: CheckObservationJobs :many
+-- Observations whose job is not there, or not completed, or not in their scope.
+SELECT o.id, o.created_by_job_id::text AS job_id, coalesce(j.status, 'missing')::text AS job_status FROM observations o
+LEFT JOIN observation_generation_jobs j
+  ON j.id = o.created_by_job_id AND j.team_id = o.team_id AND j.project_id = o.project_id
+WHERE o.created_by_job_id IS NOT NULL AND (j.id IS NULL OR j.status <> 'completed') LIMIT 100;
+
+-- name: CheckObservationSources :many
+-- Generated observations without a source of their own job, or with one of another job.
+SELECT o.id, count(s.id) AS sources, count(s.id) FILTER (WHERE s.generation_job_id IS DISTINCT FROM o.created_by_job_id) AS strange
+FROM observations o
+LEFT JOIN observation_sources s ON s.observation_id = o.id AND s.team_id = o.team_id AND s.project_id = o.project_id
+WHERE o.created_by_job_id IS NOT NULL
+GROUP BY o.id, o.team_id, o.project_id
+HAVING count(s.id) = 0 OR count(s.id) FILTER (WHERE s.generation_job_id IS DISTINCT FROM o.created_by_job_id) > 0
+LIMIT 100;
+
+-- name: CheckSourceEvents :many
+-- Sources that name an agent event which their tenant does not have.
+SELECT s.id, s.source_id FROM observation_sources s
+LEFT JOIN agent_events a ON a.id = s.source_id AND a.team_id = s.team_id AND a.project_id = s.project_id
+WHERE s.source_type = 'agent_event' AND a.id IS NULL LIMIT 100;
+
+-- name: CheckGenerationKeys :many
+SELECT generation_key::text AS generation_key, count(*) AS copies FROM observations
+WHERE generation_key IS NOT NULL GROUP BY team_id, project_id, generation_key HAVING count(*) > 1 LIMIT 100;
+
+-- name: CheckJobScopes :many
+-- Jobs about an agent event or a session that their tenant does not have.
+SELECT j.id, j.source_type, j.source_id FROM observation_generation_jobs j
+LEFT JOIN agent_events a ON a.id = j.source_id AND a.team_id = j.team_id AND a.project_id = j.project_id
+LEFT JOIN server_sessions s ON s.id = j.source_id AND s.team_id = j.team_id AND s.project_id = j.project_id
+WHERE (j.source_type = 'agent_event' AND a.id IS NULL) OR (j.source_type = 'session_summary' AND s.id IS NULL) LIMIT 100;
+
+-- name: CheckAuditScopes :many
+-- Audit rows that name a job of another tenant.
+SELECT l.id, l.job_id::text AS job_id FROM audit_log l
+JOIN observation_generation_jobs j ON j.id = l.job_id
+WHERE l.team_id <> j.team_id OR (l.project_id IS NOT NULL AND l.project_id <> j.project_id) LIMIT 100;
+
+-- name: CheckEventKeys :many
+SELECT idempotency_key, count(*) AS copies FROM agent_events
+GROUP BY team_id, project_id, idempotency_key HAVING count(*) > 1 LIMIT 100;
+
+-- name: CheckJobKeys :many
+SELECT source_type, source_id, job_type, count(*) AS copies FROM observation_generation_jobs
+GROUP BY team_id, project_id, source_type, source_id, job_type HAVING count(*) > 1 LIMIT 100;
+
+-- name: CheckOperatorAudit :many
+-- What operators did to jobs and the audit log does not tell.
+SELECT e.job_id, e.version, e.event_type FROM observation_generation_job_events e
+WHERE ((e.event_type = 'queued' AND e.version > 1) OR e.event_type = 'cancelled')
+  AND (SELECT count(*) FROM audit_log l WHERE l.job_id = e.job_id AND l.team_id = e.team_id
+         AND l.action = CASE e.event_type WHEN 'queued' THEN 'generation_job.retried_by_operator' ELSE 'generation_job.cancelled_by_operator' END)
+    < (SELECT count(*) FROM observation_generation_job_events b WHERE b.job_id = e.job_id AND b.event_type = e.event_type AND (b.version > 1 OR b.event_type = 'cancelled'))
+LIMIT 100;
