@@ -32,9 +32,9 @@ func (s Status) Settled() bool {
 
 // The states that a caller branches on. Test for them with errors.Is.
 var (
-	ErrSettled    = errors.New("the job is settled")                        // nothing is left to do, or this attempt is no longer the one asked for
-	ErrHeld       = errors.New("the job changed since it was read")         // someone else was first, or holds it
-	ErrUnknownJob = errors.New("no such job")                               // no job of that id
+	ErrSettled    = errors.New("the job is settled")                         // nothing is left to do, or this attempt is no longer the one asked for
+	ErrHeld       = errors.New("the job changed since it was read")          // someone else was first, or holds it
+	ErrUnknownJob = errors.New("no such job")                                // no job of that id
 	ErrScope      = errors.New("the job belongs to another team or project") // the envelope claims what is not so
 	ErrNotLeader  = errors.New("another process leads")                      // of a store: only one relay reads it at a time
 )
