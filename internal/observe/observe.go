@@ -1,0 +1,93 @@
+package observe
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/seed-245eaa15/obs/db"
+	"github.com/seed-245eaa15/obs/events"
+	"github.com/seed-245eaa15/obs/internal/llm"
+	"github.com/seed-245eaa15/obs/sqlc"
+)
+
+// The kinds of job. They are on the wire for ever.
+const (
+	KindEvent   events.Kind = "event"   // observations of one agent event
+	KindBatch   events.Kind = "batch"   // observations of a burst of one session
+	KindSummary events.Kind = "summary" // the summary of a session
+	KindReindex events.Kind = "reindex" // renders observations anew
+)
+
+// The source types of jobs, what [events.Job.SourceType] holds.
+const (
+	SourceEvent   = "agent_event"
+	SourceBatch   = "session_batch"
+	SourceSummary = "session_summary"
+	SourceReindex = "observation_reindex"
+)
+
+// Kinds lists the kinds of job that this application has handlers for.
+func Kinds() []events.Kind {
+	return []events.Kind{KindEvent, KindBatch, KindSummary, KindReindex}
+}
+
+// Config says what a Service works with. Pool, Jobs and Provider are needed,
+// the rest works as it is; the Provider only by handlers.
+type Config struct {
+	Pool        *pgxpool.Pool // stays the caller's
+	Jobs        *db.Jobs      // on the same database
+	Provider    llm.Provider
+	Log         *slog.Logger  // nil: nothing is logged
+	Ring        func()        // called after each commit that queued something; must not block; nil: none
+	Debounce    time.Duration // events of one session within this time share one batch job; 0: a job an event
+	MaxAttempts int           // of each job; 0: events.DefaultMaxAttempts
+	Process     string        // who writes, in the history of jobs; empty is kept empty
+	Build       string        // the program's version
+}
+
+// Service is the application. It is safe for concurrent use; make it with
+// [New].
+type Service struct {
+	cfg     Config
+	pool    *pgxpool.Pool
+	q       *sqlc.Queries
+	jobs    *db.Jobs
+	log     *slog.Logger
+	waiters waiters
+	lanes   laneCache
+}
+
+// New gives the application on a migrated database.
+func New(cfg Config) *Service {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Ring == nil {
+		cfg.Ring = func() {}
+	}
+	return &Service{cfg: cfg, pool: cfg.Pool, q: sqlc.New(cfg.Pool), jobs: cfg.Jobs, log: cfg.Log}
+}
+
+// txTries bounds how often a transaction is run again because Postgres broke
+// it off for the sake of another one.
+const txTries = 4
+
+// inTx runs fn in one transaction, and runs it again after a deadlock. So fn
+// must set its results anew each time.
+func (s *Service) inTx(ctx context.Context, fn func(tx pgx.Tx, q *sqlc.Queries) error) error {
+	var err error
+	for range txTries {
+		err = db.InTx(ctx, s.pool, func(tx pgx.Tx) error { return fn(tx, s.q.WithTx(tx)) })
+		if pg, ok := errors.AsType[*pgconn.PgError](err); !ok || (pg.Code != "40P01" && pg.Code != "40001") {
+			return err
+		}
+	}
+	return fmt.Errorf("after %d tries: %w", txTries, err)
+}

@@ -1,0 +1,126 @@
+package observe
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/seed-245eaa15/obs/events"
+)
+
+type waiters struct{ mu sync.Mutex }
+
+type laneCache struct{ mu sync.Mutex }
+
+// Caller is who asks.
+type Caller struct {
+	KeyID, Actor, Team string
+	Project            string // "" means all of the team's
+	Scopes             []string
+	RequestID          string
+}
+
+const (
+	ScopeRead  = "memories:read"
+	ScopeWrite = "memories:write"
+	ScopeAdmin = "memories:admin"
+)
+
+func (s *Service) Authenticate(ctx context.Context, key string) (Caller, error) {
+	return Caller{}, errors.ErrUnsupported
+}
+
+func (s *Service) Record(ctx context.Context, c Caller, evs []NewEvent, o RecordOptions) ([]Recorded, error) {
+	return nil, errors.ErrUnsupported
+}
+
+func (s *Service) Event(ctx context.Context, c Caller, id string) (AgentEvent, error) {
+	return AgentEvent{}, errors.ErrUnsupported
+}
+
+func (s *Service) EventObservations(ctx context.Context, c Caller, id string) ([]SourcedObservation, error) {
+	return nil, errors.ErrUnsupported
+}
+
+func (s *Service) ListJobs(ctx context.Context, c Caller, f JobFilter) (jobs []events.Job, total int, err error) {
+	return nil, 0, errors.ErrUnsupported
+}
+
+func (s *Service) Job(ctx context.Context, c Caller, id events.ID) (events.Job, []events.Event, error) {
+	return events.Job{}, nil, errors.ErrUnsupported
+}
+
+func (s *Service) RetryJob(ctx context.Context, c Caller, id events.ID) (job events.Job, already bool, err error) {
+	return events.Job{}, false, errors.ErrUnsupported
+}
+
+func (s *Service) CancelJob(ctx context.Context, c Caller, id events.ID) (job events.Job, already bool, err error) {
+	return events.Job{}, false, errors.ErrUnsupported
+}
+
+func (s *Service) WaitJobs(ctx context.Context, c Caller, ids []events.ID, limit time.Duration) (jobs map[events.ID]events.Job, timedOut bool, err error) {
+	return nil, false, errors.ErrUnsupported
+}
+func (s *Service) Notice(id events.ID, status events.Status) {}
+func (s *Service) StartSession(ctx context.Context, c Caller, n NewSession) (ses Session, created bool, err error) {
+	return Session{}, false, errors.ErrUnsupported
+}
+
+func (s *Service) Session(ctx context.Context, c Caller, id string) (Session, error) {
+	return Session{}, errors.ErrUnsupported
+}
+
+func (s *Service) EndSession(ctx context.Context, c Caller, id string) (Session, *events.Job, error) {
+	return Session{}, nil, errors.ErrUnsupported
+}
+
+func (s *Service) Search(ctx context.Context, c Caller, q Query) ([]Observation, error) {
+	return nil, errors.ErrUnsupported
+}
+
+func (s *Service) Context(ctx context.Context, c Caller, q Query) ([]Observation, string, error) {
+	return nil, "", errors.ErrUnsupported
+}
+
+func (s *Service) Reindex(ctx context.Context, c Caller, project, observation string) (events.Job, error) {
+	return events.Job{}, errors.ErrUnsupported
+}
+
+func (s *Service) CreateKey(ctx context.Context, c Caller, n NewKey) (Key, string, error) {
+	return Key{}, "", errors.ErrUnsupported
+}
+
+func (s *Service) ListKeys(ctx context.Context, c Caller) ([]Key, error) {
+	return nil, errors.ErrUnsupported
+}
+
+func (s *Service) RevokeKey(ctx context.Context, c Caller, id string) (Key, error) {
+	return Key{}, errors.ErrUnsupported
+}
+
+func (s *Service) RotateKey(ctx context.Context, c Caller, id string) (Key, string, error) {
+	return Key{}, "", errors.ErrUnsupported
+}
+
+func (s *Service) CreateTeam(ctx context.Context, name string) (id string, err error) {
+	return "", errors.ErrUnsupported
+}
+
+func (s *Service) CreateProject(ctx context.Context, team, name string) (id string, err error) {
+	return "", errors.ErrUnsupported
+}
+
+func (s *Service) IssueKey(ctx context.Context, team, project, actor, label string, scopes []string, expires time.Time) (Key, string, error) {
+	return Key{}, "", errors.ErrUnsupported
+}
+
+func (s *Service) EnsureLocal(ctx context.Context, name string) (team, project string, err error) {
+	return "", "", errors.ErrUnsupported
+}
+
+func (s *Service) Lanes(ctx context.Context) ([]Lane, error)                             { return nil, errors.ErrUnsupported }
+func (s *Service) Refused(ctx context.Context, e events.Envelope, raw []byte, err error) {}
+func TransportID(j events.Job) string                                                    { return "" }
+func JobSession(j events.Job) string                                                     { return "" }
+func NormalizePlatform(p string) string                                                  { return p }
