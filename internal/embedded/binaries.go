@@ -8,7 +8,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -46,9 +45,6 @@ type binaries struct {
 }
 
 func (b binaries) path(program string) string {
-	if runtime.GOOS == "windows" {
-		program += ".exe"
-	}
 	return filepath.Join(b.dir, program)
 }
 
@@ -112,14 +108,13 @@ func findBinaries(ctx context.Context, cacheDir string) []binaries {
 		dirs = append(dirs, strings.TrimSpace(string(out)))
 	}
 	for _, pattern := range []string{
-		"/usr/lib/postgresql/*/bin",                                  // Debian, Ubuntu
-		"/usr/pgsql-*/bin",                                           // PostgreSQL's own RPMs
-		"/usr/libexec/postgresql*",                                   // Alpine
-		"/opt/homebrew/opt/postgresql*/bin",                          // Homebrew, Apple silicon
-		"/usr/local/opt/postgresql*/bin",                             // Homebrew, Intel
-		"/Applications/Postgres.app/Contents/Versions/*/bin",         // Postgres.app
-		filepath.Join(os.Getenv("ProgramFiles"), "PostgreSQL/*/bin"), // Windows
-		filepath.Join(cacheDir, "postgresql-*", "bin"),               // fetched by us
+		"/usr/lib/postgresql/*/bin",                          // Debian, Ubuntu
+		"/usr/pgsql-*/bin",                                   // PostgreSQL's own RPMs
+		"/usr/libexec/postgresql*",                           // Alpine
+		"/opt/homebrew/opt/postgresql*/bin",                  // Homebrew, Apple silicon
+		"/usr/local/opt/postgresql*/bin",                     // Homebrew, Intel
+		"/Applications/Postgres.app/Contents/Versions/*/bin", // Postgres.app
+		filepath.Join(cacheDir, "postgresql-*", "bin"),       // fetched by us
 	} {
 		matches, _ := filepath.Glob(pattern) // the patterns are well formed
 		dirs = append(dirs, matches...)

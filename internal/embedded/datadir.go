@@ -55,7 +55,7 @@ func (p *Postgres) initData(ctx context.Context) error {
 		cmd := command(ctx, p.bin.path("initdb"), []string{
 			"-D", temp, "-U", superuser, "-A", "trust", "-E", "UTF8", "--locale", locale, "--lc-messages", "C", "-N",
 		}, p.cfg.Dir, p.as)
-		out, err := cmd.CombinedOutput()
+		out, err := run(cmd)
 		if err == nil {
 			if locale == "C" {
 				p.log.Warn("no UTF-8 locale found: search folds case for ASCII letters only")
@@ -92,12 +92,12 @@ func (p *Postgres) makePrivate(dir string) error {
 	return nil
 }
 
-// makeRunDir makes the folder of the socket: below Dir when the path is short enough for a socket's address,
-// else a temporary one.
+// makeRunDir makes the folder of the socket: below Dir when the path fits a socket's address, else a temporary
+// one. A comma would make two hosts of it in a connection string.
 func (p *Postgres) makeRunDir() error {
 	name := fmt.Sprintf(".s.PGSQL.%d", socketPort)
 	p.runDir = filepath.Join(p.cfg.Dir, "run")
-	if len(filepath.Join(p.runDir, name)) <= maxSocketPath {
+	if len(filepath.Join(p.runDir, name)) <= maxSocketPath && !strings.Contains(p.runDir, ",") {
 		return p.makePrivate(p.runDir)
 	}
 	for _, base := range []string{os.TempDir(), "/tmp"} {
@@ -111,7 +111,7 @@ func (p *Postgres) makeRunDir() error {
 		p.runDir, p.tempRun = dir, true
 		return p.makePrivate(dir)
 	}
-	return fmt.Errorf("the path %s is too long for a socket: choose a shorter --data-dir", p.runDir)
+	return fmt.Errorf("the path %s cannot hold a socket: choose a shorter --data-dir without commas", p.runDir)
 }
 
 func lastLines(text []byte, n int) string {

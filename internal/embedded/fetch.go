@@ -141,8 +141,6 @@ func howToInstall() string {
 	switch runtime.GOOS {
 	case "darwin":
 		command += " with `brew install postgresql@17`"
-	case "windows":
-		command += " from https://www.postgresql.org/download/windows/"
 	default:
 		release, _ := os.ReadFile("/etc/os-release") // unknown: name no command
 		command += linuxInstall(string(release))

@@ -117,7 +117,7 @@ func (id identity) blockedBy(dir string) string {
 
 // probe finds out whether the programs can be run by this identity in this folder at all.
 func probe(ctx context.Context, bin binaries, dir string, as identity) error {
-	if out, err := command(ctx, bin.path("postgres"), []string{"--version"}, dir, as).CombinedOutput(); err != nil {
+	if out, err := run(command(ctx, bin.path("postgres"), []string{"--version"}, dir, as)); err != nil {
 		return fmt.Errorf("%w %s", err, lastLines(out, 1))
 	}
 	return nil

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -81,6 +82,9 @@ type Postgres struct {
 // The error is [ErrInUse] when another process has the folder, [ErrNoPostgres] when no programs are to be had,
 // and a [*VersionError] when the folder was made by a major version that is not installed.
 func StartPostgres(ctx context.Context, cfg PostgresConfig) (*Postgres, error) {
+	if runtime.GOOS == "windows" { // no private socket, no user to become, and a start of its own kind
+		return nil, errors.New("obs does not start PostgreSQL on Windows: start it yourself and give OBS_DATABASE_URL")
+	}
 	dir, err := filepath.Abs(cfg.Dir)
 	if err != nil || cfg.Dir == "" {
 		return nil, errors.New("start postgres: no data directory given")
@@ -169,31 +173,35 @@ func (p *Postgres) waitReady(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, readyWithin)
 	defer cancel()
 	for {
-		if p.ready(ctx) {
+		err := p.ready(ctx)
+		if err == nil {
 			return nil
 		}
 		select {
 		case <-p.server.exited:
 			return fmt.Errorf("start postgres: %w: %s", errExited, p.server.output.tail())
 		case <-ctx.Done():
-			return fmt.Errorf("start postgres: %w; the server says: %s", ctx.Err(), p.server.output.tail())
+			return fmt.Errorf("start postgres: %w: %w; the server says: %s", ctx.Err(), err, p.server.output.tail())
 		case <-time.After(readyEvery):
 		}
 	}
 }
 
-// ready reports that our own child answers. The process id in postmaster.pid must be the child's, or the answer
+// ready is nil when our own child answers. The process id in postmaster.pid must be the child's, or the answer
 // could come from a dying predecessor on the same socket.
-func (p *Postgres) ready(ctx context.Context) bool {
+func (p *Postgres) ready(ctx context.Context) error {
 	file, err := readPidFile(p.dataDir)
-	if err != nil || file.pid != p.server.pid {
-		return false
+	if err != nil {
+		return err
+	}
+	if file.pid != p.server.pid {
+		return fmt.Errorf("postmaster.pid names process %d", file.pid)
 	}
 	conn, err := pgx.Connect(ctx, p.URL("postgres"))
 	if err != nil {
-		return false
+		return err
 	}
-	return conn.Close(ctx) == nil
+	return conn.Close(ctx)
 }
 
 func (p *Postgres) args() []string {
@@ -232,12 +240,12 @@ func (p *Postgres) args() []string {
 
 // URL is the connection string of a database of this server, for pgx and for psql, as its superuser.
 func (p *Postgres) URL(database string) string {
-	u := url.URL{
-		Scheme:   "postgres",
-		User:     url.User(superuser),
-		Path:     "/" + database,
-		RawQuery: url.Values{"host": {p.runDir}, "port": {strconv.Itoa(socketPort)}}.Encode(),
+	query := url.Values{
+		"host":    {p.runDir},
+		"port":    {strconv.Itoa(socketPort)},
+		"sslmode": {"disable"}, // or the reader's PGSSLMODE would count
 	}
+	u := url.URL{Scheme: "postgres", User: url.User(superuser), Path: "/" + database, RawQuery: query.Encode()}
 	return u.String()
 }
 

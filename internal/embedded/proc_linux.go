@@ -36,9 +36,8 @@ func inspect(pid int) processState {
 	dir, _ := os.Readlink(fmt.Sprintf("/proc/%d/cwd", pid)) // not ours to read: another user's process
 	state := stat[to+2]
 	return processState{
-		exists: true,
-		alive:  state != 'Z' && state != 'X',
-		name:   string(stat[from+1 : to]),
-		dir:    strings.TrimSuffix(dir, " (deleted)"),
+		alive: state != 'Z' && state != 'X',
+		name:  string(stat[from+1 : to]),
+		dir:   strings.TrimSuffix(dir, " (deleted)"),
 	}
 }

@@ -30,8 +30,7 @@ func inspect(pid int) processState {
 	}
 	state, name, _ := strings.Cut(strings.TrimSpace(string(out)), " ")
 	return processState{
-		exists: state != "",
-		alive:  state != "" && !strings.HasPrefix(state, "Z"),
-		name:   filepath.Base(strings.TrimSpace(name)),
+		alive: state != "" && !strings.HasPrefix(state, "Z"),
+		name:  filepath.Base(strings.TrimSpace(name)),
 	}
 }

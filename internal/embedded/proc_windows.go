@@ -6,9 +6,10 @@ import (
 	"syscall"
 )
 
-// chooseIdentity refuses: PostgreSQL on Windows has no private socket, and wants a start of its own kind.
+// StartPostgres refuses Windows before any of these is called.
+
 func chooseIdentity(context.Context, string, string, binaries) (identity, error) {
-	return identity{}, errors.New("obs does not start PostgreSQL on Windows: start it yourself and give OBS_DATABASE_URL")
+	return identity{}, errors.ErrUnsupported
 }
 
 func (id identity) blockedBy(string) string { return "" }

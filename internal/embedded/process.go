@@ -36,6 +36,7 @@ func startProcess(log *slog.Logger, program string, args []string, dir string, a
 		// The kernel sends the death signal when the thread that started the child ends: this goroutine keeps
 		// its thread until the child is gone.
 		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
 		err := cmd.Start()
 		if err == nil {
 			p.pid = cmd.Process.Pid
@@ -93,6 +94,14 @@ func command(ctx context.Context, program string, args []string, dir string, as 
 	})
 	cmd.Env = append(cmd.Env, "LC_ALL=C")
 	return cmd
+}
+
+// run runs a command to its end and returns what it printed. Like a server it has a death signal, so nothing else
+// may use, and end, its thread meanwhile.
+func run(cmd *exec.Cmd) ([]byte, error) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	return cmd.CombinedOutput()
 }
 
 // logTail passes a server's lines on and keeps the last ones for an error message.

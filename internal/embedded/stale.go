@@ -35,10 +35,9 @@ func readPidFile(dataDir string) (pidFile, error) {
 
 // processState is what the system tells about a process id.
 type processState struct {
-	alive  bool   // it runs; a zombie does not
-	name   string // the program's name, without folders
-	dir    string // its working directory, "" when we may not know
-	exists bool
+	alive bool   // it runs; a zombie does not
+	name  string // the program's name, without folders
+	dir   string // its working directory, "" when we may not know
 }
 
 // clearStale deals with the postmaster.pid that a server left behind, and reports whether there was one. We hold
