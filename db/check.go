@@ -16,10 +16,10 @@ import (
 
 // CheckConfig says how strictly to check. The zero value suits live data.
 type CheckConfig struct {
-	Lease time.Duration             // a worker not seen for twice as long holds nothing; zero means 30 s
-	Page  int                       // jobs read at once; zero means 500
-	Each  func(jobs, findings int)  // told after each page; nil: nobody
-	Job   func(job events.Job) bool // which jobs to look at; nil: all
+	Lease time.Duration                    // a worker not seen for twice as long holds nothing; zero means 30 s
+	Page  int                              // jobs read at once; zero means 500
+	Each  func(jobs, findings int)         // told after each page; nil: nobody
+	Job   func(events.Job, []events.Event) // is given each job with its history, oldest first; nil: nobody
 }
 
 // Check reads every job with its history and verifies what must always hold:
@@ -83,9 +83,6 @@ func (s *Jobs) checkPage(ctx context.Context, cfg CheckConfig, after string) (n 
 		}
 		for _, r := range rows {
 			job := JobOf(r)
-			if cfg.Job != nil && !cfg.Job(job) {
-				continue
-			}
 			c := jobCheck{job: job, live: live}
 			for _, e := range history {
 				if e.JobID != r.ID {
@@ -102,6 +99,9 @@ func (s *Jobs) checkPage(ctx context.Context, cfg CheckConfig, after string) (n 
 				}
 			}
 			c.run()
+			if cfg.Job != nil {
+				cfg.Job(job, c.history)
+			}
 			found = append(found, c.found...)
 		}
 		return nil

@@ -1,0 +1,191 @@
+package outbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/seed-245eaa15/obs/events"
+)
+
+// Check holds what the two streams say, to be compared with the store: the
+// invariants I10 and I11 of docs/architecture.md. Read the streams first with
+// [ReadStreams] and the store after that, so that a live system is not blamed
+// for what happened in between.
+type Check struct {
+	streams Streams
+	whole   bool // EVENTS still has its first message
+	told    map[events.ID][]told
+	open    map[events.ID][]events.Envelope // what is on JOBS
+	found   []events.Finding
+	pending int // messages that workers hold
+}
+
+type told struct {
+	version int
+	typ     events.Type
+	subject string
+}
+
+// ReadStreams reads both streams as they are now. It takes memory for each
+// job that EVENTS still names. A stream that is not there is empty.
+func ReadStreams(ctx context.Context, js jetstream.JetStream, s Streams) (*Check, error) {
+	c := &Check{streams: s.withDefaults(), told: make(map[events.ID][]told), open: make(map[events.ID][]events.Envelope)}
+	if err := c.readJobs(ctx, js); err != nil {
+		return nil, fmt.Errorf("check stream %s: %w", s.JobsStream(), err)
+	}
+	if err := c.readEvents(ctx, js); err != nil {
+		return nil, fmt.Errorf("check stream %s: %w", s.EventsStream(), err)
+	}
+	return c, nil
+}
+
+func (c *Check) add(invariant string, job events.ID, format string, args ...any) {
+	c.found = append(c.found, events.Finding{Invariant: invariant, Subject: "job " + string(job), Text: fmt.Sprintf(format, args...)})
+}
+
+// readJobs asks for message after message: a work queue allows no second
+// consumer, and it is shallow.
+func (c *Check) readJobs(ctx context.Context, js jetstream.JetStream) error {
+	stream, err := js.Stream(ctx, c.streams.JobsStream())
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for info := range stream.ListConsumers(ctx).Info() {
+		c.pending += info.NumAckPending
+	}
+	state := stream.CachedInfo().State
+	all := c.streams.subject("jobs.>")
+	for seq := state.FirstSeq; seq <= state.LastSeq && state.Msgs > 0; seq++ {
+		m, err := stream.GetMsg(ctx, seq, jetstream.WithGetMsgSubject(all))
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		seq = m.Sequence
+		e, err := events.ParseEnvelope(m.Data)
+		if err != nil {
+			c.found = append(c.found, events.Finding{
+				Invariant: "I11", Subject: "message " + strconv.FormatUint(m.Sequence, 10), Text: err.Error(),
+			})
+			continue
+		}
+		c.open[e.Job] = append(c.open[e.Job], e)
+	}
+	return nil
+}
+
+// idleRead is how long readEvents waits for the next message before it
+// concludes that the stream was changed under it.
+const idleRead = 5 * time.Second
+
+func (c *Check) readEvents(ctx context.Context, js jetstream.JetStream) error {
+	stream, err := js.Stream(ctx, c.streams.EventsStream())
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	state := stream.CachedInfo().State
+	c.whole = state.FirstSeq <= 1
+	if state.Msgs == 0 {
+		return nil
+	}
+	consumer, err := stream.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{HeadersOnly: true})
+	if err != nil {
+		return err
+	}
+	for last := uint64(0); last < state.LastSeq; {
+		m, err := consumer.Next(jetstream.FetchMaxWait(idleRead))
+		if err != nil {
+			return fmt.Errorf("read message %d of %d: %w", last+1, state.LastSeq, err)
+		}
+		meta, err := m.Metadata()
+		if err != nil {
+			return err
+		}
+		last = meta.Sequence.Stream
+		version, err := strconv.Atoi(m.Headers().Get(HeaderVersion))
+		if err != nil {
+			c.found = append(c.found, events.Finding{
+				Invariant: "I10", Subject: "message " + strconv.FormatUint(last, 10), Text: "it has no version",
+			})
+			continue
+		}
+		job := events.ID(m.Headers().Get(HeaderJob))
+		c.told[job] = append(c.told[job], told{version, events.Type(m.Headers().Get(HeaderType)), m.Subject()})
+	}
+	return nil
+}
+
+// Job compares what the streams say of a job with its history, oldest event
+// first. When the system is quiet, EVENTS must have told all of it.
+func (c *Check) Job(job events.Job, history []events.Event, quiet bool) {
+	msgs := c.told[job.ID]
+	delete(c.told, job.ID)
+	next := 0 // the version that should come next; 0: any, the stream may have lost its beginning
+	if c.whole {
+		next = 1
+	}
+	for _, m := range msgs {
+		switch {
+		case m.version < 1 || m.version > len(history):
+			c.add("I10", job.ID, "EVENTS tells of event %d, its history has %d", m.version, len(history))
+			continue
+		case history[m.version-1].Type != m.typ:
+			c.add("I10", job.ID, "EVENTS tells that event %d is %s, its history says %s", m.version, m.typ, history[m.version-1].Type)
+		case m.subject != c.streams.EventSubject(job.Scope, job.Kind, m.typ):
+			c.add("I9", job.ID, "event %d was told on %s", m.version, m.subject)
+		}
+		if next > 0 && m.version > next {
+			c.add("I10", job.ID, "EVENTS tells of event %d before event %d", m.version, next)
+		}
+		next = max(next, m.version+1)
+	}
+	if quiet && c.whole && next != len(history)+1 {
+		c.add("I10", job.ID, "EVENTS has told %d of its %d events", max(next-1, 0), len(history))
+	}
+
+	for _, e := range c.open[job.ID] {
+		if e.Asked > len(history) || !history[e.Asked-1].Type.Asks() {
+			c.add("I11", job.ID, "a message on JOBS says that event %d asked for it", e.Asked)
+		}
+	}
+	if !quiet {
+		delete(c.open, job.ID)
+	}
+}
+
+// Findings ends the check: what is left is of jobs that the store does not
+// have. When the system is quiet, JOBS must be empty.
+func (c *Check) Findings(quiet bool) []events.Finding {
+	for _, id := range slices.Sorted(maps.Keys(c.told)) {
+		c.add("I10", id, "EVENTS tells of it, and it is not there")
+	}
+	for _, id := range slices.Sorted(maps.Keys(c.open)) {
+		if quiet {
+			c.add("I11", id, "it has a message on JOBS though all is quiet")
+		} else {
+			c.add("I11", id, "it has a message on JOBS, and it is not there")
+		}
+	}
+	if quiet && c.pending > 0 {
+		c.found = append(c.found, events.Finding{
+			Invariant: "I11", Subject: "stream " + c.streams.JobsStream(),
+			Text: fmt.Sprintf("workers hold %d messages though all is quiet", c.pending),
+		})
+	}
+	return c.found
+}
