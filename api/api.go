@@ -1,0 +1,148 @@
+// Package api is the HTTP door: it decodes a request, finds the caller by its
+// key, calls internal/observe, and encodes what comes back. It decides
+// nothing about the work and nothing about who may see which row.
+//
+// [New] makes the handler. The table in [server.routes] is the table of
+// contents; docs/api.md tells the same to people, and a test holds the two
+// together.
+package api
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/seed-245eaa15/obs/internal/observe"
+)
+
+// Config is what the door needs. Only Service must be set.
+type Config struct {
+	Service *observe.Service
+
+	// Health and Info tell what the process knows of what it depends on. They
+	// are asked often, and are to answer from what they have seen lately; one
+	// that takes more than 2 s counts as not answering. Nil means that
+	// nothing is known.
+	Health func(ctx context.Context) Health
+	Info   func(ctx context.Context) (Info, error)
+
+	BodyLimit int64         // the largest body, in bytes; zero means 5 MiB
+	WaitLimit time.Duration // how long ?wait=true waits for jobs; zero means 30 s
+	Timeout   time.Duration // how long a request may take besides waiting; zero means 30 s
+	Log       *slog.Logger  // nil discards
+	Version   string        // of the program; empty means "dev"
+	Metrics   http.Handler  // serves GET /metrics, without a key; nil means there is none
+}
+
+func (c Config) withDefaults() Config {
+	if c.Health == nil {
+		c.Health = func(context.Context) Health { return Health{} }
+	}
+	if c.Info == nil {
+		c.Info = func(context.Context) (Info, error) { return Info{}, nil }
+	}
+	if c.BodyLimit == 0 {
+		c.BodyLimit = 5 << 20
+	}
+	if c.WaitLimit == 0 {
+		c.WaitLimit = 30 * time.Second
+	}
+	if c.Timeout == 0 {
+		c.Timeout = 30 * time.Second
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Version == "" {
+		c.Version = "dev"
+	}
+	return c
+}
+
+// New makes the handler. The caller serves it, with its own timeouts for slow
+// readers and writers: the longest answer takes Timeout plus WaitLimit.
+func New(cfg Config) http.Handler {
+	s := &server{cfg: cfg.withDefaults(), started: time.Now()}
+	e := echo.New()
+	e.HideBanner, e.HidePort = true, true
+	e.Logger.SetOutput(io.Discard) // all that is to be said is said by logged
+	e.IPExtractor = echo.ExtractIPDirect()
+	e.HTTPErrorHandler = fail
+	e.Use(identify, logged(s.cfg.Log), recovered, secure, crossOrigin, s.bounded)
+	for _, r := range s.routes() {
+		var guard []echo.MiddlewareFunc
+		if r.scope != "" {
+			guard = append(guard, s.keyed(r.scope))
+		}
+		e.Add(r.method, r.path, r.do, guard...)
+		if r.method == http.MethodGet {
+			e.Add(http.MethodHead, r.path, r.do, guard...) // net/http leaves out the body
+		}
+	}
+	return e
+}
+
+type server struct {
+	cfg     Config
+	started time.Time
+}
+
+// route is a line of the table.
+type route struct {
+	method, path string
+	scope        string // what the key must allow; empty: no key is needed
+	do           echo.HandlerFunc
+}
+
+const (
+	get    = http.MethodGet
+	post   = http.MethodPost
+	remove = http.MethodDelete
+
+	reads  = observe.ScopeRead
+	writes = observe.ScopeWrite
+	anyone = ""
+)
+
+func (s *server) routes() []route {
+	table := []route{
+		{get, "/healthz", anyone, handle(s, s.alive)},
+		{get, "/api/health", anyone, handle(s, s.health)},
+		{get, "/api/readiness", anyone, handle(s, s.readiness)},
+		{get, "/api/version", anyone, handle(s, s.version)},
+		{get, "/v1/info", anyone, handle(s, s.info)},
+
+		{post, "/v1/events", writes, handle(s, s.postEvent)},
+		{post, "/v1/events/batch", writes, handle(s, s.postEvents)},
+		{get, "/v1/events/:id", reads, handle(s, s.getEvent)},
+		{get, "/v1/events/:id/observations", reads, handle(s, s.getEventObservations)},
+
+		{get, "/v1/jobs", reads, handle(s, s.listJobs)},
+		{get, "/v1/teams/:teamId/jobs", reads, handle(s, s.listTeamJobs)},
+		{get, "/v1/projects/:projectId/jobs", reads, handle(s, s.listProjectJobs)},
+		{get, "/v1/jobs/:id", reads, handle(s, s.getJob)},
+		{post, "/v1/jobs/:id/retry", writes, handle(s, s.retryJob)},
+		{post, "/v1/jobs/:id/cancel", writes, handle(s, s.cancelJob)},
+
+		{post, "/v1/sessions/start", writes, handle(s, s.startSession)},
+		{get, "/v1/sessions/:id", reads, handle(s, s.getSession)},
+		{post, "/v1/sessions/:id/end", writes, handle(s, s.endSession)},
+
+		{post, "/v1/search", reads, handle(s, s.search)},
+		{post, "/v1/context", reads, handle(s, s.context)},
+		{post, "/v1/reindex", writes, handle(s, s.reindex)},
+
+		{post, "/v1/keys", writes, handle(s, s.createKey)},
+		{get, "/v1/keys", writes, handle(s, s.listKeys)},
+		{post, "/v1/keys/:id/revoke", writes, handle(s, s.revokeKey)},
+		{remove, "/v1/keys/:id", writes, handle(s, s.revokeKey)},
+	}
+	if s.cfg.Metrics != nil {
+		table = append(table, route{get, "/metrics", anyone, echo.WrapHandler(s.cfg.Metrics)})
+	}
+	return table
+}

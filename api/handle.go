@@ -1,0 +1,79 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"strings"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/seed-245eaa15/obs/internal/observe"
+)
+
+// A statuser is an answer that is not always 200.
+type statuser interface{ status() int }
+
+// handle makes a route of fn. It reads Req from the request, calls fn with
+// the caller that keyed found, and encodes Resp. An error becomes its problem
+// document. A route can forget none of it.
+func handle[Req, Resp any, P reader[Req]](s *server, fn func(context.Context, observe.Caller, Req) (Resp, error)) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		var req Req
+		in := &input{c: c, limit: s.cfg.BodyLimit}
+		P(&req).read(in)
+		if in.err != nil {
+			return in.err
+		}
+		if len(in.issues) > 0 {
+			return &observe.Invalid{Issues: in.issues}
+		}
+		caller, _ := c.Get(keyCaller).(observe.Caller) // the zero Caller on routes without a key
+		resp, err := fn(c.Request().Context(), caller, req)
+		if err != nil {
+			return err
+		}
+		status := http.StatusOK
+		if r, ok := any(resp).(statuser); ok {
+			status = r.status()
+		}
+		return write(c, status, echo.MIMEApplicationJSON, resp)
+	}
+}
+
+// readBody reads the whole body, if it is JSON and no longer than limit.
+func readBody(c echo.Context, limit int64) ([]byte, error) {
+	r := c.Request()
+	if e := r.Header.Get(echo.HeaderContentEncoding); e != "" && !strings.EqualFold(e, "identity") {
+		return nil, &refusal{http.StatusUnsupportedMediaType, "Content-Encoding is not supported: send the JSON as it is"}
+	}
+	if ct := r.Header.Get(echo.HeaderContentType); ct != "" {
+		kind, params, err := mime.ParseMediaType(ct)
+		charset := params["charset"]
+		if err != nil || kind != echo.MIMEApplicationJSON || charset != "" && !strings.EqualFold(charset, "utf-8") {
+			return nil, &refusal{http.StatusUnsupportedMediaType, "Content-Type must be application/json, in UTF-8"}
+		}
+	}
+	if r.ContentLength > limit {
+		return nil, tooLarge(limit)
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(c.Response(), r.Body, limit))
+	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return nil, tooLarge(limit)
+	}
+	switch {
+	case err == nil:
+		return body, nil
+	case r.Context().Err() != nil:
+		return nil, fmt.Errorf("read the body: %w", err)
+	default:
+		return nil, &refusal{http.StatusBadRequest, "The body ended early"}
+	}
+}
+
+func tooLarge(limit int64) error {
+	return &refusal{http.StatusRequestEntityTooLarge, fmt.Sprintf("The body is larger than %d bytes", limit)}
+}

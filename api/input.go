@@ -1,0 +1,347 @@
+package api
+
+import (
+	"encoding/json"
+	"fmt"
+	"math"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/seed-245eaa15/obs/internal/observe"
+)
+
+// maxIssues is how many issues an answer has: a batch of 500 bad events needs
+// no longer one.
+const maxIssues = 100
+
+// maxName bounds ids and other names, in bytes: what is looked up or indexed.
+const maxName = 256
+
+// maxEpoch is the last instant of JavaScript's Date and of the year 9999, the
+// earlier of the two, in ms: dates beyond it do not come back as they went in.
+const maxEpoch = 253402300799999
+
+// A reader is a request that takes itself from the input. What is wrong with
+// the input is noted there, all of it; the handler is then not called.
+type reader[T any] interface {
+	*T
+	read(in *input)
+}
+
+// none is the request that takes nothing.
+type none struct{}
+
+func (*none) read(*input) {}
+
+// input is what a request consists of: path, query and, for those that ask,
+// a body of JSON. Issues gather in it.
+type input struct {
+	c      echo.Context
+	limit  int64
+	issues []observe.Issue
+	err    error // the body could not be read at all
+}
+
+func (in *input) issue(path []any, code, format string, args ...any) {
+	if len(in.issues) < maxIssues {
+		in.issues = append(in.issues, observe.Issue{Path: path, Code: code, Message: fmt.Sprintf(format, args...)})
+	}
+}
+
+// id is a name from the path. One that no row can have, because Postgres
+// could not even compare it, is empty, and so found nowhere.
+func (in *input) id(param string) string {
+	id := in.c.Param(param)
+	if in.c.Request().URL.RawPath != "" { // then Echo routes by that, and leaves the escapes in
+		plain, err := url.PathUnescape(id)
+		if err != nil {
+			return ""
+		}
+		id = plain
+	}
+	if len(id) > maxName || !utf8.ValidString(id) || strings.ContainsRune(id, 0) {
+		return ""
+	}
+	return id
+}
+
+// flag is a query parameter that is true, false or absent.
+func (in *input) flag(name string, absent bool) bool {
+	if !in.c.QueryParams().Has(name) {
+		return absent
+	}
+	switch in.c.QueryParam(name) {
+	case "true":
+		return true
+	case "false":
+		return false
+	}
+	in.issue([]any{name}, observe.CodeValue, `Invalid option: expected one of "true"|"false"`)
+	return absent
+}
+
+// clamped is a query parameter that counts. What is not a number is as if
+// absent, and what is out of bounds is brought within them.
+func (in *input) clamped(name string, absent, low, high int) int {
+	n, err := strconv.Atoi(in.c.QueryParam(name))
+	if err != nil {
+		return absent
+	}
+	return min(max(n, low), high)
+}
+
+// object takes the body for one JSON object.
+func (in *input) object() object {
+	body, ok := in.body()
+	if !ok {
+		return object{in: in}
+	}
+	return in.asObject(body, nil)
+}
+
+// objects takes the body for an array of low to high JSON objects.
+func (in *input) objects(low, high int) []object {
+	body, ok := in.body()
+	if !ok {
+		return nil
+	}
+	if got := typeOf(body); got != "array" {
+		in.issue(nil, observe.CodeType, "Invalid input: expected array, received %s", got)
+		return nil
+	}
+	var elements []json.RawMessage
+	if err := json.Unmarshal(body, &elements); err != nil {
+		in.err = &syntaxError{err}
+		return nil
+	}
+	switch {
+	case len(elements) < low:
+		in.issue(nil, observe.CodeTooSmall, "Too small: expected array to have >=%d items", low)
+		return nil
+	case len(elements) > high:
+		in.issue(nil, observe.CodeTooBig, "Too big: expected array to have <=%d items", high)
+		return nil
+	}
+	objects := make([]object, len(elements))
+	for i, e := range elements {
+		objects[i] = in.asObject(e, []any{i})
+	}
+	return objects
+}
+
+// body reads the JSON text once and checks it as a whole.
+func (in *input) body() ([]byte, bool) {
+	body, err := readBody(in.c, in.limit)
+	if err == nil && len(body) > 0 {
+		if bad := wellFormed(body); bad != nil {
+			err = &syntaxError{bad}
+		}
+	}
+	if err != nil {
+		in.err = err
+		return nil, false
+	}
+	return body, true
+}
+
+func (in *input) asObject(raw []byte, path []any) object {
+	o := object{in: in, path: path}
+	if got := typeOf(raw); got != "object" {
+		in.issue(path, observe.CodeType, "Invalid input: expected object, received %s", got)
+		return o
+	}
+	// A member that comes twice counts as it came last. Names are compared
+	// exactly, which decoding into a struct would not do.
+	if err := json.Unmarshal(raw, &o.members); err != nil {
+		in.err = &syntaxError{err}
+	}
+	return o
+}
+
+// object is a JSON object whose members are asked for by name and type. Those
+// that nobody asks for are dropped.
+type object struct {
+	in      *input
+	path    []any
+	members map[string]json.RawMessage // nil when there was no object to read
+}
+
+func (o object) issue(name, code, format string, args ...any) {
+	if o.members != nil { // otherwise the issue is that there is no object
+		o.in.issue(append(slices.Clone(o.path), name), code, format, args...)
+	}
+}
+
+func (o object) wrong(name, want string) {
+	o.issue(name, observe.CodeType, "Invalid input: expected %s, received %s", want, typeOf(o.members[name]))
+}
+
+// has reports whether the member is there and not null.
+func (o object) has(name string) bool {
+	t := typeOf(o.members[name])
+	return t != "undefined" && t != "null"
+}
+
+// text is a required string of 1 to limit bytes.
+func (o object) text(name string, limit int) string {
+	var s string
+	raw, ok := o.members[name]
+	if !ok || json.Unmarshal(raw, &s) != nil || typeOf(raw) != "string" {
+		o.wrong(name, "string")
+		return ""
+	}
+	o.bounded(name, s, limit)
+	return s
+}
+
+func (o object) bounded(name, s string, limit int) {
+	switch {
+	case s == "":
+		o.issue(name, observe.CodeTooSmall, "Too small: expected string to have >=1 characters")
+	case len(s) > limit:
+		o.issue(name, observe.CodeTooBig, "Too big: expected string to have <=%d bytes", limit)
+	}
+}
+
+// name is a required string that is looked up or compared. A NUL is refused:
+// it is stored nowhere, so nothing can have such a name.
+func (o object) name(name string) string {
+	s := o.text(name, maxName)
+	if strings.ContainsRune(s, 0) {
+		o.issue(name, observe.CodeCustom, "Invalid string: holds a NUL character")
+	}
+	return s
+}
+
+// optionalName is a name or null or absent, which are nil.
+func (o object) optionalName(name string) *string {
+	if !o.has(name) {
+		return nil
+	}
+	return new(o.name(name))
+}
+
+// optionalText is a string of at most limit bytes, which may be blank; null
+// and absent are nil.
+func (o object) optionalText(name string, limit int) *string {
+	if !o.has(name) {
+		return nil
+	}
+	var s string
+	if json.Unmarshal(o.members[name], &s) != nil {
+		o.wrong(name, "string")
+		return nil
+	}
+	if len(s) > limit {
+		o.issue(name, observe.CodeTooBig, "Too big: expected string to have <=%d bytes", limit)
+	}
+	return &s
+}
+
+// oneOf is a required string of the given ones.
+func (o object) oneOf(name string, options ...string) string {
+	var s string
+	if raw, ok := o.members[name]; !ok || json.Unmarshal(raw, &s) != nil || !slices.Contains(options, s) {
+		o.issue(name, observe.CodeValue, `Invalid option: expected one of "%s"`, strings.Join(options, `"|"`))
+	}
+	return s
+}
+
+// integer is a required whole number between low and high, both included. As
+// in JavaScript, 1.0 and 1e3 are whole.
+func (o object) integer(name string, low, high int64) int64 {
+	raw, ok := o.members[name]
+	if !ok || typeOf(raw) != "number" {
+		o.wrong(name, "number")
+		return 0
+	}
+	n, err := strconv.ParseInt(string(raw), 10, 64)
+	if err != nil {
+		f, err := strconv.ParseFloat(string(raw), 64)
+		if err != nil || f != math.Trunc(f) {
+			o.issue(name, observe.CodeType, "Invalid input: expected int, received number")
+			return 0
+		}
+		n = int64(max(min(f, 1<<62), -1<<62))
+	}
+	switch {
+	case n < low:
+		o.issue(name, observe.CodeTooSmall, "Too small: expected number to be >=%d", low)
+	case n > high:
+		o.issue(name, observe.CodeTooBig, "Too big: expected number to be <=%d", high)
+	}
+	return n
+}
+
+// optionalInteger is like integer; null or absent give the default.
+func (o object) optionalInteger(name string, absent, low, high int64) int64 {
+	if !o.has(name) {
+		return absent
+	}
+	return o.integer(name, low, high)
+}
+
+// anything is the member's JSON as it came; null and absent are nil.
+func (o object) anything(name string) json.RawMessage {
+	if !o.has(name) {
+		return nil
+	}
+	return o.members[name]
+}
+
+// record is a JSON object or null or absent, which are nil.
+func (o object) record(name string) json.RawMessage {
+	if !o.has(name) {
+		return nil
+	}
+	if typeOf(o.members[name]) != "object" {
+		o.wrong(name, "object")
+	}
+	return o.members[name]
+}
+
+// names is an array of 1 to limit names; null or absent are nil.
+func (o object) names(name string, limit int) []string {
+	if !o.has(name) {
+		return nil
+	}
+	var out []string
+	if typeOf(o.members[name]) != "array" || json.Unmarshal(o.members[name], &out) != nil {
+		o.issue(name, observe.CodeType, "Invalid input: expected array of string")
+		return nil
+	}
+	if len(out) < 1 || len(out) > limit {
+		o.issue(name, observe.CodeTooBig, "Invalid input: expected 1 to %d items", limit)
+	}
+	for _, s := range out {
+		o.bounded(name, s, maxName)
+	}
+	return out
+}
+
+// typeOf names the type of a JSON text as JavaScript does.
+func typeOf(raw []byte) string {
+	for _, b := range raw {
+		switch b {
+		case ' ', '\t', '\r', '\n':
+		case '{':
+			return "object"
+		case '[':
+			return "array"
+		case '"':
+			return "string"
+		case 't', 'f':
+			return "boolean"
+		case 'n':
+			return "null"
+		default:
+			return "number"
+		}
+	}
+	return "undefined"
+}

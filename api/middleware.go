@@ -1,0 +1,211 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"regexp"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/labstack/echo/v4"
+
+	"github.com/seed-245eaa15/obs/internal/observe"
+)
+
+// What the middleware leaves in the context for the handler and the log.
+const (
+	keyRequestID = "request id"
+	keyCaller    = "caller"
+)
+
+var plainRequestID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$`)
+
+// identify gives every request an id: the client's, where it is a plain word,
+// or a new one. It is on the answer whatever becomes of the request, and goes
+// with the job to the worker's log.
+func identify(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		id := c.Request().Header.Get(echo.HeaderXRequestID)
+		if !plainRequestID.MatchString(id) {
+			id = uuid.NewString()
+		}
+		c.Set(keyRequestID, id)
+		c.Response().Header().Set(echo.HeaderXRequestID, id)
+		return next(c)
+	}
+}
+
+func requestID(c echo.Context) string {
+	id, _ := c.Get(keyRequestID).(string)
+	return id
+}
+
+// secure sets the headers that keep a browser from making anything of an
+// answer but data.
+func secure(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		h := c.Response().Header()
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("X-Frame-Options", "DENY")
+		h.Set("X-DNS-Prefetch-Control", "off")
+		h.Set("Referrer-Policy", "no-referrer")
+		h.Set("Cross-Origin-Opener-Policy", "same-origin")
+		h.Set("Cross-Origin-Resource-Policy", "same-origin")
+		h.Set("Origin-Agent-Cluster", "?1")
+		h.Set("Cache-Control", "no-store")
+		return next(c)
+	}
+}
+
+// crossOrigin lets pages of this machine call the API, and no others.
+func crossOrigin(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		h := c.Response().Header()
+		h.Add(echo.HeaderVary, echo.HeaderOrigin)
+		origin := c.Request().Header.Get(echo.HeaderOrigin)
+		if origin == "" {
+			return next(c)
+		}
+		if !local(origin) {
+			return &refusal{http.StatusForbidden, "CORS not allowed"}
+		}
+		h.Set(echo.HeaderAccessControlAllowOrigin, origin)
+		h.Set(echo.HeaderAccessControlExposeHeaders, "X-Request-Id")
+		if c.Request().Method != http.MethodOptions {
+			return next(c)
+		}
+		h.Set(echo.HeaderAccessControlAllowMethods, "GET,HEAD,POST,PUT,PATCH,DELETE")
+		h.Set(echo.HeaderAccessControlAllowHeaders, "Content-Type,Authorization,X-Requested-With,X-Api-Key,X-Request-Id")
+		return c.NoContent(http.StatusNoContent)
+	}
+}
+
+// local reports whether origin is a page served by this machine. The host is
+// compared whole: http://localhost.example.org is somebody else's.
+func local(origin string) bool {
+	u, err := url.Parse(origin)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.User != nil || u.Path != "" || u.RawQuery != "" {
+		return false
+	}
+	switch u.Hostname() {
+	case "localhost", "127.0.0.1", "::1":
+		return true
+	}
+	return false
+}
+
+// recovered turns a panic into an error, with the stack for the log.
+func recovered(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) (err error) {
+		defer func() {
+			if r := recover(); r != nil {
+				if r == http.ErrAbortHandler { //nolint:errorlint // net/http compares it so
+					panic(r)
+				}
+				err = fmt.Errorf("panic: %v\n%s", r, debug.Stack())
+			}
+		}()
+		return next(c)
+	}
+}
+
+// logged writes one line a request, with the cause if it failed here. It
+// answers errors itself, so that the line has the status that was sent.
+func logged(log *slog.Logger) echo.MiddlewareFunc {
+	return func(next echo.HandlerFunc) echo.HandlerFunc {
+		return func(c echo.Context) error {
+			began, ctx := time.Now(), c.Request().Context()
+			err := next(c)
+			if err != nil {
+				if errors.Is(ctx.Err(), context.Canceled) {
+					err = fmt.Errorf("%w: %w", errAborted, err)
+				}
+				c.Error(err)
+			}
+			route, level := c.Path(), slog.LevelInfo
+			if route == "" {
+				route = "unknown"
+			}
+			if !strings.HasPrefix(route, "/v1/") || route == "/v1/info" {
+				level = slog.LevelDebug // probes, every few seconds
+			}
+			attrs := []slog.Attr{
+				slog.String("method", c.Request().Method),
+				slog.String("route", route),
+				slog.Int("status", c.Response().Status),
+				slog.Duration("took", time.Since(began)),
+				slog.String("request_id", requestID(c)),
+			}
+			if caller, ok := c.Get(keyCaller).(observe.Caller); ok {
+				attrs = append(attrs, slog.String("key", caller.KeyID))
+			}
+			if err != nil && c.Response().Status >= http.StatusInternalServerError {
+				level = slog.LevelError
+				attrs = append(attrs, slog.Any("err", err))
+			}
+			log.LogAttrs(ctx, level, "request", attrs...)
+			return nil
+		}
+	}
+}
+
+// bounded gives every request a deadline, so that a database that has stopped
+// answering, without closing its connections, holds nobody for ever.
+func (s *server) bounded(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		limit := s.cfg.Timeout
+		if c.QueryParam("wait") == "true" {
+			limit += s.cfg.WaitLimit
+		}
+		ctx, cancel := context.WithTimeout(c.Request().Context(), limit)
+		defer cancel()
+		c.SetRequest(c.Request().WithContext(ctx))
+		return next(c)
+	}
+}
+
+// keyed lets in who has a key with the scope, before anything else of the
+// request is read. Whose rows the caller may touch is decided in observe.
+func (s *server) keyed(scope string) echo.MiddlewareFunc {
+	return func(next echo.HandlerFunc) echo.HandlerFunc {
+		return func(c echo.Context) error {
+			key := presented(c.Request().Header)
+			if key == "" {
+				return observe.ErrNoKey
+			}
+			caller, err := s.cfg.Service.Authenticate(c.Request().Context(), key)
+			if err != nil {
+				return err
+			}
+			caller.RequestID = requestID(c)
+			c.Set(keyCaller, caller)
+			if !holds(caller, scope) {
+				return observe.ErrNoScope
+			}
+			return next(c)
+		}
+	}
+}
+
+// holds spares a caller without the scope the reading of its body. It is
+// observe that decides, for each row.
+func holds(c observe.Caller, scope string) bool {
+	return slices.Contains(c.Scopes, scope) || slices.Contains(c.Scopes, "*")
+}
+
+// presented is the key that the request shows: as a bearer token, or else in
+// X-Api-Key.
+func presented(h http.Header) string {
+	scheme, token, _ := strings.Cut(strings.TrimSpace(h.Get(echo.HeaderAuthorization)), " ")
+	if token = strings.TrimSpace(token); strings.EqualFold(scheme, "Bearer") && token != "" {
+		return token
+	}
+	return strings.TrimSpace(h.Get("X-Api-Key"))
+}
