@@ -7,6 +7,7 @@
 package eventstest
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -117,6 +118,7 @@ func clock() time.Time { return time.Now().UTC().Truncate(time.Microsecond) }
 // event that it follows, and its NextAt.
 func timed(j events.Job, s events.Step) events.Step {
 	s.Job = j
+	s.Event.RequestID = cmp.Or(s.Event.RequestID, j.RequestID)
 	s.Event.At = clock()
 	if s.Event.At.Before(j.UpdatedAt) {
 		s.Event.At = j.UpdatedAt

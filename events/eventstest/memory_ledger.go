@@ -18,8 +18,14 @@ func (m *Memory) Begin(ctx context.Context, worker events.Holder, es []events.En
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	claims := make([]events.Claim, len(es))
+	inBatch := make(map[events.ID]bool, len(es))
 	for i, e := range es {
+		if inBatch[e.Job] {
+			claims[i].Err = events.ErrHeld // the same message twice in one batch
+			continue
+		}
 		claims[i].Job, claims[i].Err = m.begin(worker, e)
+		inBatch[e.Job] = claims[i].Err == nil
 	}
 	return claims, nil
 }
@@ -31,9 +37,9 @@ func (m *Memory) begin(worker events.Holder, e events.Envelope) (events.Job, err
 		return events.Job{}, events.ErrUnknownJob
 	case en.job.Scope != e.Scope, en.job.Kind != e.Kind:
 		return events.Job{}, events.ErrScope
-	case e.Asked > en.job.Asked: // nothing has asked for this attempt
+	case e.Asked > en.job.Version: // from a future that this store has not seen
 		return events.Job{}, events.ErrUnknownJob
-	case e.Asked < en.job.Asked, en.job.Status.Settled():
+	case e.Asked != en.job.Asked, en.job.Status.Settled():
 		return events.Job{}, events.ErrSettled
 	case en.job.Status == events.StatusProcessing && en.job.LockedBy == worker.ID:
 		return en.job, nil
@@ -42,7 +48,6 @@ func (m *Memory) begin(worker events.Holder, e events.Envelope) (events.Job, err
 	}
 	err := m.append(en, events.Event{
 		Type: events.Processing, Actor: "worker", Process: worker.ID, Build: worker.Build,
-		RequestID: en.job.RequestID,
 	})
 	if err != nil {
 		return events.Job{}, err

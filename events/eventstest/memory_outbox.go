@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/seed-245eaa15/obs/events"
-	"github.com/seed-245eaa15/obs/outbox"
 )
 
 // Asks is outbox.Store's.
@@ -31,23 +30,26 @@ func (m *Memory) Asks(ctx context.Context, q events.AskQuery) ([]events.Ask, err
 		})
 		return found[:min(len(found), q.Limit)], nil
 	}
+	limit := q.Limit
 	if q.Tenant == nil {
+		now := clock()
 		rows := slices.Clone(q.Rows)
 		slices.Sort(rows)
 		for _, row := range slices.Compact(rows) {
-			if en := m.asks[row]; en != nil && row <= q.After && en.job.NextAt.IsZero() && len(found) < q.Limit {
+			if en := m.asks[row]; en != nil && !en.job.NextAt.After(now) {
 				found = append(found, ask(row, en))
 			}
 		}
+		limit += len(found)
 	}
 	start, _ := slices.BinarySearch(m.order, q.After+1)
 	for _, row := range m.order[start:] {
-		if len(found) >= q.Limit {
+		if len(found) >= limit {
 			break
 		}
 		en := m.asks[row]
 		switch {
-		case en == nil, !en.job.NextAt.IsZero():
+		case en == nil, !en.job.NextAt.IsZero(), q.Tenant == nil && slices.Contains(q.Rows, row):
 		case q.Tenant != nil && (en.job.Scope != *q.Tenant || en.job.Kind != q.Kind):
 		default:
 			found = append(found, ask(row, en))
@@ -169,7 +171,7 @@ func (m *Memory) Lead(ctx context.Context) (led context.Context, release func(),
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.leader != nil {
-		return nil, nil, outbox.ErrNotLeader
+		return nil, nil, events.ErrNotLeader
 	}
 	led, cancel := context.WithCancelCause(ctx)
 	m.term++

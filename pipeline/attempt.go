@@ -1,0 +1,155 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/seed-245eaa15/obs/events"
+)
+
+// attempt is one claimed run of one job. It belongs to its handler's
+// goroutine, then, once finished, to the lane's settlers.
+type attempt struct {
+	lane   *lane
+	job    events.Job    // as claimed
+	msg    jetstream.Msg // under lane.mu: the newest delivery
+	began  time.Time
+	cancel context.CancelCauseFunc
+
+	finished atomic.Bool // decides between the handler and a drain that leaves it
+	commit   Commit      // of a success
+	err      error       // of a failure
+	step     events.Step
+	spoiled  error // what the commit returned when it was last run
+	tries    int   // transactions that were to settle it and did not answer
+}
+
+// asked is the ask that the attempt answers to.
+func (a *attempt) asked() int { return a.job.Asked }
+
+func (a *attempt) message() jetstream.Msg {
+	a.lane.mu.Lock()
+	defer a.lane.mu.Unlock()
+	return a.msg
+}
+
+// start runs the handler on its own goroutine. The attempt has taken over the
+// message's slot.
+func (l *lane) start(work context.Context, m jetstream.Msg, job events.Job) {
+	l.mu.Lock()
+	old := l.running[job.ID]
+	if old != nil && old.job.Version == job.Version { // delivered twice while it was claimed
+		old.msg = m
+		l.mu.Unlock()
+		l.give(1)
+		return
+	}
+	a := &attempt{lane: l, job: job, msg: m, began: time.Now()}
+	ctx, cancel := context.WithCancelCause(work)
+	a.cancel = cancel
+	l.running[job.ID] = a
+	l.mu.Unlock()
+	l.w.open.Add(1)
+	if old != nil { // lost, or it would not have been asked for again
+		old.cancel(ErrSuperseded)
+		old.finish(nil, ErrSuperseded)
+	}
+	if halt := l.w.halt.Load(); halt != nil {
+		cancel(*halt)
+	}
+	go a.run(ctx)
+}
+
+func (a *attempt) run(ctx context.Context) {
+	defer a.cancel(nil)
+	ctx, stop := context.WithTimeoutCause(ctx, a.lane.cfg.Timeout, ErrTimeout)
+	defer stop()
+	commit, err := a.call(ctx)
+	if cause := context.Cause(ctx); err != nil && cause != nil && !errors.Is(err, cause) {
+		err = fmt.Errorf("%w: %w", cause, err)
+	}
+	a.finish(commit, err)
+}
+
+// call runs the handler and makes a panic an error.
+func (a *attempt) call(ctx context.Context) (commit Commit, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			a.lane.w.cfg.Log.ErrorContext(ctx, "a handler panicked", "job", a.job.ID, "kind", a.job.Kind,
+				"attempt", a.job.Attempts, "panic", reason(fmt.Sprint(v)), "stack", string(debug.Stack()))
+			commit, err = nil, fmt.Errorf("panic: %v", v)
+		}
+	}()
+	return a.lane.handle(ctx, a.job)
+}
+
+// finish hands the attempt to the settlers, once.
+func (a *attempt) finish(commit Commit, err error) {
+	if a.finished.CompareAndSwap(false, true) {
+		a.commit, a.err = commit, err
+		a.decide()
+		a.lane.done <- a
+	}
+}
+
+// decide says what the attempt's end means for the job.
+func (a *attempt) decide() {
+	e := events.Event{
+		Actor: "worker", Process: a.lane.w.holder.ID, Build: a.lane.w.holder.Build, RequestID: a.job.RequestID,
+	}
+	a.step = events.Step{Job: a.job}
+	if a.err == nil {
+		e.Type = events.Completed
+		a.step.Event = e
+		return
+	}
+	a.commit = nil
+	e.Reason = reason(a.err.Error())
+	permanent, _ := errors.AsType[*permanentError](a.err)
+	retry, _ := errors.AsType[*retryError](a.err)
+	switch {
+	// A handler that was told to stop gives its job back: what it says is
+	// mostly our own doing.
+	case stopped(a.err) && (permanent == nil || errors.Is(a.err, context.Canceled)):
+		e.Type = events.Released
+	case permanent != nil, a.job.Attempts >= a.job.MaxAttempts:
+		e.Type = events.Failed
+	default:
+		e.Type = events.RetryScheduled
+		a.step.Delay = max(a.lane.w.cfg.Backoff(a.job.Attempts), 0)
+		if retry != nil {
+			a.step.Delay = max(a.step.Delay, retry.after)
+		}
+	}
+	a.step.Event = e
+}
+
+func stopped(err error) bool {
+	return errors.Is(err, ErrDraining) || errors.Is(err, ErrLeaseLost) || errors.Is(err, ErrSuperseded)
+}
+
+// spoil is the end of an attempt whose commit cannot be stored.
+func (a *attempt) spoil(err error) {
+	a.err = fmt.Errorf("commit: %w", err)
+	a.decide()
+}
+
+// write runs the commit, notes what it returned, and makes a panic an error.
+func (a *attempt) write(ctx context.Context, tx pgx.Tx) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			a.lane.w.cfg.Log.ErrorContext(ctx, "a commit panicked", "job", a.job.ID, "kind", a.job.Kind,
+				"attempt", a.job.Attempts, "panic", reason(fmt.Sprint(v)), "stack", string(debug.Stack()))
+			err = fmt.Errorf("panic: %v", v)
+		}
+		a.spoiled = err
+	}()
+	return a.commit(ctx, tx)
+}

@@ -1,0 +1,17 @@
+// Package pipeline does jobs: it takes messages from a stream, claims the
+// attempts that they ask for, runs handlers, and records what came of it.
+//
+// A [Handler] does its slow work with no transaction open, and returns what is
+// left to write as a [Commit]. The worker runs that in the transaction that
+// records the job as completed, and only if the attempt is still its own. So
+// the effects of a job are stored exactly once, however often its handler
+// ran; what a handler does outside of its Commit can happen more than once.
+//
+// Start with [New], give the worker a handler a kind with [Handle], then call
+// [Worker.Run]. What a handler's error means is said by [Permanent] and
+// [RetryAfter]; any other error is tried again until the attempts are spent.
+//
+// Each kind has a lane of its own: a durable pull consumer, a number of slots,
+// and its own claiming and settling, so that a lane that is stuck holds up no
+// other. The stream and the consumers are made by others (see outbox).
+package pipeline

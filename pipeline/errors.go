@@ -1,0 +1,119 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// The causes that a handler's context ends with (see context.Cause).
+var (
+	ErrTimeout    = errors.New("the handler took too long")
+	ErrDraining   = errors.New("the worker is stopping")
+	ErrLeaseLost  = errors.New("the worker could not tell the ledger that it lives")
+	ErrSuperseded = errors.New("the attempt was asked for again")
+)
+
+// errWrongLane says that a message is not of the kind that its lane handles.
+var errWrongLane = errors.New("no handler here does jobs of this kind")
+
+// Permanent marks an error that trying again cannot mend: the job fails now.
+// A nil error stays nil.
+func Permanent(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &permanentError{err}
+}
+
+type permanentError struct{ err error }
+
+func (e *permanentError) Error() string { return e.err.Error() }
+func (e *permanentError) Unwrap() error { return e.err }
+
+// RetryAfter marks an error that is worth another attempt, but not before d
+// has passed. A nil error stays nil.
+func RetryAfter(d time.Duration, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &retryError{d, err}
+}
+
+type retryError struct {
+	after time.Duration
+	err   error
+}
+
+func (e *retryError) Error() string { return e.err.Error() }
+func (e *retryError) Unwrap() error { return e.err }
+
+// infrastructure reports whether err says something about the way to
+// Postgres, or about what else goes on in it, rather than about what was
+// asked of it. Such a transaction is worth repeating as it is.
+func infrastructure(err error) bool {
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
+		switch pg.Code[:min(2, len(pg.Code))] {
+		case "08", "40", "53", "57", "58": // connection, rollback, resources, operator, system
+			return true
+		}
+		switch pg.Code {
+		case "55P03", // lock not available
+			"25006",          // read only: we talk to what is no longer the primary
+			"25P03", "25P04": // idle or transaction timeout
+			return true
+		}
+		return false
+	}
+	if _, ok := errors.AsType[net.Error](err); ok {
+		return true
+	}
+	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) ||
+		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
+		pgconn.SafeToRetry(err) || pgconn.Timeout(err)
+}
+
+// ownFault reports whether a transaction failed because of the commit in it:
+// fromCommit is what the commit itself returned, err what became of the whole.
+func ownFault(fromCommit, err error) bool {
+	if fromCommit != nil {
+		return !infrastructure(fromCommit)
+	}
+	// A commit can pass and still spoil the transaction: a deferred constraint,
+	// an error that it hid, a transaction that it ended itself.
+	if _, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return !infrastructure(err)
+	}
+	return errors.Is(err, pgx.ErrTxCommitRollback) || errors.Is(err, pgx.ErrTxClosed)
+}
+
+// maxReason bounds what of an error goes into history, in characters.
+const maxReason = 500
+
+// reason makes a short text of valid UTF-8 without control characters, which
+// Postgres would not take or a terminal would obey.
+func reason(s string) string {
+	if len(s) > 4*maxReason {
+		s = s[:4*maxReason]
+	}
+	s = strings.Map(func(r rune) rune {
+		switch {
+		case r == utf8.RuneError, unicode.IsControl(r) && r != '\n' && r != '\t':
+			return -1
+		default:
+			return r
+		}
+	}, s)
+	if utf8.RuneCountInString(s) <= maxReason {
+		return s
+	}
+	return string([]rune(s)[:maxReason-1]) + "…"
+}

@@ -1,0 +1,207 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/seed-245eaa15/obs/events"
+)
+
+const (
+	maxBatch    = 500              // attempts claimed or settled in one transaction
+	settlers    = 2                // transactions that settle a lane's attempts at once
+	callTimeout = 30 * time.Second // for one transaction
+)
+
+// lane does the jobs of one kind. A slot is taken before a message is asked
+// for, and freed when the attempt is settled: so nothing waits in memory
+// while its AckWait runs, and a ledger that is away stops the fetching.
+type lane struct {
+	w      *Worker
+	kind   events.Kind
+	cfg    Lane
+	handle Handler
+	free   chan struct{} // a token for each free slot
+	done   chan *attempt // finished, to be settled; has room for every slot
+
+	ackWait atomic.Int64 // of the consumer, in nanoseconds
+
+	mu      sync.Mutex
+	running map[events.ID]*attempt // begun and not settled
+	counts  counts
+}
+
+func newLane(w *Worker, kind events.Kind, cfg Lane, h Handler) *lane {
+	l := &lane{w: w, kind: kind, cfg: cfg, handle: h, running: map[events.ID]*attempt{}}
+	n := max(cfg.Slots, 0)
+	l.free, l.done = make(chan struct{}, n), make(chan *attempt, n)
+	l.give(n)
+	l.ackWait.Store(int64(callTimeout))
+	return l
+}
+
+// fetchers is how many pulls may be under way: two where there are slots
+// enough that one batch can be claimed while the next one is on its way.
+func (l *lane) fetchers() int {
+	if l.cfg.Slots >= maxBatch/2 {
+		return 2
+	}
+	return 1
+}
+
+// take waits for a free slot and takes all that are free, up to a batch. It
+// returns 0 when ctx ended.
+func (l *lane) take(ctx context.Context) int {
+	select {
+	case <-l.free:
+	case <-ctx.Done():
+		return 0
+	}
+	for n := 1; n < maxBatch; n++ {
+		select {
+		case <-l.free:
+		default:
+			return n
+		}
+	}
+	return maxBatch
+}
+
+func (l *lane) give(n int) {
+	for range n {
+		l.free <- struct{}{}
+	}
+}
+
+// fetchLoop brings messages in until ctx is done. What is wrong with the
+// broker is waited out: making streams and consumers is not our work.
+func (l *lane) fetchLoop(ctx, work context.Context) {
+	log := l.w.cfg.Log.With("kind", l.kind)
+	var consumer jetstream.Consumer
+	for tries := 0; ; {
+		n := l.take(ctx)
+		if n == 0 {
+			return
+		}
+		if !l.w.lease.wait(ctx) {
+			l.give(n)
+			return
+		}
+		var err error
+		if consumer == nil {
+			consumer, err = l.consumer(ctx)
+		}
+		if err == nil {
+			err = l.fetch(ctx, work, consumer, n)
+		} else {
+			l.give(n)
+		}
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil:
+			consumer = nil
+			l.broken(err)
+			if tries == 0 {
+				log.WarnContext(ctx, "the lane has no messages to take", "err", err)
+			}
+			if !pause(ctx, trouble(tries, 2*time.Second)) {
+				return
+			}
+			tries++
+		case tries > 0:
+			tries = 0
+			l.broken(nil)
+			log.InfoContext(ctx, "the lane works again")
+		}
+	}
+}
+
+func (l *lane) consumer(ctx context.Context) (jetstream.Consumer, error) {
+	name := l.w.cfg.Consumer(l.kind)
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	c, err := l.w.js.Consumer(ctx, l.w.cfg.Stream, name)
+	if err != nil {
+		return nil, fmt.Errorf("consumer %s of stream %s: %w", name, l.w.cfg.Stream, err)
+	}
+	if wait := c.CachedInfo().Config.AckWait; wait > 0 {
+		l.ackWait.Store(int64(wait))
+	}
+	return c, nil
+}
+
+// fetch asks for n messages, for which the caller has taken slots, and begins
+// them as they come: those that are there together are claimed together. It
+// gives back the slots that it had no use for.
+func (l *lane) fetch(ctx, work context.Context, c jetstream.Consumer, n int) error {
+	unused := n
+	defer func() { l.give(unused) }()
+	// The deadline is the pull's expiry and a tenth of it.
+	pull, cancel := context.WithTimeout(ctx, 5*l.w.cfg.Heartbeat)
+	defer cancel()
+	batch, err := c.Fetch(n, jetstream.FetchContext(pull), jetstream.FetchHeartbeat(l.w.cfg.Heartbeat))
+	if err != nil {
+		return fmt.Errorf("pull: %w", err)
+	}
+	msgs := batch.Messages()
+	for first := range msgs {
+		got := gather(first, msgs)
+		unused -= len(got)
+		l.begin(ctx, work, got)
+	}
+	if err := batch.Error(); err != nil && !errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+		return fmt.Errorf("pull: %w", err)
+	}
+	return nil
+}
+
+// gather takes what is there without waiting for more.
+func gather[T any](first T, more <-chan T) []T {
+	got := []T{first}
+	for len(got) < maxBatch {
+		select {
+		case v, ok := <-more:
+			if !ok {
+				return got
+			}
+			got = append(got, v)
+		default:
+			return got
+		}
+	}
+	return got
+}
+
+// keepAlive tells the broker about the messages in hand, well within their
+// AckWait, until ctx is done.
+func (l *lane) keepAlive(ctx context.Context) {
+	for pause(ctx, time.Duration(l.ackWait.Load())/3) {
+		for _, a := range l.inHand() {
+			l.inProgress(ctx, a.message())
+		}
+	}
+}
+
+func (l *lane) inProgress(ctx context.Context, m jetstream.Msg) {
+	if err := m.InProgress(); err != nil {
+		l.w.cfg.Log.DebugContext(ctx, "a message may be delivered again", "kind", l.kind, "err", err)
+	}
+}
+
+// inHand lists the attempts that are begun and not settled.
+func (l *lane) inHand() []*attempt {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	as := make([]*attempt, 0, len(l.running))
+	for _, a := range l.running {
+		as = append(as, a)
+	}
+	return as
+}

@@ -1,0 +1,184 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/seed-245eaa15/obs/events"
+)
+
+// settleLoop records finished attempts until ctx is done: as many as there
+// are in one transaction, and never waiting for more.
+func (l *lane) settleLoop(ctx context.Context) {
+	for {
+		select {
+		case first := <-l.done:
+			l.settle(ctx, gather(first, l.done))
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// settle records the attempts together, or, when that fails, each by itself:
+// so one whose commit is poison holds up no other. Those that were tried
+// before go singly from the start.
+func (l *lane) settle(ctx context.Context, as []*attempt) {
+	var together, alone []*attempt
+	for _, a := range as {
+		if len(as) == 1 || a.tries > patience {
+			alone = append(alone, a)
+		} else {
+			together = append(together, a)
+		}
+	}
+	if len(together) > 0 {
+		errs, err := l.store(ctx, together)
+		switch {
+		case err == nil:
+			l.settled(ctx, together, errs)
+		case slices.ContainsFunc(together, func(a *attempt) bool { return a.commit != nil && ownFault(a.spoiled, err) }):
+			alone = append(alone, together...)
+		default:
+			for _, a := range together {
+				l.later(ctx, a, err)
+			}
+		}
+	}
+	for _, a := range alone {
+		l.settleOne(ctx, a)
+	}
+}
+
+// patience is how many transactions an attempt may have been in that did not
+// answer, before it goes into one of its own: it may be what they waited for.
+const patience = 2
+
+func (l *lane) settleOne(ctx context.Context, a *attempt) {
+	one := []*attempt{a}
+	errs, err := l.store(ctx, one)
+	if err != nil && a.commit != nil && ownFault(a.spoiled, err) {
+		if a.spoiled != nil {
+			err = a.spoiled
+		}
+		a.spoil(err)
+		errs, err = l.store(ctx, one)
+	}
+	if err == nil {
+		l.settled(ctx, one, errs)
+		return
+	}
+	l.later(ctx, a, err)
+}
+
+// later tries again to settle an attempt, unless a drain has given it up.
+func (l *lane) later(ctx context.Context, a *attempt, err error) {
+	if ctx.Err() != nil {
+		return
+	}
+	// The ledger is away, or may have stored it without our knowing. Nothing
+	// but its answer ends an attempt: a job that we hold and have forgotten
+	// would be held for as long as we live. If the lease ran out meanwhile,
+	// the version refuses us.
+	if a.tries == 0 {
+		l.w.cfg.Log.WarnContext(ctx, "not settled yet", "job", a.job.ID, "kind", l.kind, "err", err)
+	}
+	l.broken(err)
+	wait := trouble(a.tries, 5*time.Second)
+	a.tries++
+	time.AfterFunc(wait, func() { l.done <- a })
+}
+
+// store is one transaction.
+func (l *lane) store(ctx context.Context, as []*attempt) ([]error, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	steps := make([]events.Step, len(as))
+	commits := make([]Commit, len(as))
+	for i, a := range as {
+		steps[i] = a.step
+		a.spoiled = nil
+		if a.commit != nil {
+			commits[i] = a.write
+		}
+	}
+	errs, err := l.w.ledger.Settle(ctx, steps, commits)
+	if err == nil && len(errs) != len(as) {
+		err = fmt.Errorf("%d answers to %d steps", len(errs), len(as))
+	}
+	return errs, err
+}
+
+// settled lets go of attempts that the ledger has answered for.
+func (l *lane) settled(ctx context.Context, as []*attempt, errs []error) {
+	if l.w.cfg.Settled != nil {
+		steps := make([]events.Step, 0, len(as))
+		for i, a := range as {
+			if errs[i] == nil {
+				steps = append(steps, a.step)
+			}
+		}
+		if len(steps) > 0 {
+			l.w.cfg.Settled(steps)
+		}
+	}
+	for i, a := range as {
+		l.release(ctx, a, errs[i])
+	}
+}
+
+// release ends an attempt: the ledger knows of it, so its message and its
+// slot are free.
+func (l *lane) release(ctx context.Context, a *attempt, refused error) {
+	l.mu.Lock()
+	msg := a.msg
+	if l.running[a.job.ID] == a {
+		delete(l.running, a.job.ID)
+	}
+	l.counts.settle(a, refused)
+	if a.tries > 0 {
+		l.counts.trouble = ""
+	}
+	l.mu.Unlock()
+	l.ack(ctx, msg, a.job.ID)
+	l.report(ctx, a, refused)
+	l.give(1)
+	l.w.closed()
+}
+
+// report writes the one line that a job's attempt leaves in the log.
+func (l *lane) report(ctx context.Context, a *attempt, refused error) {
+	log := l.w.cfg.Log
+	if !log.Enabled(ctx, slog.LevelInfo) {
+		return
+	}
+	attrs := []slog.Attr{
+		slog.String("job", string(a.job.ID)), slog.String("kind", string(l.kind)), slog.Int("attempt", a.job.Attempts),
+		slog.String("outcome", outcome(a, refused)),
+		slog.String("team", a.job.Scope.Team), slog.String("project", a.job.Scope.Project),
+		slog.String("request_id", a.job.RequestID), slog.Duration("took", time.Since(a.began)),
+	}
+	if a.err != nil {
+		attrs = append(attrs, slog.String("err", a.step.Event.Reason))
+	}
+	if a.step.Delay > 0 {
+		attrs = append(attrs, slog.Duration("retry_in", a.step.Delay))
+	}
+	log.LogAttrs(ctx, slog.LevelInfo, "settled", attrs...)
+}
+
+// outcome is a word for what became of the attempt.
+func outcome(a *attempt, refused error) string {
+	switch {
+	case refused == nil:
+		return string(a.step.Event.Type)
+	case a.tries > 0 && (errors.Is(refused, events.ErrHeld) || errors.Is(refused, events.ErrSettled)):
+		return "unknown" // a transaction of ours whose answer got lost, or someone else
+	default:
+		return "lost"
+	}
+}
