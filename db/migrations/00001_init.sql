@@ -1,7 +1,10 @@
 -- +goose Up
 -- Everything a tenant owns carries (project_id, team_id) with a composite
 -- foreign key, so that no row can sit in one team's project under another
--- team's name. Ids are text and made by the program.
+-- team's name. Ids are text and made by the program; they name the tenant in
+-- their hash. Between the tables that every event writes, a foreign key has
+-- the id alone: while the statistics are cold, the planner checks a longer one
+-- by walking the tenant's rows.
 
 CREATE TABLE teams (
     id         text PRIMARY KEY,
@@ -76,6 +79,8 @@ CREATE TABLE server_sessions (
     generation_status   text NOT NULL DEFAULT 'idle',
     metadata            jsonb NOT NULL DEFAULT '{}',
     last_message        text, -- the assistant's last message, for the summary
+    prompts             text[] NOT NULL DEFAULT '{}', -- what the session was asked, one at each start
+    open_batch_job_id   text, -- the job that a burst's next event joins, while that is queued
     started_at          timestamptz NOT NULL DEFAULT now(),
     ended_at            timestamptz,
     last_generated_at   timestamptz,
@@ -103,7 +108,7 @@ CREATE TABLE agent_events (
     occurred_at       timestamptz NOT NULL,
     received_at       timestamptz NOT NULL DEFAULT now(),
     created_at        timestamptz NOT NULL DEFAULT now(),
-    PRIMARY KEY (id, project_id, team_id),
+    PRIMARY KEY (id),
     UNIQUE (team_id, project_id, idempotency_key),
     FOREIGN KEY (project_id, team_id) REFERENCES projects (id, team_id) ON DELETE CASCADE,
     FOREIGN KEY (server_session_id, project_id, team_id)
@@ -143,7 +148,7 @@ CREATE TABLE observation_generation_jobs (
     cancelled_at      timestamptz,
     created_at        timestamptz NOT NULL,
     updated_at        timestamptz NOT NULL,
-    PRIMARY KEY (id, project_id, team_id),
+    PRIMARY KEY (id),
     UNIQUE (team_id, project_id, source_type, source_id, job_type),
     FOREIGN KEY (project_id, team_id) REFERENCES projects (id, team_id) ON DELETE CASCADE,
     CONSTRAINT job_source CHECK (source_type <> '' AND source_id <> ''),
@@ -174,8 +179,7 @@ CREATE TABLE observation_generation_job_events (
     details      jsonb,
     schema       smallint NOT NULL,
     PRIMARY KEY (job_id, version),
-    FOREIGN KEY (job_id, project_id, team_id)
-        REFERENCES observation_generation_jobs (id, project_id, team_id) ON DELETE CASCADE
+    FOREIGN KEY (job_id) REFERENCES observation_generation_jobs ON DELETE CASCADE
 );
 
 -- +goose StatementBegin
@@ -239,7 +243,7 @@ CREATE TABLE observations (
     created_by_job_id text,
     created_at        timestamptz NOT NULL DEFAULT now(),
     updated_at        timestamptz NOT NULL DEFAULT now(),
-    PRIMARY KEY (id, project_id, team_id),
+    PRIMARY KEY (id),
     UNIQUE (team_id, project_id, generation_key),
     FOREIGN KEY (project_id, team_id) REFERENCES projects (id, team_id) ON DELETE CASCADE,
     FOREIGN KEY (server_session_id, project_id, team_id)
@@ -261,11 +265,10 @@ CREATE TABLE observation_sources (
     generation_job_id text,
     metadata          jsonb NOT NULL DEFAULT '{}',
     created_at        timestamptz NOT NULL DEFAULT now(),
-    PRIMARY KEY (id, project_id, team_id),
-    UNIQUE (observation_id, project_id, team_id, source_type, source_id),
+    PRIMARY KEY (id),
+    UNIQUE (observation_id, source_type, source_id),
     FOREIGN KEY (project_id, team_id) REFERENCES projects (id, team_id) ON DELETE CASCADE,
-    FOREIGN KEY (observation_id, project_id, team_id)
-        REFERENCES observations (id, project_id, team_id) ON DELETE CASCADE
+    FOREIGN KEY (observation_id) REFERENCES observations ON DELETE CASCADE
 );
 CREATE INDEX ON observation_sources (team_id, project_id, source_type, source_id);
 
