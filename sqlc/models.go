@@ -9,6 +9,39 @@ import (
 	"time"
 )
 
+type AgentEvent struct {
+	ID              string
+	TeamID          string
+	ProjectID       string
+	ServerSessionID *string
+	SourceAdapter   string
+	SourceEventID   *string
+	IdempotencyKey  string
+	EventType       string
+	PlatformSource  *string
+	Payload         json.RawMessage
+	Metadata        json.RawMessage
+	BatchJobID      *string
+	OccurredAt      time.Time
+	ReceivedAt      time.Time
+	CreatedAt       time.Time
+}
+
+type ApiKey struct {
+	ID         string
+	TeamID     string
+	ProjectID  *string
+	ActorID    string
+	Label      string
+	Prefix     string
+	KeyHash    []byte
+	Scopes     []string
+	CreatedAt  time.Time
+	ExpiresAt  *time.Time
+	RevokedAt  *time.Time
+	LastUsedAt *time.Time
+}
+
 type Job struct {
 	ID              string
 	TeamID          string
@@ -56,6 +89,22 @@ type JobEvent struct {
 	Schema      int16
 }
 
+type Observation struct {
+	ID              string
+	TeamID          string
+	ProjectID       string
+	ServerSessionID *string
+	Kind            string
+	Content         string
+	SearchExtra     string
+	ContentSearch   string
+	GenerationKey   *string
+	Metadata        json.RawMessage
+	CreatedByJobID  *string
+	CreatedAt       time.Time
+	UpdatedAt       time.Time
+}
+
 type Outbox struct {
 	ID        int64
 	JobID     string
@@ -65,6 +114,28 @@ type Outbox struct {
 	Asked     int32
 	Priority  int16
 	DueAt     *time.Time
+}
+
+type ServerSession struct {
+	ID                string
+	TeamID            string
+	ProjectID         string
+	ExternalSessionID *string
+	ContentSessionID  *string
+	IdempotencyKey    *string
+	AgentID           *string
+	AgentType         *string
+	PlatformSource    *string
+	GenerationStatus  string
+	Metadata          json.RawMessage
+	LastMessage       *string
+	Prompts           []string
+	OpenBatchJobID    *string
+	StartedAt         time.Time
+	EndedAt           *time.Time
+	LastGeneratedAt   *time.Time
+	CreatedAt         time.Time
+	UpdatedAt         time.Time
 }
 
 type Worker struct {

@@ -1,0 +1,70 @@
+package db_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-245eaa15/obs/db"
+	"github.com/seed-245eaa15/obs/events"
+	"github.com/seed-245eaa15/obs/internal/testenv"
+)
+
+// BenchmarkLedger takes jobs through enqueue, claim and settle in batches, on
+// a cluster without fsync: the cost in statements, not in commits. Read the
+// three shares against each other.
+func BenchmarkLedger(b *testing.B) {
+	ctx := b.Context()
+	pool := testenv.Pool(b)
+	_, err := pool.Exec(ctx, `INSERT INTO teams VALUES ('t', 't'); INSERT INTO projects (id, team_id, name) VALUES ('p', 't', 'p')`)
+	require.NoError(b, err)
+	jobs := db.NewJobs(pool, db.JobsConfig{})
+	const batch = 500
+	worker := events.Holder{ID: "w"}
+	var spent [3]time.Duration
+	n := 0
+	for b.Loop() {
+		start := time.Now()
+		steps := make([]events.Step, batch)
+		for i := range steps {
+			name := fmt.Sprint(n)
+			n++
+			st, err := events.New(events.Job{ID: events.NewID("event", name), Kind: "event", Scope: scope, SourceType: "thing", SourceID: name}, events.Event{})
+			require.NoError(b, err)
+			steps[i] = st
+		}
+		require.NoError(b, db.InTx(ctx, pool, func(tx pgx.Tx) error {
+			_, err := jobs.Enqueue(ctx, tx, steps...)
+			return err
+		}))
+		spent[0] += time.Since(start)
+
+		start = time.Now()
+		es := make([]events.Envelope, batch)
+		for i, st := range steps {
+			next, _, err := st.Next()
+			require.NoError(b, err)
+			es[i] = next.Envelope()
+		}
+		claims, err := jobs.Begin(ctx, worker, es)
+		require.NoError(b, err)
+		spent[1] += time.Since(start)
+
+		start = time.Now()
+		done := make([]events.Step, batch)
+		for i, c := range claims {
+			require.NoError(b, c.Err)
+			done[i] = events.Step{Job: c.Job, Event: events.Event{Type: events.Completed}}
+		}
+		_, err = jobs.Settle(ctx, done, make([]func(context.Context, pgx.Tx) error, batch))
+		require.NoError(b, err)
+		spent[2] += time.Since(start)
+	}
+	for i, what := range []string{"enqueue", "claim", "settle"} {
+		b.ReportMetric(float64(spent[i].Microseconds())/float64(n), what+"-µs/job")
+	}
+}

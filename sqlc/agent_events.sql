@@ -1,0 +1,64 @@
+-- What agents did. Used by internal/observe only.
+
+-- name: InsertAgentEvents :many
+-- Those that were not known. In one order for everybody: no deadlocks.
+WITH want AS (
+    SELECT unnest(@ids::text[]) AS id,
+           unnest(@project_ids::text[]) AS project_id,
+           unnest(@session_ids::text[]) AS session_id,
+           unnest(@source_adapters::text[]) AS source_adapter,
+           unnest(@source_event_ids::text[]) AS source_event_id,
+           unnest(@idempotency_keys::text[]) AS idempotency_key,
+           unnest(@event_types::text[]) AS event_type,
+           unnest(@platforms::text[]) AS platform,
+           unnest(@payloads::text[]) AS payload,
+           unnest(@metadatas::text[]) AS metadata,
+           unnest(@occurred_ats::timestamptz[]) AS occurred_at
+)
+INSERT INTO agent_events (
+    id, team_id, project_id, server_session_id, source_adapter, source_event_id, idempotency_key,
+    event_type, platform_source, payload, metadata, occurred_at)
+SELECT w.id, @team_id, w.project_id, NULLIF(w.session_id, ''), w.source_adapter, NULLIF(w.source_event_id, ''),
+       w.idempotency_key, w.event_type, NULLIF(w.platform, ''), w.payload::jsonb, w.metadata::jsonb, w.occurred_at
+FROM want w
+ORDER BY w.id
+ON CONFLICT DO NOTHING
+RETURNING *;
+
+-- name: MergeAgentEvents :exec
+-- A known event takes on what is new in the metadata, nothing else.
+UPDATE agent_events e SET metadata = e.metadata || w.metadata::jsonb
+FROM (SELECT unnest(@ids::text[]) AS id, unnest(@project_ids::text[]) AS project_id, unnest(@metadatas::text[]) AS metadata) w
+WHERE e.id = w.id AND e.project_id = w.project_id AND e.team_id = @team_id
+  AND NOT e.metadata @> w.metadata::jsonb;
+
+-- name: GetAgentEvents :many
+SELECT e.* FROM agent_events e
+JOIN (SELECT unnest(@ids::text[]) AS id, unnest(@project_ids::text[]) AS project_id) w
+  ON e.id = w.id AND e.project_id = w.project_id
+WHERE e.team_id = @team_id;
+
+-- name: GetAgentEvent :one
+SELECT * FROM agent_events
+WHERE id = @id AND team_id = @team_id AND (@project_id::text = '' OR project_id = @project_id::text);
+
+-- name: JoinBatch :many
+-- The events that now belong to the batch; not those that have one.
+UPDATE agent_events e SET batch_job_id = w.job_id
+FROM (SELECT unnest(@ids::text[]) AS id, unnest(@project_ids::text[]) AS project_id, unnest(@job_ids::text[]) AS job_id) w
+WHERE e.id = w.id AND e.project_id = w.project_id AND e.team_id = @team_id AND e.batch_job_id IS NULL
+RETURNING e.id;
+
+-- name: EventsOfBatch :many
+-- A page of a batch, oldest first.
+SELECT * FROM agent_events
+WHERE batch_job_id = @job_id AND team_id = @team_id AND project_id = @project_id
+  AND (occurred_at, id) > (@after_at::timestamptz, @after_id::text)
+ORDER BY occurred_at, id LIMIT @max_rows::int;
+
+-- name: EventsOfSession :many
+-- A page of a session, newest first.
+SELECT * FROM agent_events
+WHERE server_session_id = @session_id AND team_id = @team_id AND project_id = @project_id
+  AND (occurred_at, id) < (@before_at::timestamptz, @before_id::text)
+ORDER BY occurred_at DESC, id DESC LIMIT @max_rows::int;

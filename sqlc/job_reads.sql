@@ -1,0 +1,44 @@
+-- What the application reads of the job table. It changes jobs through
+-- package db only. Used by internal/observe only.
+
+-- name: FindJob :one
+SELECT * FROM observation_generation_jobs
+WHERE id = @id AND team_id = @team_id AND (@project_id::text = '' OR project_id = @project_id::text);
+
+-- name: FindJobs :many
+SELECT * FROM observation_generation_jobs
+WHERE id = ANY(@ids::text[]) AND team_id = @team_id AND (@project_id::text = '' OR project_id = @project_id::text);
+
+-- name: LockOpenBatches :many
+-- Holds queued jobs where they are until the transaction ends: a worker that
+-- is about to begin one waits, and then sees the events that joined it.
+SELECT j.id, (
+    SELECT count(*) FROM agent_events e
+    WHERE e.batch_job_id = j.id AND e.team_id = j.team_id AND e.project_id = j.project_id
+)::int AS size
+FROM observation_generation_jobs j
+WHERE j.id = ANY(@ids::text[]) AND j.team_id = @team_id AND j.project_id = ANY(@project_ids::text[])
+  AND j.job_type = 'batch' AND j.status = 'queued'
+ORDER BY j.id
+FOR UPDATE OF j;
+
+-- name: LaneAsks :many
+-- What waits, over all tenants, and how long the longest has.
+WITH c AS (
+    SELECT o.job_type,
+           count(*) FILTER (WHERE o.due_at IS NULL OR o.due_at <= now()) AS waiting,
+           count(*) FILTER (WHERE o.due_at > now()) AS delayed,
+           min(o.id) FILTER (WHERE o.due_at IS NULL OR o.due_at <= now()) AS first
+    FROM outbox o GROUP BY o.job_type
+)
+SELECT c.job_type, c.waiting, c.delayed,
+       COALESCE((extract(epoch FROM now() - GREATEST(o.due_at, e.at)) * 1000000)::bigint, 0)::bigint AS oldest_us
+FROM c
+LEFT JOIN outbox o ON o.id = c.first
+LEFT JOIN observation_generation_job_events e
+  ON e.job_id = o.job_id AND e.version = o.asked AND e.team_id = o.team_id AND e.project_id = o.project_id;
+
+-- name: LaneJobs :many
+-- What stands where, over all tenants. Reads the whole table.
+SELECT job_type, status, count(*) AS jobs FROM observation_generation_jobs
+WHERE status IN ('processing', 'completed', 'failed') GROUP BY job_type, status;

@@ -1,0 +1,105 @@
+-- Observations: written by jobs, searched by clients. Used by internal/observe only.
+
+-- name: InsertGenerated :many
+-- All that a job leaves: its observations, what they rest on, and the audit
+-- rows of both. Said again it changes nothing but the job's own audit row,
+-- and a job is completed once.
+WITH want AS (
+    SELECT unnest(@ids::text[]) AS id,
+           unnest(@kinds::text[]) AS kind,
+           unnest(@contents::text[]) AS content,
+           unnest(@search_extras::text[]) AS search_extra,
+           unnest(@generation_keys::text[]) AS generation_key,
+           unnest(@metadatas::text[]) AS metadata,
+           unnest(@session_ids::text[]) AS session_id
+), link AS (
+    SELECT unnest(@source_ids::text[]) AS id,
+           unnest(@source_observations::text[]) AS observation_id,
+           unnest(@source_types::text[]) AS source_type,
+           unnest(@source_names::text[]) AS source_id,
+           unnest(@source_metadatas::text[]) AS metadata
+), made AS (
+    INSERT INTO observations (
+        id, team_id, project_id, server_session_id, kind, content, search_extra, generation_key, metadata, created_by_job_id)
+    SELECT w.id, @team_id, @project_id, NULLIF(w.session_id, ''), w.kind, w.content, w.search_extra,
+           w.generation_key, w.metadata::jsonb, @job_id::text
+    FROM want w
+    ORDER BY w.id
+    ON CONFLICT DO NOTHING
+    RETURNING id, kind
+), linked AS (
+    INSERT INTO observation_sources (
+        id, team_id, project_id, observation_id, source_type, source_id, generation_job_id, metadata)
+    SELECT l.id, @team_id, @project_id, l.observation_id, l.source_type, l.source_id, @job_id::text, l.metadata::jsonb
+    FROM link l
+    ORDER BY l.id
+    ON CONFLICT DO NOTHING
+), told AS (
+    INSERT INTO audit_log (
+        team_id, project_id, actor_id, api_key_id, action, resource_type, resource_id, request_id, job_id, details)
+    SELECT @team_id, @project_id, @actor_id::text, NULLIF(@api_key_id::text, ''), t.action, t.resource_type, t.resource_id,
+           NULLIF(@request_id::text, ''), @job_id::text, t.details
+    FROM (
+        SELECT 'observation.created' AS action, 'observation' AS resource_type, m.id AS resource_id,
+               jsonb_build_object('kind', m.kind) AS details
+        FROM made m
+        UNION ALL
+        SELECT 'generation_job.completed', 'observation_generation_job', @job_id::text, @job_details::jsonb
+    ) t
+)
+SELECT m.id FROM made m;
+
+-- name: GetObservation :one
+SELECT * FROM observations
+WHERE id = @id AND team_id = @team_id AND (@project_id::text = '' OR project_id = @project_id::text);
+
+-- name: ObservationsOfEvent :many
+SELECT sqlc.embed(o), s.id AS source_row_id, s.source_type, s.source_id, s.generation_job_id, s.created_at AS source_created_at
+FROM observation_sources s
+JOIN observations o ON o.id = s.observation_id AND o.team_id = s.team_id AND o.project_id = s.project_id
+WHERE s.team_id = @team_id AND s.project_id = @project_id AND s.source_type = 'agent_event' AND s.source_id = @event_id
+ORDER BY o.created_at, o.id;
+
+-- name: ObservationsOfSession :many
+-- The newest ones first.
+SELECT * FROM observations
+WHERE server_session_id = @session_id AND team_id = @team_id AND project_id = @project_id
+ORDER BY created_at DESC, id DESC LIMIT @max_rows::int;
+
+-- name: SearchObservations :many
+-- An observation without a session is of the platform of an event that it rests on.
+SELECT o.* FROM observations o, websearch_to_tsquery('english', @query::text) q
+WHERE o.team_id = @team_id AND o.project_id = @project_id AND o.content_search @@ q
+  AND (@platform::text = '' OR EXISTS (
+        SELECT FROM server_sessions s
+        WHERE s.id = o.server_session_id AND s.team_id = o.team_id AND s.project_id = o.project_id
+          AND s.platform_source = @platform::text)
+    OR (o.server_session_id IS NULL AND EXISTS (
+        SELECT FROM observation_sources l
+        JOIN agent_events e ON e.id = l.source_id AND e.team_id = l.team_id AND e.project_id = l.project_id
+        WHERE l.observation_id = o.id AND l.team_id = o.team_id AND l.project_id = o.project_id
+          AND l.source_type = 'agent_event' AND e.platform_source = @platform::text)))
+ORDER BY ts_rank(o.content_search, q) DESC, o.updated_at DESC, o.id
+LIMIT @max_rows::int;
+
+-- name: PageObservations :many
+-- A page of a project in the order of ids, or the one observation named.
+SELECT * FROM observations
+WHERE team_id = @team_id AND project_id = @project_id AND id > @after::text
+  AND (@id::text = '' OR id = @id::text)
+ORDER BY id LIMIT @max_rows::int;
+
+-- name: RenderObservations :many
+-- Only those that differ, and that nobody changed since they were read.
+UPDATE observations o SET
+    content = w.content, search_extra = w.search_extra, metadata = w.metadata::jsonb, updated_at = now()
+FROM (
+    SELECT unnest(@ids::text[]) AS id,
+           unnest(@contents::text[]) AS content,
+           unnest(@search_extras::text[]) AS search_extra,
+           unnest(@metadatas::text[]) AS metadata,
+           unnest(@updated_ats::timestamptz[]) AS updated_at
+) w
+WHERE o.id = w.id AND o.team_id = @team_id AND o.project_id = @project_id AND o.updated_at = w.updated_at
+  AND (o.content, o.search_extra, o.metadata) IS DISTINCT FROM (w.content, w.search_extra, w.metadata::jsonb)
+RETURNING o.id;

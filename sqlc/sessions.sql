@@ -1,0 +1,80 @@
+-- Sessions of agents. Used by internal/observe only.
+
+-- name: InsertSession :many
+-- No row back: a session with that idempotency key is there.
+INSERT INTO server_sessions (
+    id, team_id, project_id, external_session_id, content_session_id, idempotency_key,
+    agent_id, agent_type, platform_source, metadata, prompts)
+VALUES (
+    @id, @team_id, @project_id, sqlc.narg('external_session_id'), sqlc.narg('content_session_id'), sqlc.narg('idempotency_key'),
+    sqlc.narg('agent_id'), sqlc.narg('agent_type'), sqlc.narg('platform_source'), @metadata, @prompts::text[])
+ON CONFLICT (team_id, project_id, idempotency_key) DO NOTHING
+RETURNING *;
+
+-- name: RestartSession :one
+-- What a second start changes: a new prompt is kept, and without an external
+-- id the metadata is the newest.
+UPDATE server_sessions SET
+    metadata = CASE WHEN @overwrite::bool THEN @metadata::jsonb ELSE metadata END,
+    agent_type = CASE WHEN @overwrite::bool THEN COALESCE(sqlc.narg('agent_type')::text, agent_type) ELSE agent_type END,
+    prompts = CASE
+        WHEN @prompt::text = '' OR prompts[cardinality(prompts)] IS NOT DISTINCT FROM @prompt::text THEN prompts
+        ELSE prompts[GREATEST(1, cardinality(prompts) - 98):] || @prompt::text
+    END,
+    updated_at = CASE WHEN @overwrite::bool THEN now() ELSE updated_at END
+WHERE team_id = @team_id AND project_id = @project_id AND idempotency_key = @idempotency_key
+RETURNING *;
+
+-- name: GetSession :one
+SELECT * FROM server_sessions
+WHERE id = @id AND team_id = @team_id AND (@project_id::text = '' OR project_id = @project_id::text);
+
+-- name: EndSession :one
+UPDATE server_sessions SET
+    ended_at = COALESCE(ended_at, now()),
+    updated_at = CASE WHEN ended_at IS NULL THEN now() ELSE updated_at END
+WHERE id = @id AND team_id = @team_id AND (@project_id::text = '' OR project_id = @project_id::text)
+RETURNING *;
+
+-- name: SessionGenerated :exec
+UPDATE server_sessions SET generation_status = 'completed', last_generated_at = now()
+WHERE id = @id AND team_id = @team_id AND project_id = @project_id;
+
+-- name: FindSessions :many
+-- For each place of a request the newest session with that content id, of the
+-- same platform where one was named (empty: none at all).
+WITH want AS (
+    SELECT unnest(@places::int[]) AS place,
+           unnest(@project_ids::text[]) AS project_id,
+           unnest(@content_ids::text[]) AS content_id,
+           unnest(@any_platform::bool[]) AS any_platform,
+           unnest(@platforms::text[]) AS platform
+)
+SELECT w.place::int AS place, s.id FROM want w
+CROSS JOIN LATERAL (
+    SELECT t.id FROM server_sessions t
+    WHERE t.team_id = @team_id AND t.project_id = w.project_id AND t.content_session_id = w.content_id
+      AND (w.any_platform OR t.platform_source IS NOT DISTINCT FROM NULLIF(w.platform, ''))
+    ORDER BY t.created_at DESC, t.id DESC LIMIT 1
+) s;
+
+-- name: KnownSessions :many
+SELECT s.id, s.project_id FROM server_sessions s
+JOIN (SELECT unnest(@ids::text[]) AS id, unnest(@project_ids::text[]) AS project_id) w
+  ON s.id = w.id AND s.project_id = w.project_id
+WHERE s.team_id = @team_id;
+
+-- name: LockSessions :many
+-- One writer at a time decides which batch a session's events join. The lock
+-- does not hold back those that insert events.
+SELECT s.id, s.project_id, s.open_batch_job_id FROM server_sessions s
+JOIN (SELECT unnest(@ids::text[]) AS id, unnest(@project_ids::text[]) AS project_id) w
+  ON s.id = w.id AND s.project_id = w.project_id
+WHERE s.team_id = @team_id
+ORDER BY s.id
+FOR NO KEY UPDATE OF s;
+
+-- name: OpenBatches :exec
+UPDATE server_sessions s SET open_batch_job_id = w.job_id
+FROM (SELECT unnest(@ids::text[]) AS id, unnest(@project_ids::text[]) AS project_id, unnest(@job_ids::text[]) AS job_id) w
+WHERE s.id = w.id AND s.project_id = w.project_id AND s.team_id = @team_id;
