@@ -58,7 +58,7 @@ func (p *Postgres) initData(ctx context.Context) error {
 		out, err := run(cmd)
 		if err == nil {
 			if locale == "C" {
-				p.log.Warn("no UTF-8 locale found: search folds case for ASCII letters only")
+				p.log.WarnContext(ctx, "no UTF-8 locale found: search folds case for ASCII letters only")
 			}
 			if err := os.Rename(temp, p.dataDir); err != nil {
 				return fmt.Errorf("make data directory: %w", err)

@@ -96,9 +96,15 @@ func download(ctx context.Context, cfg PostgresConfig, version embeddedpostgres.
 	if fetchErr == nil { // it must not, but then it runs
 		_ = server.Stop()
 	}
+	if _, err := os.Stat(filepath.Join(unpacked, "bin", "postgres")); err != nil {
+		if fetchErr == nil {
+			fetchErr = err
+		}
+		return binaries{}, fetchErr
+	}
 	bin, err := inspectBinaries(ctx, filepath.Join(unpacked, "bin"))
 	if err != nil {
-		return binaries{}, errors.Join(fetchErr, err)
+		return binaries{}, fmt.Errorf("what was fetched does not run here: %w", err)
 	}
 	final := filepath.Join(cfg.CacheDir, "postgresql-"+bin.version)
 	if err := os.Rename(unpacked, final); err != nil {

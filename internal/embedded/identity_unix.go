@@ -118,7 +118,10 @@ func (id identity) blockedBy(dir string) string {
 // probe finds out whether the programs can be run by this identity in this folder at all.
 func probe(ctx context.Context, bin binaries, dir string, as identity) error {
 	if out, err := run(command(ctx, bin.path("postgres"), []string{"--version"}, dir, as)); err != nil {
-		return fmt.Errorf("%w %s", err, lastLines(out, 1))
+		if said := lastLines(out, 1); said != "" {
+			return fmt.Errorf("%w: %s", err, said)
+		}
+		return err
 	}
 	return nil
 }

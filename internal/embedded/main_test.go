@@ -6,6 +6,8 @@ import (
 	"os"
 	"testing"
 
+	"go.uber.org/goleak"
+
 	"github.com/seed-245eaa15/obs/internal/embedded"
 )
 
@@ -24,5 +26,5 @@ func TestMain(m *testing.M) {
 		<-pg.Done() // nobody stops it: only our own death does
 		os.Exit(0)
 	}
-	os.Exit(m.Run())
+	goleak.VerifyTestMain(m) // servers and brokers leave nothing behind
 }

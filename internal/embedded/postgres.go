@@ -105,8 +105,7 @@ func StartPostgres(ctx context.Context, cfg PostgresConfig) (*Postgres, error) {
 	}
 	p := &Postgres{cfg: cfg, log: cfg.Log, dataDir: filepath.Join(dir, "pg"), lock: lock}
 	if err := p.start(ctx); err != nil {
-		p.cleanup()
-		return nil, err
+		return nil, errors.Join(err, p.cleanup())
 	}
 	return p, nil
 }
@@ -147,7 +146,7 @@ func (p *Postgres) start(ctx context.Context) error {
 func (p *Postgres) launch(ctx context.Context, again bool) error {
 	deadline := time.Now().Add(staleWithin)
 	for {
-		server, err := startProcess(p.log, p.bin.path("postgres"), p.args(), p.cfg.Dir, p.as)
+		server, err := startProcess(ctx, p.log, p.bin.path("postgres"), p.args(), p.cfg.Dir, p.as)
 		if err != nil {
 			return fmt.Errorf("start postgres: %w", err)
 		}
@@ -276,7 +275,7 @@ func (p *Postgres) Done() <-chan struct{} { return p.server.exited }
 func (p *Postgres) Stop(ctx context.Context) error {
 	p.stop.Do(func() {
 		if clean := p.server.end(ctx); !clean {
-			p.log.Warn("postgres did not stop in time and was made to quit", "data_dir", p.dataDir)
+			p.log.WarnContext(ctx, "postgres did not stop in time and was made to quit", "data_dir", p.dataDir)
 		}
 		p.stopErr = p.cleanup()
 	})

@@ -23,10 +23,10 @@ type process struct {
 }
 
 // startProcess starts a program as the given identity in a process group of its own, so that Ctrl-C reaches us
-// first, and (on Linux) so that it is interrupted when we die.
-func startProcess(log *slog.Logger, program string, args []string, dir string, as identity) (*process, error) {
+// first, and (on Linux) so that it is interrupted when we die. It outlives ctx.
+func startProcess(ctx context.Context, log *slog.Logger, program string, args []string, dir string, as identity) (*process, error) {
 	output := &logTail{log: log}
-	cmd := command(context.Background(), program, args, dir, as)
+	cmd := command(context.WithoutCancel(ctx), program, args, dir, as)
 	cmd.Stdout, cmd.Stderr = output, output
 	cmd.WaitDelay = time.Second // a stray grandchild may keep the pipe open
 	p := &process{cmd: cmd, output: output, exited: make(chan struct{})}
@@ -56,16 +56,13 @@ func startProcess(log *slog.Logger, program string, args []string, dir string, a
 // end interrupts the process (for PostgreSQL: a fast, clean shutdown), waits, and becomes rougher. It returns
 // when the process is gone, and reports whether the first signal was enough.
 func (p *process) end(ctx context.Context) (clean bool) {
-	steps := []struct {
-		signal os.Signal
-		within time.Duration
-	}{{os.Interrupt, stopWithin}, {syscall.SIGQUIT, quitWithin}}
-	for i, step := range steps {
-		_ = p.cmd.Process.Signal(step.signal) // an error means that it is gone already
-		if p.gone(ctx, step.within) {
-			return i == 0
-		}
-		ctx = context.WithoutCancel(ctx) // after the caller's patience, still quit in order
+	_ = p.cmd.Process.Signal(os.Interrupt) // here and below an error means that it is gone already
+	if p.gone(ctx, stopWithin) {
+		return true
+	}
+	_ = p.cmd.Process.Signal(syscall.SIGQUIT)
+	if p.gone(context.WithoutCancel(ctx), quitWithin) { // beyond the caller's patience, but in order
+		return false
 	}
 	_ = p.cmd.Process.Kill()
 	<-p.exited

@@ -54,14 +54,14 @@ func clearStale(ctx context.Context, log *slog.Logger, dataDir string) (stale bo
 			return stale, nil
 		}
 		if err != nil || !serves(file, dataDir) {
-			log.Info("removing the lock file of a dead postgres", "path", path, "pid", file.pid)
+			log.InfoContext(ctx, "removing the lock file of a dead postgres", "path", path, "pid", file.pid)
 			if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return true, fmt.Errorf("remove stale lock file: %w", err)
 			}
 			return true, nil
 		}
 		if !signalled {
-			log.Info("stopping the postgres that a killed obs left running", "pid", file.pid, "data_dir", dataDir)
+			log.InfoContext(ctx, "stopping the postgres that a killed obs left running", "pid", file.pid, "data_dir", dataDir)
 			if err := interrupt(file.pid); err != nil {
 				return true, fmt.Errorf("PostgreSQL with pid %d is running on %s and cannot be stopped (%w): stop it or choose another --data-dir",
 					file.pid, dataDir, err)

@@ -92,7 +92,7 @@ func useServer(ctx context.Context, outside string) (*server, error) {
 
 // startServer starts our own server in a folder of its own and makes the template.
 func startServer(ctx context.Context) (*server, error) {
-	dir, release, err := claimFolder()
+	dir, release, err := claimFolder(filepath.Join(baseFolder(), "obs-test-"+strconv.Itoa(os.Getuid())))
 	if err != nil {
 		return nil, err
 	}
@@ -150,11 +150,10 @@ func (s *server) findStrategy(ctx context.Context) error {
 	return nil
 }
 
-// claimFolder makes a new folder for a server and returns what removes it. First it removes those whose test
+// claimFolder makes a new folder for a server below base and returns what removes it. First it removes those whose test
 // binaries have died: their locks are free. A guard keeps others from sweeping between a folder's making and its
 // locking.
-func claimFolder() (dir string, release func() error, err error) {
-	base := filepath.Join(baseFolder(), "obs-test-"+strconv.Itoa(os.Getuid()))
+func claimFolder(base string) (dir string, release func() error, err error) {
 	// As root the server runs as another user, who must be able to pass.
 	if err := os.MkdirAll(base, 0o755); err != nil {
 		return "", nil, err
@@ -163,7 +162,7 @@ func claimFolder() (dir string, release func() error, err error) {
 	if err := guard.Lock(); err != nil {
 		return "", nil, err
 	}
-	defer guard.Unlock()
+	defer func() { err = errors.Join(err, guard.Unlock()) }()
 	sweep(base)
 	dir, err = os.MkdirTemp(base, "server-")
 	if err != nil {

@@ -3,6 +3,9 @@ package testenv_test
 import (
 	"context"
 	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -103,6 +106,34 @@ func TestLogAfterTheTestIsDropped(t *testing.T) {
 		late = func() { log.Info("too late") }
 	})
 	require.NotPanics(t, late)
+}
+
+func TestOutsideServer(t *testing.T) {
+	t.Parallel()
+	again := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestDatabaseIs|^TestEmpty", "-test.v")
+	again.Env = append(os.Environ(), "OBS_TEST_DATABASE_URL="+testenv.EmptyPostgres(t))
+	out, err := again.CombinedOutput()
+	require.NoError(t, err, string(out))
+	require.Contains(t, string(out), "--- PASS: TestDatabaseIsMigrated")
+}
+
+func TestFoldersOfTheDeadAreSwept(t *testing.T) {
+	t.Parallel()
+	base := t.TempDir()
+	first, release, err := testenv.ClaimFolder(base)
+	require.NoError(t, err)
+	dead := filepath.Join(base, "server-dead") // its lock file is there and nobody holds it
+	require.NoError(t, os.MkdirAll(filepath.Join(dead, "pg"), 0o700))
+	require.NoError(t, os.WriteFile(filepath.Join(dead, "alive.lock"), nil, 0o600))
+
+	_, releaseSecond, err := testenv.ClaimFolder(base)
+	require.NoError(t, err)
+	require.NoDirExists(t, dead)
+	require.DirExists(t, first, "its owner lives")
+
+	require.NoError(t, release())
+	require.NoDirExists(t, first)
+	require.NoError(t, releaseSecond())
 }
 
 func hasTable(t *testing.T, pool *pgxpool.Pool, name string) bool {
