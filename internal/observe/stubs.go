@@ -121,6 +121,11 @@ func (s *Service) EnsureLocal(ctx context.Context, name string) (team, project s
 
 func (s *Service) Lanes(ctx context.Context) ([]Lane, error)                             { return nil, errors.ErrUnsupported }
 func (s *Service) Refused(ctx context.Context, e events.Envelope, raw []byte, err error) {}
-func TransportID(j events.Job) string                                                    { return "" }
 func JobSession(j events.Job) string                                                     { return "" }
-func NormalizePlatform(p string) string                                                  { return p }
+
+func orEmpty(raw []byte) []byte {
+	if len(raw) == 0 || string(raw) == "null" {
+		return []byte("{}")
+	}
+	return raw
+}
