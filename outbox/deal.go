@@ -1,0 +1,247 @@
+package outbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/seed-245eaa15/obs/events"
+)
+
+var errAway = errors.New("the broker is not connected")
+
+// publish deals what fits into the windows and sends it on its way.
+func (t *term) publish(ctx context.Context) error {
+	if t.inFlight >= t.cfg.InFlight || t.ensured && t.inLanes == 0 {
+		return nil
+	}
+	if !t.ensured {
+		if err := t.ensure(ctx); err != nil {
+			return t.away(ctx, err)
+		}
+	}
+	budget := (t.cfg.InFlight - t.inFlight) * t.cfg.Batch
+	var picks []*row
+	for _, l := range t.lanes { // in Go's random order: none is always first
+		if budget == 0 {
+			break
+		}
+		n, err := t.admit(ctx, l, budget)
+		if err != nil {
+			t.putBack(picks)
+			return t.away(ctx, err)
+		}
+		before := len(picks)
+		picks = l.deal(n, t.cfg.TenantCap, picks)
+		t.inLanes -= len(picks) - before
+		budget -= len(picks) - before
+	}
+	picks, err := t.verify(ctx, picks)
+	if err != nil {
+		t.putBack(picks)
+		return t.away(ctx, err)
+	}
+	for chunk := range slices.Chunk(picks, t.cfg.Batch) {
+		t.launch(ctx, chunk)
+	}
+	return nil
+}
+
+// away notes what stops all publishing for a while.
+func (t *term) away(ctx context.Context, err error) error {
+	if isGone(err) {
+		t.ensured = false
+	}
+	t.retry(ctx, "publish", err, &t.pubAt, &t.pubWait)
+	return err
+}
+
+// admit says how many of a lane's asks may be published now.
+func (t *term) admit(ctx context.Context, l *lane, budget int) (int, error) {
+	if l.rows == 0 || l.capped || t.now() < l.window.next {
+		return 0, nil
+	}
+	w := &l.window
+	want := min(l.rows, budget)
+	w.resize(t.slots[l.kind], t.cfg.WindowMin, t.cfg.WindowMax)
+	// Without a look the stream can only be emptier than we think.
+	if w.at == 0 || w.room(l.flight) < want {
+		if err := t.look(ctx, l); err != nil {
+			return 0, err
+		}
+	}
+	n := min(w.room(l.flight), want)
+	if n <= 0 {
+		w.full(t.now())
+		return 0, nil
+	}
+	w.fits()
+	return n, nil
+}
+
+// look asks the broker how much of a lane is on the stream.
+func (t *term) look(ctx context.Context, l *lane) error {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	c, err := t.js.Consumer(ctx, t.cfg.Streams.JobsStream(), t.cfg.Streams.Consumer(l.kind))
+	if err != nil {
+		return fmt.Errorf("look at lane %s: %w", l.kind, err)
+	}
+	info := c.CachedInfo()
+	l.window.looked(t.now(), int(info.NumPending)+info.NumAckPending, info.Delivered.Consumer)
+	l.window.resize(t.slots[l.kind], t.cfg.WindowMin, t.cfg.WindowMax)
+	return nil
+}
+
+// verify leaves out what went while it was in memory: cancelled, or done by
+// a message of an earlier leader.
+func (t *term) verify(ctx context.Context, picks []*row) ([]*row, error) {
+	now := t.now()
+	var old []int64
+	for _, r := range picks {
+		if now-r.read > staleAfter {
+			old = append(old, r.ask.Row)
+		}
+	}
+	if len(old) == 0 {
+		return picks, nil
+	}
+	there, err := t.waiting(ctx, old)
+	if err != nil {
+		return picks, err
+	}
+	return slices.DeleteFunc(picks, func(r *row) bool {
+		if now-r.read <= staleAfter {
+			return false
+		}
+		if there[r.ask.Row] {
+			r.read = now
+			return false
+		}
+		r.tenant.lane.flight--
+		t.release(r)
+		return true
+	}), nil
+}
+
+// waiting asks the store which rows are still there.
+func (t *term) waiting(ctx context.Context, rows []int64) (map[int64]bool, error) {
+	there, err := t.store.Waiting(ctx, rows)
+	if err != nil {
+		return nil, wrap("see what still waits", err)
+	}
+	set := make(map[int64]bool, len(there))
+	for _, id := range there {
+		set[id] = true
+	}
+	return set, nil
+}
+
+// release forgets a row that is gone from the store and is in no queue.
+func (t *term) release(r *row) {
+	delete(t.rows, r.ask.Row)
+	if r.place == flying || r.place == sent {
+		r.tenant.out--
+		r.tenant.lane.capped = false
+	}
+	r.tenant.lane.forget(r.tenant)
+}
+
+// putBack returns dealt rows to the heads of their queues, in their order.
+func (t *term) putBack(rows []*row) {
+	for _, r := range slices.Backward(rows) {
+		if r.place == flying {
+			r.tenant.lane.flight--
+		}
+		r.tenant.out--
+		r.tenant.lane.push(r, true)
+		t.inLanes++
+	}
+}
+
+// settle takes in what became of a parcel.
+func (t *term) settle(ctx context.Context, p parcel) error {
+	t.inFlight--
+	var back []*row
+	var failure error
+	var fresh, duplicates, refusals uint64
+	now := t.now()
+	for i, a := range p.acks {
+		r := p.rows[i]
+		l := r.tenant.lane
+		switch {
+		case a.err == nil:
+			l.flight--
+			r.place, r.seq = sent, a.seq
+			r.sent, r.looked = now, now
+			t.sent = append(t.sent, r)
+			if a.duplicate {
+				duplicates++
+			} else {
+				fresh++
+				l.window.added++
+			}
+		case isRefused(a.err):
+			l.flight--
+			refusals++
+			r.place = refused
+			r.tenant.out--
+			t.refused = append(t.refused, r)
+			t.cfg.Log.ErrorContext(ctx, "broker refuses a job's message",
+				"job", string(r.ask.Envelope.Job), "row", r.ask.Row, "error", a.err.Error())
+		default:
+			back = append(back, r)
+			if failure == nil {
+				failure = a.err
+			}
+			if isGone(a.err) {
+				failure = a.err
+			}
+		}
+	}
+	t.putBack(back)
+	t.fresh += int(fresh)
+	t.relay.count(func(s *State) {
+		s.Published += fresh
+		s.Duplicates += duplicates
+		s.Refused += refusals
+	})
+	if failure == nil {
+		t.retry(ctx, "publish", nil, &t.pubAt, &t.pubWait)
+		poke(t.feedWake) // what was published is soon begun
+		return nil
+	}
+	return t.away(ctx, fmt.Errorf("publish %d of %d messages: %w", len(back), len(p.rows), failure))
+}
+
+// ensure makes what is missing on the broker, and notices when the stream is
+// another one than before.
+func (t *term) ensure(ctx context.Context) error {
+	if !t.js.Conn().IsConnected() {
+		return errAway
+	}
+	ctx, cancel := context.WithTimeout(ctx, t.cfg.PublishTimeout)
+	defer cancel()
+	s := t.cfg.Streams
+	kinds := map[events.Kind]bool{}
+	for _, k := range s.Kinds {
+		kinds[k] = true
+	}
+	for k := range t.lanes {
+		kinds[k] = true
+	}
+	s.Kinds = slices.Sorted(maps.Keys(kinds))
+	if err := Ensure(ctx, t.js, s); err != nil {
+		return err
+	}
+	stream, err := t.js.Stream(ctx, s.JobsStream())
+	if err != nil {
+		return fmt.Errorf("look at stream %s: %w", s.JobsStream(), err)
+	}
+	t.seen(ctx, stream.CachedInfo().Created)
+	t.ensured = true
+	t.retry(ctx, "publish", nil, &t.pubAt, &t.pubWait)
+	return nil
+}

@@ -1,0 +1,259 @@
+package outbox
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/seed-245eaa15/obs/events"
+)
+
+const (
+	readRows    = 3000                   // asks in one read
+	gapAge      = 2 * time.Second        // how long a missing row is asked for again and again
+	gapRows     = 1024                   // of which at most so many
+	gapPoll     = 100 * time.Millisecond // the longest wait while there is a young gap
+	delayedWait = 250 * time.Millisecond // between two looks for asks that have come due
+	ringGap     = time.Millisecond       // between two reads, however often it rings
+	sweepShare  = 50                     // a sweep is repeated after so many times what it took
+	checkWait   = time.Second            // between two checks of what was sent
+	cappedWait  = 50 * time.Millisecond  // … while a tenant's cap holds something back
+	checkRows   = 2000                   // rows in one check
+	staleAfter  = 2 * time.Second        // an ask read so long ago is checked before it is published
+	lookups     = 64                     // messages that are looked for in one check
+	reportWait  = 200 * time.Millisecond //
+	askTimeout  = 2 * time.Second        // for a question to the broker
+	retryMin    = 50 * time.Millisecond  // after an error
+	retryMax    = 2 * time.Second        //
+	refills     = 16                     // tenants read on in one pass
+	delayedMax  = 16 * readRows          //
+)
+
+// term is one leadership. Everything in it belongs to the goroutine that
+// calls run; only send runs beside it, on messages of its own.
+type term struct {
+	relay *Relay
+	store Store
+	cfg   Config
+	js    jetstream.JetStream
+	pub   *publisher
+
+	start   time.Time
+	rows    map[int64]*row // every ask that is known and was not seen to go
+	lanes   map[events.Kind]*lane
+	inLanes int // asks in queues
+	sent    []*row
+	refused []*row
+
+	mark      int64 // immediate asks up to here were read, but for the gaps
+	caughtUp  bool  // once the first read came to the end
+	gaps      []gap
+	readAt    time.Duration
+	readWait  time.Duration
+	delayedAt time.Duration
+	delayed   int // rows to read of those
+	sweepAt   time.Duration
+	sweeping  bool
+	sweepFrom int64
+	sweepTook time.Duration
+
+	reclaimAt time.Duration
+	checkAt   time.Duration
+	checking  []*row
+	stream    *jetstream.StreamInfo // of this check; nil until needed
+	againAt   time.Duration         // jobs are not asked for again before
+	againWait time.Duration
+
+	slots     map[events.Kind]int
+	slotsAt   time.Duration
+	ensured   bool
+	created   time.Time // of the stream
+	storeAt   time.Duration
+	storeWait time.Duration
+	pubAt     time.Duration
+	pubWait   time.Duration
+	reportAt  time.Duration
+
+	results  chan parcel
+	inFlight int
+	wg       sync.WaitGroup
+	feedWake chan struct{}
+	fresh    int // messages that were new to the broker
+}
+
+type gap struct {
+	row  int64
+	seen time.Duration
+}
+
+// parcel is rows that are published together.
+type parcel struct {
+	rows []*row
+	acks []ack
+}
+
+func newTerm(r *Relay, js jetstream.JetStream) *term {
+	return &term{
+		relay: r, store: r.store, cfg: r.cfg, js: js,
+		pub:      &publisher{js: js, mode: r.cfg.Mode, timeout: r.cfg.PublishTimeout},
+		start:    time.Now(),
+		rows:     map[int64]*row{},
+		lanes:    map[events.Kind]*lane{},
+		delayed:  readRows,
+		results:  make(chan parcel, r.cfg.InFlight),
+		feedWake: make(chan struct{}, 1),
+	}
+}
+
+func (t *term) feedPublisher() *publisher {
+	return &publisher{js: t.js, mode: t.cfg.Mode, timeout: t.cfg.PublishTimeout}
+}
+
+func (t *term) now() time.Duration { return time.Since(t.start) }
+
+// run publishes until ctx ends.
+func (t *term) run(ctx context.Context) {
+	defer t.wg.Wait()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for ctx.Err() == nil {
+		wait := t.pass(ctx)
+		if now := t.now(); now >= t.reportAt {
+			t.report()
+			t.reportAt = now + reportWait
+		}
+		timer.Reset(wait)
+		select {
+		case <-ctx.Done():
+		case <-timer.C:
+		case p := <-t.results:
+			t.settle(ctx, p)
+		case <-t.cfg.Wake:
+			poke(t.feedWake)
+			t.readAt = min(t.readAt, t.now()+ringGap)
+			t.readWait = 0
+		}
+	}
+}
+
+// once passes until nothing is left that could be done now.
+func (t *term) once(ctx context.Context) (int, error) {
+	t.fresh = 0
+	now := t.now()
+	t.readAt, t.delayedAt, t.sweepAt, t.storeAt, t.pubAt = 0, 0, now, 0, 0
+	for _, l := range t.lanes {
+		l.window.next = 0
+	}
+	var err error
+	for ctx.Err() == nil {
+		_, err = t.try(ctx)
+		busy := err == nil && (t.sweeping || !t.caughtUp || t.readAt <= t.now() && t.readWait == 0)
+		for t.inFlight > 0 {
+			p := <-t.results
+			if e := t.settle(ctx, p); e != nil {
+				err = e
+			}
+			busy = true
+		}
+		if err != nil || !busy {
+			break
+		}
+	}
+	t.report()
+	return t.fresh, errors.Join(err, ctx.Err())
+}
+
+// pass does what is due and says how long it can wait.
+func (t *term) pass(ctx context.Context) time.Duration {
+	for {
+		select {
+		case p := <-t.results:
+			_ = t.settle(ctx, p) // its error is in State, and delays the next publish
+			continue
+		default:
+		}
+		break
+	}
+	wait, _ := t.try(ctx) // its error is in State
+	return wait
+}
+
+// try does the due work with the store, then publishes.
+func (t *term) try(ctx context.Context) (wait time.Duration, err error) {
+	if t.now() >= t.storeAt {
+		err = t.ask(ctx)
+		t.retry(ctx, "store", err, &t.storeAt, &t.storeWait)
+	}
+	if t.now() >= t.pubAt {
+		err = errors.Join(err, t.publish(ctx))
+	}
+	next := t.nextAsk()
+	if t.now() < t.storeAt {
+		next = t.storeAt
+	}
+	if at, ok := t.nextPublish(); ok && t.now() >= t.storeAt {
+		next = min(next, at)
+	}
+	return max(0, next-t.now()), err
+}
+
+// retry notes an error, and when to try again.
+func (t *term) retry(ctx context.Context, area string, err error, at, wait *time.Duration) {
+	if ctx.Err() != nil {
+		return // what fails now fails because we stop
+	}
+	t.relay.trouble(ctx, area, err)
+	if err == nil {
+		*at, *wait = 0, 0
+		return
+	}
+	*wait = min(max(2**wait, retryMin), retryMax)
+	*at = t.now() + jitter(*wait)
+}
+
+// nextAsk is when something is to be asked of the store.
+func (t *term) nextAsk() time.Duration {
+	if t.sweeping || len(t.checking) > 0 {
+		return 0
+	}
+	return min(t.readAt, t.delayedAt, t.sweepAt, t.reclaimAt, t.checkAt)
+}
+
+// nextPublish is when something can be published, if there is anything.
+func (t *term) nextPublish() (time.Duration, bool) {
+	if t.inFlight >= t.cfg.InFlight {
+		return 0, false // a result comes first
+	}
+	at, found := time.Duration(0), false
+	for _, l := range t.lanes {
+		if l.rows == 0 && len(l.hungry) == 0 || l.capped {
+			continue
+		}
+		if !found || l.window.next < at {
+			at, found = l.window.next, true
+		}
+	}
+	return max(at, t.pubAt), found
+}
+
+// launch publishes rows beside us. What became of them comes over results.
+func (t *term) launch(ctx context.Context, rows []*row) {
+	t.inFlight++
+	t.wg.Go(func() {
+		msgs := make([]*nats.Msg, len(rows))
+		stream := []string{t.cfg.Streams.JobsStream()} // shared: the batch sets only headers of its own
+		for i, r := range rows {
+			e := r.ask.Envelope
+			msgs[i] = &nats.Msg{
+				Subject: r.tenant.lane.subject,
+				Data:    e.Marshal(),
+				Header:  nats.Header{jetstream.MsgIDHeader: {e.MsgID()}, jetstream.ExpectedStreamHeader: stream},
+			}
+		}
+		t.results <- parcel{rows: rows, acks: t.pub.publish(ctx, msgs)}
+	})
+}
