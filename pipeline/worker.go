@@ -82,7 +82,8 @@ func (w *Worker) handle(kind events.Kind, h Handler, opts []Option) {
 // Run works until ctx is done. Then it takes nothing new, lets the handlers
 // that run finish within Config.Grace, ends the context of those that do not,
 // gives their jobs back, and returns: nil when nothing was left behind. It
-// returns at most ten seconds after the grace. A Worker runs once.
+// returns at most half the grace and three seconds after it, also when handlers
+// and the ledger do not answer. A Worker runs once.
 //
 // A ledger or a broker that does not answer is waited for.
 func (w *Worker) Run(ctx context.Context) error {
@@ -130,7 +131,7 @@ func (w *Worker) Run(ctx context.Context) error {
 
 // hurry is how long handlers have to return once their context has ended, and
 // then how long the ledger has to take what came of it.
-const hurry = 4 * time.Second
+func (w *Worker) hurry() time.Duration { return max(w.cfg.Grace/5, 500*time.Millisecond) }
 
 // drain waits until nothing is in hand, with more and more force, and returns
 // how many attempts it had to leave.
@@ -140,7 +141,7 @@ func (w *Worker) drain(fetched <-chan struct{}) int64 {
 	}
 	w.halt.Store(&ErrDraining)
 	w.cancelAll(ErrDraining)
-	if w.idle(fetched, hurry) {
+	if w.idle(fetched, w.hurry()) {
 		return 0
 	}
 	for _, l := range w.lanes { // those that do not listen
@@ -148,7 +149,7 @@ func (w *Worker) drain(fetched <-chan struct{}) int64 {
 			a.finish(nil, fmt.Errorf("the handler does not stop: %w", ErrDraining))
 		}
 	}
-	w.idle(fetched, hurry)
+	w.idle(fetched, w.hurry())
 	return w.open.Load()
 }
 
