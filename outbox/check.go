@@ -3,213 +3,189 @@ package outbox
 import (
 	"context"
 	"errors"
+	"fmt"
+	"maps"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/seed-245eaa15/obs/events"
 )
 
-// check looks after the asks that the broker has confirmed, some at a time:
-// those that are gone from the store were begun, or cancelled, and are
-// forgotten. Of those that still wait it finds the ones whose message is
-// lost, which is decided by the message and not by time, because a message
-// may rightly lie on the stream for as long as the workers are away:
-//
-//   - the stream is another one than the message was put on: all are
-//     published again under their ids, which a new stream does not know;
-//   - the message's sequence is before the stream's first or behind its last
-//     (purged, or the broker was set back);
-//   - after a lease, and each lease from then on, the message is looked for at
-//     its sequence, and is not there or is another one.
-//
-// In the last two cases the job is asked for again under a new message id,
-// because the stream may remember the old one.
-func (t *term) check(ctx context.Context) error {
-	now := t.now()
-	if len(t.checking) == 0 {
-		t.checkAt = now + checkWait
-		capped := false
-		for _, l := range t.lanes {
-			capped = capped || l.capped
-		}
-		age := checkWait
-		if capped {
-			t.checkAt = now + cappedWait
-			age = 0
-		}
-		t.sent = slices.DeleteFunc(t.sent, func(r *row) bool { return r.place != sent || t.rows[r.ask.Row] != r })
-		for _, r := range t.sent {
-			if now-r.sent >= age {
-				t.checking = append(t.checking, r)
-			}
-		}
-		t.stream = nil
+// Check holds what the two streams say, to be compared with the store: the
+// invariants I10 and I11 of docs/architecture.md. Read the streams first with
+// [ReadStreams] and the store after that, so that a live system is not blamed
+// for what happened in between.
+type Check struct {
+	streams Streams
+	whole   bool // EVENTS still has its first message
+	told    map[events.ID][]told
+	open    map[events.ID][]events.Envelope // what is on JOBS
+	found   []events.Finding
+	pending int // messages that workers hold
+}
+
+type told struct {
+	version int
+	typ     events.Type
+	subject string
+}
+
+// ReadStreams reads both streams as they are now. It takes memory for each
+// job that EVENTS still names. A stream that is not there is empty.
+func ReadStreams(ctx context.Context, js jetstream.JetStream, s Streams) (*Check, error) {
+	c := &Check{streams: s.withDefaults(), told: make(map[events.ID][]told), open: make(map[events.ID][]events.Envelope)}
+	if err := c.readJobs(ctx, js); err != nil {
+		return nil, fmt.Errorf("check stream %s: %w", s.JobsStream(), err)
 	}
-	if len(t.checking) == 0 {
+	if err := c.readEvents(ctx, js); err != nil {
+		return nil, fmt.Errorf("check stream %s: %w", s.EventsStream(), err)
+	}
+	return c, nil
+}
+
+func (c *Check) add(invariant string, job events.ID, format string, args ...any) {
+	c.found = append(c.found, events.Finding{Invariant: invariant, Subject: "job " + string(job), Text: fmt.Sprintf(format, args...)})
+}
+
+// readJobs asks for message after message: a work queue allows no second
+// consumer, and it is shallow.
+func (c *Check) readJobs(ctx context.Context, js jetstream.JetStream) error {
+	stream, err := js.Stream(ctx, c.streams.JobsStream())
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		return nil
 	}
-	some := t.checking[:min(len(t.checking), checkRows)]
-	t.checking = t.checking[len(some):]
-	ids := make([]int64, len(some))
-	for i, r := range some {
-		ids[i] = r.ask.Row
-	}
-	there, err := t.waiting(ctx, ids)
 	if err != nil {
-		t.checking = nil
 		return err
 	}
-	var unnoted []int64
-	var still []*row
-	for _, r := range some {
-		switch {
-		case r.place != sent: // the stream was lost meanwhile
-		case !there[r.ask.Row]:
-			t.release(r)
-		case now-r.sent >= checkWait:
-			r.read = now
-			still = append(still, r)
-			if !r.noted {
-				unnoted = append(unnoted, r.ask.Row)
-			}
-		}
+	for info := range stream.ListConsumers(ctx).Info() {
+		c.pending += info.NumAckPending
 	}
-	if len(unnoted) > 0 {
-		if err := t.store.Enqueued(ctx, unnoted); err != nil {
-			return wrap("note what the broker has", err)
+	state := stream.CachedInfo().State
+	all := c.streams.subject("jobs.>")
+	for seq := state.FirstSeq; seq <= state.LastSeq && state.Msgs > 0; seq++ {
+		m, err := stream.GetMsg(ctx, seq, jetstream.WithGetMsgSubject(all))
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
+			return nil
 		}
-		for _, r := range still {
-			r.noted = true
-		}
-	}
-	return t.findLost(ctx, still)
-}
-
-// findLost asks again for those whose message is lost.
-func (t *term) findLost(ctx context.Context, still []*row) error {
-	if len(still) == 0 || !t.js.Conn().IsConnected() {
-		return nil
-	}
-	if t.stream == nil {
-		if err := t.inspect(ctx); err != nil {
-			if isGone(err) {
-				t.ensured = false
-				t.forgetSent()
-				return nil
-			}
+		if err != nil {
 			return err
 		}
-	}
-	state := t.stream.State
-	var lost []int64
-	looked := 0
-	for _, r := range still {
-		switch {
-		case r.place != sent:
-		case r.seq < state.FirstSeq || r.seq > state.LastSeq:
-			lost = append(lost, r.ask.Row)
-		case t.now()-r.looked >= t.cfg.Lease && looked < lookups:
-			looked++
-			gone, err := t.vanished(ctx, r)
-			if err != nil {
-				return err
-			}
-			r.looked = t.now()
-			if gone {
-				lost = append(lost, r.ask.Row)
-			}
-		}
-	}
-	if len(lost) == 0 || t.now() < t.againAt {
-		return nil
-	}
-	// Whatever eats the messages may eat the next ones too: ask less and less often.
-	if t.now() > t.againAt+2*t.cfg.Lease {
-		t.againWait = 0
-	}
-	t.againWait = min(max(2*t.againWait, time.Second), t.cfg.Lease)
-	if len(t.checking) == 0 {
-		t.againAt = t.now() + t.againWait
-	}
-	n, err := t.store.Again(ctx, lost)
-	if err != nil {
-		return wrap("ask again for lost messages", err)
-	}
-	t.lost(ctx, "message", n)
-	for _, id := range lost {
-		t.release(t.rows[id])
-	}
-	return nil
-}
-
-// inspect looks at the stream, and at the lanes whose messages wait: their
-// consumers may be gone, and then nobody would take them.
-func (t *term) inspect(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
-	defer cancel()
-	stream, err := t.js.Stream(ctx, t.cfg.Streams.JobsStream())
-	if err != nil {
-		return wrap("look at the job stream", err)
-	}
-	t.stream = stream.CachedInfo()
-	t.seen(ctx, t.stream.Created)
-	for _, l := range t.lanes {
-		if l.window.at == 0 {
+		seq = m.Sequence
+		e, err := events.ParseEnvelope(m.Data)
+		if err != nil {
+			c.found = append(c.found, events.Finding{
+				Invariant: "I11", Subject: "message " + strconv.FormatUint(m.Sequence, 10), Text: err.Error(),
+			})
 			continue
 		}
-		switch err := t.look(ctx, l); {
-		case errors.Is(err, jetstream.ErrConsumerNotFound):
-			t.ensured = false // the messages wait for the new one
-		case err != nil:
-			return err
-		}
+		c.open[e.Job] = append(c.open[e.Job], e)
 	}
 	return nil
 }
 
-// vanished looks for a row's message on the stream.
-func (t *term) vanished(ctx context.Context, r *row) (bool, error) {
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
-	defer cancel()
-	stream, err := t.js.Stream(ctx, t.cfg.Streams.JobsStream())
+// idleRead is how long readEvents waits for the next message before it
+// concludes that the stream was changed under it.
+const idleRead = 5 * time.Second
+
+func (c *Check) readEvents(ctx context.Context, js jetstream.JetStream) error {
+	stream, err := js.Stream(ctx, c.streams.EventsStream())
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return nil
+	}
 	if err != nil {
-		return false, wrap("look at the job stream", err)
+		return err
 	}
-	m, err := stream.GetMsg(ctx, r.seq)
-	switch {
-	case errors.Is(err, jetstream.ErrMsgNotFound):
-		return true, nil
-	case err != nil:
-		return false, wrap("look for a message", err)
+	state := stream.CachedInfo().State
+	c.whole = state.FirstSeq <= 1
+	if state.Msgs == 0 {
+		return nil
 	}
-	return m.Header.Get(jetstream.MsgIDHeader) != r.ask.Envelope.MsgID(), nil
+	consumer, err := stream.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{HeadersOnly: true})
+	if err != nil {
+		return err
+	}
+	for last := uint64(0); last < state.LastSeq; {
+		m, err := consumer.Next(jetstream.FetchMaxWait(idleRead))
+		if err != nil {
+			return fmt.Errorf("read message %d of %d: %w", last+1, state.LastSeq, err)
+		}
+		meta, err := m.Metadata()
+		if err != nil {
+			return err
+		}
+		last = meta.Sequence.Stream
+		version, err := strconv.Atoi(m.Headers().Get(HeaderVersion))
+		if err != nil {
+			c.found = append(c.found, events.Finding{
+				Invariant: "I10", Subject: "message " + strconv.FormatUint(last, 10), Text: "it has no version",
+			})
+			continue
+		}
+		job := events.ID(m.Headers().Get(HeaderJob))
+		c.told[job] = append(c.told[job], told{version, events.Type(m.Headers().Get(HeaderType)), m.Subject()})
+	}
+	return nil
 }
 
-// seen compares the stream's time of creation with the one we knew.
-func (t *term) seen(ctx context.Context, created time.Time) {
-	if !t.created.IsZero() && !t.created.Equal(created) {
-		t.cfg.Log.WarnContext(ctx, "job stream was made anew", "created", created)
-		t.forgetSent()
+// Job compares what the streams say of a job with its history, oldest event
+// first. When the system is quiet, EVENTS must have told all of it.
+func (c *Check) Job(job events.Job, history []events.Event, quiet bool) {
+	msgs := c.told[job.ID]
+	delete(c.told, job.ID)
+	next := 0 // the version that should come next; 0: any, the stream may have lost its beginning
+	if c.whole {
+		next = 1
 	}
-	t.created = created
-}
+	for _, m := range msgs {
+		switch {
+		case m.version < 1 || m.version > len(history):
+			c.add("I10", job.ID, "EVENTS tells of event %d, its history has %d", m.version, len(history))
+			continue
+		case history[m.version-1].Type != m.typ:
+			c.add("I10", job.ID, "EVENTS tells that event %d is %s, its history says %s", m.version, m.typ, history[m.version-1].Type)
+		case m.subject != c.streams.EventSubject(job.Scope, job.Kind, m.typ):
+			c.add("I9", job.ID, "event %d was told on %s", m.version, m.subject)
+		}
+		if next > 0 && m.version > next {
+			c.add("I10", job.ID, "EVENTS tells of event %d before event %d", m.version, next)
+		}
+		next = max(next, m.version+1)
+	}
+	if quiet && c.whole && next != len(history)+1 {
+		c.add("I10", job.ID, "EVENTS has told %d of its %d events", max(next-1, 0), len(history))
+	}
 
-// forgetSent puts all that the stream had back into the queues, to be
-// published again under the same ids.
-func (t *term) forgetSent() {
-	var back []*row
-	for _, r := range t.sent {
-		if r.place == sent && t.rows[r.ask.Row] == r {
-			back = append(back, r)
+	for _, e := range c.open[job.ID] {
+		if e.Asked > len(history) || !history[e.Asked-1].Type.Asks() {
+			c.add("I11", job.ID, "a message on JOBS says that event %d asked for it", e.Asked)
 		}
 	}
-	t.sent = nil
-	t.putBack(back)
-	for _, r := range back {
-		r.read = t.now() - 2*staleAfter // much of it may have been begun: see before publishing
+	if !quiet {
+		delete(c.open, job.ID)
 	}
-	for _, l := range t.lanes {
-		l.window.at, l.window.occupied, l.window.added = 0, 0, 0
-		l.window.fits()
+}
+
+// Findings ends the check: what is left is of jobs that the store does not
+// have. When the system is quiet, JOBS must be empty.
+func (c *Check) Findings(quiet bool) []events.Finding {
+	for _, id := range slices.Sorted(maps.Keys(c.told)) {
+		c.add("I10", id, "EVENTS tells of it, and it is not there")
 	}
+	for _, id := range slices.Sorted(maps.Keys(c.open)) {
+		if quiet {
+			c.add("I11", id, "it has a message on JOBS though all is quiet")
+		} else {
+			c.add("I11", id, "it has a message on JOBS, and it is not there")
+		}
+	}
+	if quiet && c.pending > 0 {
+		c.found = append(c.found, events.Finding{
+			Invariant: "I11", Subject: "stream " + c.streams.JobsStream(),
+			Text: fmt.Sprintf("workers hold %d messages though all is quiet", c.pending),
+		})
+	}
+	return c.found
 }
