@@ -30,7 +30,8 @@ type lane struct {
 	free   chan struct{} // a token for each free slot
 	done   chan *attempt // finished, to be settled; has room for every slot
 
-	ackWait atomic.Int64 // of the consumer, in nanoseconds
+	ackWait atomic.Int64  // of the consumer, in nanoseconds
+	changed chan struct{} // told when ackWait changes
 
 	mu      sync.Mutex
 	running map[events.ID]*attempt // begun and not settled
@@ -43,6 +44,7 @@ func newLane(w *Worker, kind events.Kind, cfg Lane, h Handler) *lane {
 	l.free, l.done = make(chan struct{}, n), make(chan *attempt, n)
 	l.give(n)
 	l.ackWait.Store(int64(callTimeout))
+	l.changed = make(chan struct{}, 1)
 	return l
 }
 
@@ -131,8 +133,11 @@ func (l *lane) consumer(ctx context.Context) (jetstream.Consumer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("consumer %s of stream %s: %w", name, l.w.cfg.Stream, err)
 	}
-	if wait := c.CachedInfo().Config.AckWait; wait > 0 {
-		l.ackWait.Store(int64(wait))
+	if wait := int64(c.CachedInfo().Config.AckWait); wait > 0 && l.ackWait.Swap(wait) != wait {
+		select {
+		case l.changed <- struct{}{}:
+		default:
+		}
 	}
 	return c, nil
 }
@@ -182,9 +187,19 @@ func gather[T any](first T, more <-chan T) []T {
 // keepAlive tells the broker about the messages in hand, well within their
 // AckWait, until ctx is done.
 func (l *lane) keepAlive(ctx context.Context) {
-	for pause(ctx, time.Duration(l.ackWait.Load())/3) {
-		for _, a := range l.inHand() {
-			l.inProgress(ctx, a.message())
+	every := func() time.Duration { return max(time.Duration(l.ackWait.Load())/3, time.Millisecond) }
+	tick := time.NewTicker(every())
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			for _, a := range l.inHand() {
+				l.inProgress(ctx, a.message())
+			}
+		case <-l.changed:
+			tick.Reset(every())
+		case <-ctx.Done():
+			return
 		}
 	}
 }
