@@ -23,13 +23,8 @@ type statuser interface{ status() int }
 func handle[Req, Resp any, P reader[Req]](s *server, fn func(context.Context, observe.Caller, Req) (Resp, error)) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		var req Req
-		in := &input{c: c, limit: s.cfg.BodyLimit}
-		P(&req).read(in)
-		if in.err != nil {
-			return in.err
-		}
-		if len(in.issues) > 0 {
-			return &observe.Invalid{Issues: in.issues}
+		if err := decode(c, s.cfg.BodyLimit, P(&req)); err != nil {
+			return err
 		}
 		caller, _ := c.Get(keyCaller).(observe.Caller) // the zero Caller on routes without a key
 		resp, err := fn(c.Request().Context(), caller, req)
@@ -42,6 +37,19 @@ func handle[Req, Resp any, P reader[Req]](s *server, fn func(context.Context, ob
 		}
 		return write(c, status, echo.MIMEApplicationJSON, resp)
 	}
+}
+
+// decode lets req read itself from the request, and gives what is wrong with that.
+func decode(c echo.Context, limit int64, req interface{ read(in *input) }) error {
+	in := &input{c: c, limit: limit}
+	req.read(in)
+	if in.err != nil {
+		return in.err
+	}
+	if len(in.issues) > 0 {
+		return &observe.Invalid{Issues: in.issues}
+	}
+	return nil
 }
 
 // readBody reads the whole body, if it is JSON and no longer than limit.

@@ -1,0 +1,47 @@
+package api
+
+import (
+	"net/http"
+	"net/http/httptest"
+
+	"github.com/labstack/echo/v4"
+)
+
+// WellFormed is what the decoder demands of a body before it reads a member.
+var WellFormed = wellFormed
+
+// Local is which origins may call from a browser.
+var Local = local
+
+// Route is a line of the table.
+type Route struct{ Method, Path, Scope string }
+
+// Routes is the table.
+func Routes(cfg Config) []Route {
+	var out []Route
+	for _, r := range (&server{cfg: cfg.withDefaults()}).routes() {
+		out = append(out, Route{r.method, r.path, r.scope})
+	}
+	return out
+}
+
+// DecodeEvent and DecodeBatch read a body as the routes do, and say how many
+// events are in it.
+func DecodeEvent(r *http.Request, w http.ResponseWriter) (int, error) {
+	var req eventRequest
+	err := decode(echo.New().NewContext(r, w), 1<<20, &req)
+	return len(req.events), err
+}
+
+// DecodeBatch is like DecodeEvent.
+func DecodeBatch(r *http.Request, w http.ResponseWriter) (int, error) {
+	var req batchRequest
+	err := decode(echo.New().NewContext(r, w), 1<<20, &req)
+	return len(req.events), err
+}
+
+// StatusOf is the status of the answer to an error.
+func StatusOf(err error) int {
+	r := httptest.NewRequest(http.MethodGet, "/", nil)
+	return answerTo(echo.New().NewContext(r, httptest.NewRecorder()), err).Status
+}
