@@ -1,0 +1,314 @@
+package cmd_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-245eaa15/obs/db"
+	"github.com/seed-245eaa15/obs/internal/observe"
+	"github.com/seed-245eaa15/obs/internal/testenv"
+)
+
+const (
+	patience = 60 * time.Second // for what has to happen in the end
+	look     = 20 * time.Millisecond
+	lease    = "2s"
+)
+
+// proc is one of our programs, or nats-server, as a process.
+type proc struct {
+	name string
+	cmd  *exec.Cmd
+	out  *output
+	done chan struct{}
+}
+
+// output collects what a process prints.
+type output struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (o *output) Write(b []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.buf.Write(b)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.buf.String()
+}
+
+// run starts a program. It is killed when the test ends, and what it printed
+// is shown when the test has failed.
+func run(t *testing.T, name string, args ...string) *proc {
+	t.Helper()
+	p := &proc{name: name, out: &output{}, done: make(chan struct{})}
+	p.cmd = exec.Command(filepath.Join(bin, name), args...)
+	p.cmd.Stdout, p.cmd.Stderr = p.out, p.out
+	require.NoError(t, p.cmd.Start())
+	go func() {
+		_ = p.cmd.Wait() // the exit code is read from ProcessState
+		close(p.done)
+	}()
+	t.Cleanup(func() {
+		p.kill()
+		if t.Failed() {
+			t.Logf("%s %v printed:\n%s", name, args, p.out)
+		}
+	})
+	return p
+}
+
+// kill sends SIGKILL and waits until the process is gone.
+func (p *proc) kill() {
+	_ = p.cmd.Process.Kill()
+	<-p.done
+}
+
+// end sends a signal and gives the exit code.
+func (p *proc) end(t *testing.T, sig syscall.Signal, within time.Duration) int {
+	t.Helper()
+	require.NoError(t, p.cmd.Process.Signal(sig))
+	return p.exit(t, within)
+}
+
+// exit waits until the process ends by itself.
+func (p *proc) exit(t *testing.T, within time.Duration) int {
+	t.Helper()
+	select {
+	case <-p.done:
+	case <-time.After(within):
+		require.Fail(t, "it does not end", p.name)
+	}
+	return p.cmd.ProcessState.ExitCode()
+}
+
+func freePort(t *testing.T) int {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
+}
+
+// stack is an outside Postgres and an outside nats-server with a tenant, and
+// the programs that a test starts on them.
+type stack struct {
+	t       *testing.T
+	dsn     string
+	pool    *pgxpool.Pool
+	broker  *proc
+	natsDir string
+	port    int // the broker's
+	api     string
+	key     string
+	project string
+	team    string
+}
+
+func newStack(t *testing.T) *stack {
+	t.Helper()
+	s := &stack{t: t, dsn: testenv.Postgres(t), natsDir: t.TempDir(), port: freePort(t)}
+	s.startBroker()
+	pool, err := db.Open(t.Context(), db.Config{URL: s.dsn, MaxConns: 3})
+	require.NoError(t, err)
+	t.Cleanup(pool.Close)
+	s.pool = pool
+	svc := observe.New(observe.Config{Pool: pool, Jobs: db.NewJobs(pool, db.JobsConfig{})})
+	s.team, s.project, err = svc.EnsureLocal(t.Context(), "e2e")
+	require.NoError(t, err)
+	_, s.key, err = svc.IssueKey(t.Context(), s.team, s.project, "e2e", "e2e", []string{observe.ScopeRead, observe.ScopeWrite}, time.Time{})
+	require.NoError(t, err)
+	return s
+}
+
+func (s *stack) natsURL() string { return fmt.Sprintf("nats://127.0.0.1:%d", s.port) }
+
+func (s *stack) startBroker() {
+	s.t.Helper()
+	s.broker = run(s.t, "nats-server", "-js", "-sd", s.natsDir, "-a", "127.0.0.1", "-p", fmt.Sprint(s.port))
+	require.Eventually(s.t, func() bool {
+		nc, err := nats.Connect(s.natsURL())
+		if err == nil {
+			nc.Close()
+		}
+		return err == nil
+	}, patience, look, "nats-server is up")
+}
+
+func (s *stack) js() jetstream.JetStream {
+	s.t.Helper()
+	nc, err := nats.Connect(s.natsURL())
+	require.NoError(s.t, err)
+	s.t.Cleanup(nc.Close)
+	js, err := jetstream.New(nc)
+	require.NoError(s.t, err)
+	return js
+}
+
+// start runs one of our programs on the stack, and waits until it answers.
+func (s *stack) start(name string, args ...string) *proc {
+	s.t.Helper()
+	addr := fmt.Sprintf("127.0.0.1:%d", freePort(s.t))
+	if name == "obs" {
+		s.api = "http://" + addr
+	}
+	all := append(args, "--database-url", s.dsn, "--nats-url", s.natsURL(), "--addr", addr)
+	p := run(s.t, name, all...)
+	require.Eventually(s.t, func() bool {
+		select {
+		case <-p.done:
+			require.Fail(s.t, "it ended", "%s: %s", name, p.out)
+		default:
+		}
+		code, _ := get(s.t, "http://"+addr+"/healthz", "")
+		return code == http.StatusOK
+	}, patience, look, name+" answers")
+	return p
+}
+
+func (s *stack) server() *proc { s.t.Helper(); return s.start("obs", "server") }
+func (s *stack) relay() *proc  { s.t.Helper(); return s.start("obs-relay", "--lease", lease) }
+func (s *stack) worker(args ...string) *proc {
+	s.t.Helper()
+	return s.start("obs-worker", append([]string{"--lease", lease, "--slots", "event=20", "--worker-name", "e2e"}, args...)...)
+}
+
+func get(t *testing.T, url, key string) (int, []byte) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	require.NoError(t, err)
+	return do(t, req, key)
+}
+
+func do(t *testing.T, req *http.Request, key string) (int, []byte) {
+	t.Helper()
+	if key != "" {
+		req.Header.Set("Authorization", "Bearer "+key)
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return 0, []byte(err.Error())
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	if err != nil {
+		return 0, []byte(err.Error())
+	}
+	return res.StatusCode, body
+}
+
+func (s *stack) post(path string, body any) (int, []byte) {
+	s.t.Helper()
+	b, err := json.Marshal(body)
+	require.NoError(s.t, err)
+	req, err := http.NewRequestWithContext(s.t.Context(), http.MethodPost, s.api+path, bytes.NewReader(b))
+	require.NoError(s.t, err)
+	req.Header.Set("Content-Type", "application/json")
+	return do(s.t, req, s.key)
+}
+
+// event is a command that failed, so that something is worth noting.
+func (s *stack) event(n int) map[string]any {
+	return map[string]any{
+		"projectId": s.project, "sourceType": "hook", "eventType": "tool_use",
+		"occurredAtEpoch": 1_795_435_200_000 + n, "contentSessionId": "e2e",
+		"payload": map[string]any{
+			"tool_name":     "Bash",
+			"tool_input":    map[string]any{"command": fmt.Sprintf("go test ./part%d", n)},
+			"tool_response": map[string]any{"exit_code": 1, "stdout": fmt.Sprintf("--- FAIL: TestPart%d (0.01s)\n    part_test.go:%d: two leaders", n, n+1)},
+		},
+	}
+}
+
+// send posts n events, numbered from first, a hundred at a time.
+func (s *stack) send(first, n int) {
+	s.t.Helper()
+	for at := first; at < first+n; at += 100 {
+		var batch []any
+		for i := at; i < min(at+100, first+n); i++ {
+			batch = append(batch, s.event(i))
+		}
+		code, body := s.post("/v1/events/batch", batch)
+		require.Equal(s.t, http.StatusCreated, code, "%s", body)
+	}
+}
+
+// count runs a query that gives one number.
+func (s *stack) count(sql string, args ...any) int {
+	s.t.Helper()
+	var n int
+	require.NoError(s.t, s.pool.QueryRow(s.t.Context(), sql, args...).Scan(&n))
+	return n
+}
+
+func (s *stack) jobs(status string) int {
+	s.t.Helper()
+	return s.count(`SELECT count(*) FROM observation_generation_jobs WHERE status = $1`, status)
+}
+
+// settled waits until n jobs are completed and nothing is left to do or tell.
+func (s *stack) settled(n int) {
+	s.t.Helper()
+	require.Eventually(s.t, func() bool {
+		return s.jobs("completed") == n && s.count(`SELECT count(*) FROM job_feed`) == 0
+	}, patience, look, "%d jobs are completed", n)
+	require.Equal(s.t, n, s.count(`SELECT count(*) FROM observation_generation_jobs`))
+}
+
+// once verifies that each job was completed once, and each event has exactly
+// the observations of one completion.
+func (s *stack) once(n int) {
+	s.t.Helper()
+	require.Equal(s.t, n, s.count(`SELECT count(*) FROM observation_generation_job_events WHERE event_type = 'completed'`))
+	require.Equal(s.t, n, s.count(`SELECT count(DISTINCT source_id) FROM observation_sources`))
+	require.Equal(s.t, n, s.count(`SELECT count(*) FROM observations`))
+}
+
+// check is the house's own word on what the test left behind.
+func (s *stack) check() {
+	s.t.Helper()
+	var p *proc
+	// The last acks may still be on their way to the broker.
+	require.Eventually(s.t, func() bool {
+		p = run(s.t, "obs", "check", "--quiet-system", "--database-url", s.dsn, "--nats-url", s.natsURL())
+		return p.exit(s.t, patience) == 0
+	}, patience, 200*time.Millisecond, "obs check is clean")
+	require.Contains(s.t, p.out.String(), "0 findings")
+}
+
+// held locks a table until the test releases it, so that whoever writes to it
+// hangs in the middle of what it does.
+func (s *stack) held(table string) (release func()) {
+	s.t.Helper()
+	conn, err := pgx.Connect(s.t.Context(), s.dsn)
+	require.NoError(s.t, err)
+	_, err = conn.Exec(s.t.Context(), `BEGIN; LOCK TABLE `+table+` IN SHARE MODE`)
+	require.NoError(s.t, err)
+	var once sync.Once
+	release = func() { once.Do(func() { _ = conn.Close(context.Background()) }) }
+	s.t.Cleanup(release)
+	return release
+}
