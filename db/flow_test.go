@@ -132,9 +132,7 @@ func BenchmarkFlow(b *testing.B) {
 			stop := f.start(b)
 			defer stop()
 		}
-		for f.completed(b) < n {
-			time.Sleep(5 * time.Millisecond)
-		}
+		require.Eventually(b, func() bool { return f.completed(b) == n }, time.Minute, 5*time.Millisecond)
 	}
 	b.ReportMetric(float64(n)/b.Elapsed().Seconds(), "jobs/s")
 }

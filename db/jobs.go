@@ -3,7 +3,6 @@ package db
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -107,6 +106,19 @@ func (s *Jobs) Get(ctx context.Context, scope events.Scope, id events.ID) (event
 		return events.Job{}, nil, fmt.Errorf("get job %s: %w", id, err)
 	}
 	return job, history, nil
+}
+
+// Find tells whose job it is, for operators who know only its id. It is not
+// for a tenant's requests.
+func (s *Jobs) Find(ctx context.Context, id events.ID) (events.Scope, error) {
+	rows, err := s.q.KnownJobs(ctx, []string{string(id)})
+	if err != nil {
+		return events.Scope{}, fmt.Errorf("find job %s: %w", id, err)
+	}
+	if len(rows) == 0 {
+		return events.Scope{}, fmt.Errorf("find job %s: %w", id, events.ErrUnknownJob)
+	}
+	return events.Scope{Team: rows[0].TeamID, Project: rows[0].ProjectID}, nil
 }
 
 // Move stores steps in the caller's transaction, or in one of its own when tx
@@ -237,7 +249,7 @@ func EventOf(r sqlc.JobEvent) events.Event {
 		Job: events.ID(r.JobID), Version: int(r.Version), Type: events.Type(r.EventType),
 		Attempt: int(r.Attempt), Status: events.Status(r.StatusAfter), At: r.At.UTC(), NextAt: timeOf(r.NextAt),
 		Actor: r.Actor, Process: r.Process, Build: r.Build, RequestID: r.RequestID, Reason: r.Reason,
-		Details: json.RawMessage(r.Details), Schema: int(r.Schema),
+		Details: r.Details, Schema: int(r.Schema),
 	}
 }
 

@@ -49,3 +49,23 @@ func Migrate(ctx context.Context, pool *pgxpool.Pool) error {
 	}
 	return nil
 }
+
+// Version is the number of the last migration that the database has; zero
+// when it has none.
+func Version(ctx context.Context, pool *pgxpool.Pool) (int64, error) {
+	files, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		return 0, fmt.Errorf("migrations: %w", err)
+	}
+	conn := stdlib.OpenDBFromPool(pool)
+	defer conn.Close()
+	p, err := goose.NewProvider(goose.DialectPostgres, conn, files)
+	if err != nil {
+		return 0, fmt.Errorf("migrations: %w", err)
+	}
+	v, err := p.GetDBVersion(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("read the schema's version: %w", err)
+	}
+	return v, nil
+}

@@ -3,6 +3,7 @@ package db_test
 import (
 	"context"
 	"fmt"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -34,6 +35,8 @@ func (r *recorder) TraceQueryStart(ctx context.Context, _ *pgx.Conn, d pgx.Trace
 
 func (*recorder) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
 
+var tenantIndex = regexp.MustCompile(`team_id_project_id_\w*idx`)
+
 // A tenant with many jobs on a table that was never analyzed: the planner
 // knows nothing and took the tenant's index for the claim, which made each
 // batch read every job of the tenant for every id.
@@ -64,6 +67,6 @@ func TestBatchesFindJobsByTheirIDWithColdStatistics(t *testing.T) {
 		require.NoError(t, pool.QueryRow(t.Context(), "EXPLAIN (FORMAT JSON) "+call.SQL, call.Args...).Scan(&plan))
 		// By the key for each id, or the whole table once; never the tenant's
 		// rows for each id. The plan itself holds all the ids: too long to print.
-		require.False(t, strings.Contains(plan, "created_at_idx"), "%s walks the tenant's rows", query)
+		require.False(t, tenantIndex.MatchString(plan), "%s walks the rows of the tenant", query)
 	}
 }

@@ -206,6 +206,7 @@ func (j Job) Apply(e Event) (Job, error) {
 		n.FailedAt, n.LastError = e.At, e.Reason
 	case Cancelled:
 		n.CancelledAt = e.At
+	case Enqueued: // returned above
 	}
 	return n, nil
 }
