@@ -63,6 +63,8 @@ func parse(line string) []command {
 		for len(c.words) > 0 {
 			w := c.words[0]
 			switch {
+			case w == "git" && len(c.words) > 3 && c.words[1] == "-C":
+				c.words = append([]string{"git"}, c.words[3:]...)
 			case envAssign.MatchString(w), w == "sudo", w == "nice", w == "time", w == "env", w == "nohup", w == "exec", w == "then", w == "do", w == "!":
 				c.drop(1)
 				continue
@@ -72,11 +74,32 @@ func parse(line string) []command {
 			}
 			break
 		}
+		c.unwrap()
 		if len(c.words) > 0 {
 			out = append(out, c)
 		}
 	}
 	return out
+}
+
+// unwrap looks through the programs that only run another one.
+func (c *command) unwrap() {
+	wrapped := 0
+	switch c.verb() {
+	case "go tool", "uv run", "poetry run", "bundle exec", "npm exec":
+		wrapped = 2
+	default:
+		if c.prog() == "npx" || c.prog() == "bunx" {
+			wrapped = 1
+		}
+	}
+	// go's own tools keep their name: "go tool pprof".
+	for i := wrapped; wrapped > 0 && i < len(c.words); i++ {
+		if !strings.HasPrefix(c.words[i], "-") && c.words[i] != "tool" && c.words[i] != "run" && c.words[i] != "exec" {
+			c.words = c.words[i:]
+			return
+		}
+	}
 }
 
 // drop forgets the first n words, in the written form too.
@@ -202,6 +225,11 @@ func (c command) isTest() bool {
 func telling(cmds []command) command {
 	for i := len(cmds) - 1; i >= 0; i-- {
 		if !cmds[i].isIdle() {
+			return cmds[i]
+		}
+	}
+	for i := len(cmds) - 1; i >= 0; i-- {
+		if !idle[cmds[i].prog()] {
 			return cmds[i]
 		}
 	}

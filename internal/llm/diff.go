@@ -8,6 +8,7 @@ import (
 // hunk is one place where a file changed.
 type hunk struct {
 	within   string   // the declaration that the change is in, if known
+	lead     []string // the comment lines right above the change
 	del, add []string // changed lines, indentation kept
 }
 
@@ -56,6 +57,7 @@ func (d *diff) patch(text []node, start int, original []string) {
 		h = hunk{}
 	}
 	gap := 0
+	var above []string
 	for _, n := range text[:min(len(text), maxDiffLines)] {
 		l := n.str()
 		if l == "" {
@@ -68,8 +70,8 @@ func (d *diff) patch(text []node, start int, original []string) {
 				flush()
 			}
 			gap = 0
-			if h.within == "" {
-				h.within = within
+			if len(h.del)+len(h.add) == 0 {
+				h.within, h.lead = within, above
 			}
 			if l[0] == '-' {
 				h.del = append(h.del, body)
@@ -78,6 +80,14 @@ func (d *diff) patch(text []node, start int, original []string) {
 			}
 		case ' ':
 			gap++
+			if _, ok := commentText(d.file, body); ok {
+				above = append(above, body)
+			} else {
+				above = nil
+			}
+		}
+		if block.MatchString(body) {
+			within = ""
 		}
 		if name := declared(d.file, body); name != "" && l[0] != '-' {
 			within = name
@@ -88,6 +98,7 @@ func (d *diff) patch(text []node, start int, original []string) {
 
 // replace adds the change from one text to another.
 func (d *diff) replace(before, after string) {
+	var above []string
 	a, b := lines(before), lines(after)
 	if before == "" {
 		a = nil
@@ -100,13 +111,21 @@ func (d *diff) replace(before, after string) {
 		if name := declared(d.file, a[0]); name != "" {
 			within = name
 		}
+		if block.MatchString(a[0]) {
+			within = ""
+		}
+		if _, ok := commentText(d.file, a[0]); ok {
+			above = append(above, a[0])
+		} else {
+			above = nil
+		}
 		a, b = a[1:], b[1:]
 	}
 	for len(a) > 0 && len(b) > 0 && a[len(a)-1] == b[len(b)-1] {
 		a, b = a[:len(a)-1], b[:len(b)-1]
 	}
 	if len(a)+len(b) > 0 {
-		d.push(hunk{within: within, del: a[:min(len(a), maxDiffLines)], add: b[:min(len(b), maxDiffLines)]})
+		d.push(hunk{within: within, lead: above, del: a[:min(len(a), maxDiffLines)], add: b[:min(len(b), maxDiffLines)]})
 	}
 }
 
@@ -125,13 +144,16 @@ func countText(ls []string) (n int) {
 	return n
 }
 
+// block opens a group of declarations that have no name together.
+var block = regexp.MustCompile(`^(?:const|var|import|type) \($`)
+
 // enclosing finds the declaration above line number at (from 0).
 func enclosing(file string, text []string, at int) string {
 	for i := min(at, len(text)-1); i >= 0 && i > at-400; i-- {
 		if name := declared(file, text[i]); name != "" {
 			return name
 		}
-		if text[i] == "}" {
+		if text[i] == "}" || text[i] == ")" || block.MatchString(text[i]) {
 			return ""
 		}
 	}
@@ -157,7 +179,9 @@ func (d *diff) touched() []string {
 				names = add(names, n)
 			}
 		}
-		names = add(names, h.within)
+		if len(both) == 0 {
+			names = add(names, h.within)
+		}
 	}
 	return names
 }
@@ -173,15 +197,30 @@ func without(list, drop []string) []string {
 }
 
 // comments returns the new comments: the reasons, in the author's own words.
+// A comment that grew is told by its new sentences.
 func (d *diff) comments() []string {
 	var out []string
 	for _, h := range d.hunks {
-		var para []string
+		names := declaredIn(d.file, h.add)
+		var lead, para []string
+		for _, l := range h.lead {
+			c, _ := commentText(d.file, l)
+			lead = append(lead, c)
+		}
 		flush := func() {
-			if text := opening(strings.Join(para, "\n"), 2); len(strings.Fields(text)) > 3 {
+			old := oneLine(strings.Join(lead, " "))
+			all := sentences(strings.Join(append(lead, para...), "\n"))
+			for n := 0; len(all) > 0 && n+len(all[0]) <= len(old); {
+				n += len(all[0]) + 1
+				all = all[1:]
+			}
+			if len(all) > 0 && isFragment(all[0], append(names, h.within)) {
+				all = all[1:]
+			}
+			if text := strings.Join(all[:min(2, len(all))], " "); len(para) > 0 && len(strings.Fields(text)) > 5 {
 				out = add(out, text)
 			}
-			para = nil
+			lead, para = nil, nil
 		}
 		for _, l := range h.add {
 			if c, ok := commentText(d.file, l); ok {
@@ -194,6 +233,33 @@ func (d *diff) comments() []string {
 	}
 	return out
 }
+
+// isFragment tells the tail of a sentence whose beginning is not in the patch.
+func isFragment(s string, names []string) bool {
+	first, _, _ := strings.Cut(s, " ")
+	return first != "" && strings.ToLower(first) == first && !contains(names, first) && !strings.ContainsAny(first, "`_.0123456789")
+}
+
+var trailing = regexp.MustCompile(`^\s*([A-Za-z_]\w*).*\S\s+(?://|--|#) (\S.*)$`)
+
+// remarks returns the comments at the end of new lines, each with the name it
+// is about.
+func (d *diff) remarks() []string {
+	var out []string
+	for _, h := range d.hunks {
+		for _, l := range h.add {
+			if _, whole := commentText(d.file, l); whole || len(l) > 300 || isProse(d.file) {
+				continue
+			}
+			if m := trailing.FindStringSubmatch(l); m != nil && len(strings.Fields(m[2])) > 3 {
+				out = append(out, quote(m[1], 60)+": "+upperStop(m[2]))
+			}
+		}
+	}
+	return out
+}
+
+func upperStop(s string) string { return unstop(s) + "." }
 
 // change is one value that became another.
 type change struct{ name, from, to string }

@@ -2,21 +2,40 @@ package llm
 
 import (
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 )
 
 // failure is what went wrong in a command.
 type failure struct {
-	exit     int      // 0 when unknown
-	tests    []string // names of the tests that failed
-	message  string   // the first thing the output says about why
-	where    string   // file:line of the message
-	errors   []string // further error lines, as printed
+	exit     int       // 0 when unknown
+	tests    []string  // names of the tests that failed
+	message  string    // the first thing the output says about why
+	where    string    // file:line of the message
+	errors   []printed // all error lines, the first one included
 	packages []string
+	meant    string // the test's own words for it
 	race     bool
 	compile  bool // it did not build
 	stopped  bool // interrupted
+}
+
+// printed is an error line, with its place if it had one.
+type printed struct {
+	where, text string
+	apart       bool // other lines stood between the two
+}
+
+// quoted gives the line as it was printed.
+func (p printed) quoted(n int) string {
+	switch {
+	case p.where == "":
+		return quote(p.text, n)
+	case p.apart:
+		return quote(p.where, 80) + ": " + quote(p.text, n-len(p.where)-8)
+	}
+	return quote(p.where+": "+p.text, n)
 }
 
 var (
@@ -33,6 +52,9 @@ var (
 	cargoFail   = regexp.MustCompile(`^test (\S+) \.\.\. FAILED`)
 	testifyErr  = regexp.MustCompile(`^\s+Error:\s+(.*)$`)
 	testifyEnd  = regexp.MustCompile(`^\s+(?:Test|Messages|Error Trace):\s+(.*)$`)
+	testifySays = regexp.MustCompile(`^\s+Messages:\s+(\S.*)$`)
+	hint        = regexp.MustCompile(`(?i)^(?:\S+: )?(?:hint|detail|help|note):`)
+	raceFrame   = regexp.MustCompile(`^\s+(/\S+\.go:\d+)`)
 	generic     = regexp.MustCompile(`(?i)^(?:\S+: )*(?:error|fatal|panic|traceback|exception|abort(?:ed)?|failed|failure)\b.{0,3}[:!\[]|: (?:command not found|No such file or directory|Permission denied|cannot |can't |not found|connection refused)|\b(?:ERROR|FATAL|PANIC): |cannot be run as root`)
 )
 
@@ -73,7 +95,7 @@ func failureOf(s *step, cmd command) (failure, bool) {
 	if !failed {
 		return failure{}, false
 	}
-	if f.message == "" {
+	if f.message == "" && len(f.tests) == 0 {
 		f.message = fallback(text)
 	}
 	return f, true
@@ -97,7 +119,7 @@ func (f *failure) read(text string) {
 	if len(all) > maxScan {
 		all = append(append([]string{}, all[:maxScan/2]...), all[len(all)-maxScan/2:]...)
 	}
-	say := func(where, message string) {
+	say := func(where, message string, apart bool) {
 		message = oneLine(message)
 		if message == "" || len(f.errors) >= 8 {
 			return
@@ -105,11 +127,11 @@ func (f *failure) read(text string) {
 		if f.message == "" {
 			f.message, f.where = message, where
 		}
-		if where != "" {
-			message = where + ": " + message
+		if p := (printed{where, message, apart}); !slices.Contains(f.errors, p) {
+			f.errors = append(f.errors, p)
 		}
-		f.errors = add(f.errors, message)
 	}
+	frames := 0
 	pending := "" // the place of a testify report whose Error line is to come
 	for i := 0; i < len(all); i++ {
 		l := all[i]
@@ -127,27 +149,38 @@ func (f *failure) read(text string) {
 				i++
 				words = append(words, all[i])
 			}
-			say(pending, reword(words))
+			say(pending, reword(words), true)
 			pending = ""
+		case testifySays.MatchString(l):
+			if f.meant == "" {
+				f.meant = oneLine(testifySays.FindStringSubmatch(l)[1])
+			}
+		case f.race && frames < 4 && raceFrame.MatchString(l) && !strings.Contains(l, "/go/src/"):
+			frames++
+			if i > 0 {
+				say("", all[i-1]+" "+raceFrame.FindStringSubmatch(l)[1], false)
+			}
+		case len(f.errors) > 0 && hint.MatchString(l):
+			say("", l, false)
 		case goTestLine.MatchString(l):
 			m := goTestLine.FindStringSubmatch(l)
 			if strings.TrimSpace(m[2]) == "" {
 				pending = m[1]
 				continue
 			}
-			say(m[1], m[2])
+			say(m[1], m[2], false)
 		case strings.Contains(l, "WARNING: DATA RACE"):
 			f.race = true
-			say("", l)
+			say("", l, false)
 		case strings.HasPrefix(l, "panic: "):
-			say("", l)
+			say("", l, false)
 		case pyFail.MatchString(l):
 			m := pyFail.FindStringSubmatch(l)
 			name := m[1][strings.LastIndex(m[1], "::")+1:]
 			f.tests = add(f.tests, strings.TrimPrefix(name, ":"))
-			say("", m[2])
+			say("", m[2], false)
 		case pyError.MatchString(l):
-			say("", pyError.FindStringSubmatch(l)[1])
+			say("", pyError.FindStringSubmatch(l)[1], false)
 		case cargoFail.MatchString(l):
 			f.tests = add(f.tests, cargoFail.FindStringSubmatch(l)[1])
 		case tapFail.MatchString(l):
@@ -157,13 +190,13 @@ func (f *failure) read(text string) {
 		case tscLine.MatchString(l):
 			m := tscLine.FindStringSubmatch(l)
 			f.compile = true
-			say(m[1], m[2])
+			say(m[1], m[2], false)
 		case compileLine.MatchString(l) && !strings.Contains(l, "_test.go:") || compileLine.MatchString(l) && strings.Count(l, ":") > 2:
 			m := compileLine.FindStringSubmatch(l)
 			f.compile = f.compile || strings.Count(m[1], ":") == 2
-			say(m[1], m[2])
+			say(m[1], m[2], false)
 		case generic.MatchString(l) && l != "FAIL":
-			say("", l)
+			say("", l, false)
 		}
 	}
 	// A parent fails because its subtest did: name the subtest only.

@@ -3,6 +3,8 @@ package llm
 import (
 	"fmt"
 	"path"
+	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -53,7 +55,7 @@ func readOf(s *step) (fileRead, bool) {
 	}
 	r.text = lines(body)
 	r.names = declaredIn(r.file, r.text)
-	if r.from == 1 {
+	if r.from == 1 || isProse(r.file) {
 		r.doc = docOf(r.file, r.text)
 	}
 	return r, len(r.names) > 0 || r.doc != ""
@@ -161,6 +163,10 @@ func noteEdits(diffs []diff) Observation {
 	main := leading(diffs)
 	o := Observation{Concepts: []string{whatChanged}}
 	o.Type, o.Title = headline(main)
+	together := newPackage(main, diffs)
+	if together != "" {
+		o.Type, o.Title = typeFeature, together
+	}
 	var also, reasons []string
 	for _, d := range diffs {
 		o.FilesModified = add(o.FilesModified, d.file)
@@ -168,7 +174,7 @@ func noteEdits(diffs []diff) Observation {
 			also = add(also, d.file)
 		}
 	}
-	if len(also) > 0 {
+	if len(also) > 0 && together == "" {
 		o.Subtitle = "together with " + list(also, 3)
 	}
 	ordered := append([]diff{main}, diffs...)
@@ -179,19 +185,35 @@ func noteEdits(diffs []diff) Observation {
 		reasons = add(reasons, d.reasons()...)
 		o.Facts = add(o.Facts, d.facts()...)
 	}
-	for _, r := range reasons[:min(3, len(reasons))] {
-		if strings.Contains(o.Title, unstop(r)) && len(reasons) > 1 {
-			continue
-		}
+	for _, r := range weightiest(reasons, 3) {
 		o.Narrative = strings.TrimSpace(o.Narrative + " " + r)
-	}
-	if len(reasons) > 0 && o.Type != typeDecision {
-		o.Concepts = add(o.Concepts, whyItExists)
+		if why.MatchString(r) {
+			o.Concepts = add(o.Concepts, whyItExists)
+		}
 	}
 	if o.Type == typeDecision {
 		o.Concepts = []string{tradeOff, whyItExists}
 	}
 	return o
+}
+
+var why = regexp.MustCompile(`(?i)\b(?:because|so that|since|otherwise|never|must|cannot|instead|rather|only|would)\b`)
+
+// weightiest keeps the n comments that say most, in their order: those that
+// give a reason, then the longest.
+func weightiest(comments []string, n int) []string {
+	score := func(c string) int {
+		s := min(len(c), 400)
+		if why.MatchString(c) {
+			s += 1000
+		}
+		return s
+	}
+	ranked := slices.Clone(comments)
+	slices.SortStableFunc(ranked, func(a, b string) int { return score(b) - score(a) })
+	return slices.DeleteFunc(slices.Clone(comments), func(c string) bool {
+		return !contains(ranked[:min(n, len(ranked))], c)
+	})
 }
 
 // leading picks the change that the others belong to: code before tests before
@@ -221,12 +243,11 @@ func (d diff) reasons() []string {
 				return []string{s}
 			}
 		}
-		if doc := docOf(d.file, d.whole); doc != "" {
-			return []string{doc}
-		}
+		doc := docOf(d.file, d.whole)
 		if isProse(d.file) {
-			return nil
+			return nonEmpty(doc)
 		}
+		return add(nonEmpty(doc), weightiest(d.comments(), 2)...)
 	}
 	if isProse(d.file) {
 		var added []string
@@ -239,26 +260,53 @@ func (d diff) reasons() []string {
 		}
 		return nil
 	}
-	return d.comments()
+	return add(d.comments(), d.remarks()...)
 }
 
 func isADR(file string) bool { return isProse(file) && strings.Contains("/"+file, "/adr/") }
 
+// newPackage is the title for files that were made together.
+func newPackage(main diff, diffs []diff) string {
+	var files, names []string
+	whole := false
+	seen := map[string]bool{}
+	for _, d := range append([]diff{main}, diffs...) {
+		if seen[d.file] || !d.created || isTest(d.file) || isProse(d.file) {
+			continue
+		}
+		seen[d.file] = true
+		files = add(files, path.Base(d.file))
+		added, _ := d.names()
+		names = add(names, added...)
+		whole = whole || strings.HasPrefix(docOf(d.file, d.whole), "Package ")
+	}
+	dir := path.Dir(main.file)
+	switch {
+	case len(files) < 2:
+		return ""
+	case whole:
+		return "New package " + dir + colon(list(foremost(main.file, names), 5))
+	}
+	return "New in " + dir + ": " + list(files, 4)
+}
+
 // section returns the opening of a document's section.
 func section(text []string, title string) string {
+	return opening(strings.Join(sectionLines(text, title), "\n"), 3)
+}
+
+func sectionLines(text []string, title string) []string {
 	for i, l := range text {
-		if heading.MatchString(l) && strings.Contains(strings.ToLower(l), strings.ToLower(title)) {
-			rest := text[i+1:]
-			for j, r := range rest {
-				if heading.MatchString(r) {
-					rest = rest[:j]
-					break
-				}
-			}
-			return opening(strings.Join(rest, "\n"), 3)
+		if !heading.MatchString(l) || !strings.Contains(strings.ToLower(l), strings.ToLower(title)) {
+			continue
 		}
+		rest := text[i+1:]
+		if end := slices.IndexFunc(rest, heading.MatchString); end >= 0 {
+			rest = rest[:end]
+		}
+		return rest
 	}
-	return ""
+	return nil
 }
 
 // headline says in one line what a change is.
@@ -270,7 +318,7 @@ func headline(d diff) (typ, title string) {
 	touched := d.touched()
 	switch {
 	case d.created && isADR(d.file):
-		return typeDecision, strings.TrimPrefix(first(added, path.Base(d.file)), "ADR ")
+		return typeDecision, "ADR " + strings.TrimPrefix(first(added, path.Base(d.file)), "ADR ")
 	case d.created && isProse(d.file):
 		return typeChange, "Wrote " + d.file + colon(list(added[:min(1, len(added))], 1))
 	case d.created && isTest(d.file):
@@ -278,7 +326,7 @@ func headline(d diff) (typ, title string) {
 	case d.created:
 		return typeFeature, "New " + d.file + colon(list(added, 4))
 	case isProse(d.file):
-		return typeChange, d.file + colon(first(touched, first(added, d.firstLine())))
+		return typeChange, d.file + colon(first(without(added, changelog), first(without(touched, changelog), headOf(unstop(first(sentences(first(d.reasons(), "")), d.firstLine()))))))
 	case len(values) == 1 && len(d.hunks) == 1:
 		return typeChange, values[0].name + " in " + d.file + ": " + values[0].from + " → " + values[0].to
 	case from != "" && len(values) == 0:
@@ -299,13 +347,16 @@ func headline(d diff) (typ, title string) {
 		subject = list(touched, 2) + " in " + d.file
 	}
 	if why := d.comments(); len(why) > 0 {
-		return typeChange, subject + ": " + unstop(sentences(why[0])[0])
+		return typeChange, subject + ": " + headOf(unstop(sentences(why[0])[0]))
 	}
 	if l := d.firstLine(); l != "" {
 		return typeChange, subject + ": " + quote(l, 70)
 	}
 	return typeChange, "Removed " + quote(d.firstGone(), 60) + " from " + subject
 }
+
+// changelog are headings that name a kind of entry and no subject.
+var changelog = []string{"Unreleased", "Added", "Changed", "Fixed", "Removed", "Deprecated", "Security"}
 
 func replace(n int) string {
 	if n == 1 {
@@ -344,21 +395,43 @@ func testsFirst(names []string) []string {
 }
 
 // firstLine is the first new line that says something: no comment, no brace.
+// A line that only changed comes after one that is new altogether.
 func (d diff) firstLine() string {
+	changed := ""
 	for _, h := range d.hunks {
+		var before []string
+		for _, l := range h.del {
+			before = add(before, firstWord(l))
+		}
 		for _, l := range h.add {
-			if _, comment := commentText(d.file, l); !comment && meaty(l) {
+			if _, comment := commentText(d.file, l); comment || !meaty(l) {
+				continue
+			}
+			if !contains(before, firstWord(l)) {
 				return strings.TrimSpace(l)
+			}
+			if changed == "" {
+				changed = strings.TrimSpace(l)
 			}
 		}
 	}
-	return ""
+	return changed
+}
+
+func firstWord(l string) string {
+	w, _, _ := strings.Cut(strings.TrimSpace(l), " ")
+	return w
+}
+
+// says reports whether the change is more than white space and imports.
+func (d diff) says() bool {
+	return d.firstLine() != "" || d.firstGone() != "lines" || len(d.reasons()) > 0
 }
 
 func (d diff) firstGone() string {
 	for _, h := range d.hunks {
 		for _, l := range h.del {
-			if meaty(l) {
+			if _, comment := commentText(d.file, l); !comment && meaty(l) {
 				return strings.TrimSpace(l)
 			}
 		}
@@ -368,6 +441,9 @@ func (d diff) firstGone() string {
 
 func meaty(line string) bool {
 	t := strings.TrimSpace(line)
+	if len(t) > 1 && t[0] == '"' && strings.Trim(t, `",`) == t[1:len(strings.TrimRight(t, `",`))] {
+		return false // an import
+	}
 	return len(t) > 4 && strings.Trim(t, "{}()[];,*/#-") != "" && t != "return" && !strings.HasPrefix(t, "import ") && t != "return nil" && t != "return err"
 }
 
@@ -375,8 +451,18 @@ func meaty(line string) bool {
 func (d diff) facts() []string {
 	var facts []string
 	added, removed := d.names()
-	if len(added) > 0 {
-		facts = append(facts, d.file+" now "+verbFor2(d.file)+" "+quoteAll(foremost(d.file, added), 8))
+	if d.created && isADR(d.file) {
+		for _, s := range sentences(strings.Join(sectionLines(d.whole, "Consequences"), "\n")) {
+			facts = append(facts, clip(s, maxFact))
+		}
+		return facts[:min(6, len(facts))]
+	}
+	if named := foremost(d.file, added); len(named) > 0 {
+		now := " now "
+		if d.created {
+			now = " "
+		}
+		facts = append(facts, d.file+now+verbFor2(d.file)+" "+quoteAll(named, 8))
 	}
 	if len(removed) > 0 {
 		facts = append(facts, d.file+" no longer "+verbFor2(d.file)+" "+quoteAll(removed, 8))
@@ -408,14 +494,17 @@ func (d diff) facts() []string {
 }
 
 func (h hunk) fact(file string) string {
+	if len(h.add) == len(h.del) && len(h.add) == 1 {
+		return quote(h.del[0], 110) + " became " + quote(h.add[0], 110)
+	}
 	one := diff{file: file, hunks: []hunk{h}}
 	gone, now := one.firstGone(), one.firstLine()
 	if gone == "lines" {
 		gone = ""
 	}
 	switch {
-	case gone != "" && now != "":
-		return quote(gone, 100) + " became " + quote(now, 100)
+	case gone != "" && now != "" && firstWord(gone) == firstWord(now):
+		return quote(gone, 110) + " became " + quote(now, 110)
 	case now != "":
 		return "new in " + file + ": " + quote(now, 140)
 	case gone != "":

@@ -40,13 +40,23 @@ func isSearch(c command) bool {
 	return c.verb() == "git grep" || c.verb() == "git diff"
 }
 
-func (sh shell) name() string { return clip(oneLine(sh.cmd.raw), 60) }
+// name is the command as a note calls it, without the program's folder.
+func (sh shell) name() string {
+	raw := oneLine(sh.cmd.raw)
+	if prog, rest, _ := strings.Cut(raw, " "); strings.HasPrefix(prog, "/") {
+		raw = strings.TrimSpace(prog[strings.LastIndexByte(prog, '/')+1:] + " " + rest)
+	}
+	return clip(raw, 60)
+}
 
 // noteFailure says what failed and with what.
 func noteFailure(sh shell) Observation {
 	f := sh.fail
 	o := Observation{Type: typeDiscovery, Concepts: []string{gotcha}}
-	what := f.message
+	what := strings.TrimPrefix(strings.TrimPrefix(f.message, sh.cmd.prog()+": "), "error: ")
+	if f.meant != "" {
+		what += " (" + f.meant + ")"
+	}
 	switch {
 	case f.stopped && what == "":
 		what = "interrupted"
@@ -59,19 +69,13 @@ func noteFailure(sh shell) Observation {
 	case what == "" && f.exit != 0:
 		what = fmt.Sprintf("exit code %d", f.exit)
 	}
-	name := sh.name()
-	if name == "" {
-		name = "a command"
-	}
-	o.Title = name + " fails: " + what
+	o.Title = first(nonEmpty(sh.name()), "a command") + " fails: " + what
 	if f.where != "" && !f.compile {
 		o.Subtitle = "at " + f.where
 	}
-	if sh.desc != "" {
-		o.Narrative = sh.desc + ": " + quote(first(f.errors, f.message), 300) + "."
-		if f.message == "" {
-			o.Narrative = ""
-		}
+	// The title has the first line; what the program said next often helps.
+	if len(f.tests) == 0 && len(f.errors) > 1 && !f.compile {
+		o.Narrative = f.errors[1].quoted(400) + "."
 	}
 	o.Facts = failureFacts(f)
 	for _, m := range []string{f.where} {
@@ -87,8 +91,11 @@ func failureFacts(f failure) []string {
 	if len(f.tests) > 0 {
 		facts = append(facts, "fails: "+quoteAll(f.tests, 6))
 	}
+	if f.meant != "" {
+		facts = append(facts, "the test says: "+quote(f.meant, 200))
+	}
 	for _, e := range f.errors[:min(6, len(f.errors))] {
-		facts = append(facts, quote(e, 220))
+		facts = append(facts, e.quoted(220))
 	}
 	if len(f.errors) == 0 && f.message != "" {
 		facts = append(facts, quote(f.message, 220))
@@ -111,10 +118,12 @@ var (
 	filesStat = regexp.MustCompile(`\d+ files? changed[^\n]*`)
 	countFlag = regexp.MustCompile(`-(?:test\.)?count[= ](\d+)`)
 	measured  = regexp.MustCompile(`(?i)\d\s?(?:ms|µs|us|ns|s|sec|seconds|kb|mb|gb|kib|mib|gib|bytes|rows?|msgs?|jobs?|%|x)\b|\d(?:/s|k/s)|time:|total|p50|p99`)
+	verdict   = regexp.MustCompile(`(?i)^\s*(?:execution time|total|slowest|fastest|result|real|elapsed)\b|\d+ failed\b`)
 	ruler     = regexp.MustCompile(`^[\s|+=_.-]*[-=+]{3,}[\s|+=_.-]*$`)
 	rowCount  = regexp.MustCompile(`^\(\d+ rows?\)$`)
 	okPackage = regexp.MustCompile(`(?m)^ok\s+(\S+)\s+([\d.]+s|\(cached\))`)
 	anyDigit  = regexp.MustCompile(`\d`)
+	anyLetter = regexp.MustCompile(`[A-Za-z]`)
 )
 
 // noteShell writes on a command that worked. ok is false when there is nothing
@@ -132,12 +141,15 @@ func noteShell(sh shell) (Observation, bool) {
 	case sh.cmd.isIdle() || isSearch(sh.cmd):
 		return Observation{}, false
 	}
-	told := tellingLines(sh.out)
-	if len(told) == 0 || !anyDigit.MatchString(strings.Join(told, " ")) && sh.desc == "" {
+	told, best := tellingLines(sh.out)
+	if all := strings.Join(told, " "); !anyDigit.MatchString(all) || !anyLetter.MatchString(all) || best == "" && len(told) > 3 {
 		return Observation{}, false
 	}
+	if best == "" {
+		best = told[max(0, slices.IndexFunc(told, anyLetter.MatchString))]
+	}
 	o := Observation{Type: typeDiscovery, Concepts: []string{howItWorks}}
-	o.Title = first(nonEmpty(sh.desc), sh.name()) + ": " + unstop(told[0])
+	o.Title = first(nonEmpty(sh.desc), sh.name()) + ": " + unstop(best)
 	if sh.desc != "" {
 		o.Subtitle = clip(oneLine(sh.cmd.raw), maxSubtitle)
 	}
@@ -174,15 +186,20 @@ func noteCommit(sh shell) (Observation, bool) {
 	return Observation{}, false
 }
 
+var (
+	fixes    = regexp.MustCompile(`(?i)\b(?:fix(?:e[sd])?|bug|flaky|no longer)\b`)
+	adds     = regexp.MustCompile(`(?i)\b(?:adds?|feat|new|introduces?)\b`)
+	reshapes = regexp.MustCompile(`(?i)\b(?:refactor|renamed?s?|moved? \w+ to|split|simplify|tidy)\b`)
+)
+
 func commitType(subject string) string {
-	s := strings.ToLower(subject)
 	switch {
-	case strings.Contains(s, "fix"), strings.Contains(s, "bug"), strings.Contains(s, "no longer"):
+	case fixes.MatchString(subject):
 		return typeBugfix
-	case strings.HasPrefix(s, "feat"), strings.Contains(s, "add"), strings.Contains(s, "new "):
-		return typeFeature
-	case strings.Contains(s, "refactor"), strings.Contains(s, "rename"), strings.Contains(s, "move"):
+	case reshapes.MatchString(subject):
 		return typeRefactor
+	case adds.MatchString(subject):
+		return typeFeature
 	}
 	return typeChange
 }
@@ -227,8 +244,9 @@ func noteRepeated(sh shell) (Observation, bool) {
 }
 
 // tellingLines picks the output lines worth quoting: what was measured, then
-// the first ones, in the order printed, without rulers and table headings.
-func tellingLines(out string) []string {
+// the first ones, in the order printed, without rulers and table headings. The
+// best of them is empty when none stands out.
+func tellingLines(out string) (told []string, best string) {
 	all := lines(out)
 	all = all[:min(len(all), maxScan)]
 	type scored struct{ at, score int }
@@ -245,6 +263,9 @@ func tellingLines(out string) []string {
 		if measured.MatchString(t) {
 			score += 2
 		}
+		if verdict.MatchString(t) {
+			score += 3
+		}
 		if generic.MatchString(t) || strings.Contains(strings.ToLower(t), "warn") {
 			score += 3
 		}
@@ -256,13 +277,14 @@ func tellingLines(out string) []string {
 	slices.SortStableFunc(cand, func(a, b scored) int { return b.score - a.score })
 	cand = cand[:min(len(cand), 5)]
 	if len(cand) == 0 {
-		return nil
+		return nil, ""
 	}
-	best := cand[0].at
+	if cand[0].score > 2 {
+		best = oneLine(all[cand[0].at])
+	}
 	slices.SortFunc(cand, func(a, b scored) int { return a.at - b.at })
-	told := []string{oneLine(all[best])}
 	for _, c := range cand {
 		told = add(told, oneLine(all[c.at]))
 	}
-	return told
+	return told, best
 }

@@ -3,6 +3,7 @@ package llm
 import (
 	"fmt"
 	"net/url"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -49,10 +50,16 @@ func noteGrep(s *step) (Observation, bool) {
 		o.Facts = []string{"no match for " + quote(what, 120) + in(where)}
 		return o, true
 	}
-	if len(files) > 8 || len(hits) > 40 {
+	if len(files) > 8 || len(hits) > 40 || len(hits) == 0 && len(files) > 3 {
 		return o, false
 	}
-	o.Title = quote(what, 60) + " occurs in " + list(files, 3)
+	short := slices.Clone(files)
+	for i, f := range short {
+		if path.IsAbs(f) || len(f) > 40 {
+			short[i] = path.Base(f)
+		}
+	}
+	o.Title = quote(what, 60) + " occurs in " + list(short, 3)
 	if len(files) == 0 {
 		o.Title = quote(what, 60) + " occurs" + in(where) + ": " + plural(len(hits), "match")
 	}
@@ -118,7 +125,7 @@ func found(o Observation, who, text string) (Observation, bool) {
 	if len(all) == 0 {
 		return o, false
 	}
-	o.Title = who + ": " + unstop(all[0])
+	o.Title = who + ": " + headOf(unstop(all[0]))
 	o.Narrative = strings.Join(all[:min(3, len(all))], " ")
 	for _, t := range all[min(3, len(all)):min(11, len(all))] {
 		o.Facts = append(o.Facts, clip(t, maxFact))
@@ -129,18 +136,20 @@ func found(o Observation, who, text string) (Observation, bool) {
 func noteWebSearch(s *step) (Observation, bool) {
 	query := oneLine(s.in.get("query").str())
 	o := Observation{Type: typeDiscovery, Title: "Searched the web for " + quote(query, 80), Concepts: []string{howItWorks}}
+	said := s.out.str()
 	for _, r := range s.out.get("results").list() {
 		for _, hit := range append(r.get("content").list(), r) {
 			if title := oneLine(hit.get("title").str()); title != "" && len(o.Facts) < 5 {
 				o.Facts = add(o.Facts, clip(title+" "+hit.get("url").str(), maxFact))
 			}
 		}
-		if said := r.str(); said != "" && o.Narrative == "" {
-			o.Narrative = opening(said, 3)
+		if said == "" {
+			said = r.str()
 		}
 	}
-	if o.Narrative == "" && s.out.str() != "" {
-		o.Narrative = opening(s.out.str(), 3)
+	if all := sentences(said); len(all) > 0 && len(strings.Fields(all[0])) > 4 {
+		o.Title, o.Subtitle = headOf(unstop(all[0])), "found on the web for: "+query
+		o.Narrative = strings.Join(all[:min(3, len(all))], " ")
 	}
 	return o, query != "" && (len(o.Facts) > 0 || o.Narrative != "")
 }

@@ -13,7 +13,7 @@ var (
 	reports = regexp.MustCompile(`(?i)\b(?:returned|took|failed|fails|got|gave|wrong|bug|broke|was flaky|hung)\b`)
 	explain = regexp.MustCompile(`(?i)\b(?:root cause|(?:bug|cause|problem|culprit|trap|catch|mistake|flake) (?:was|is|turned out)|turn(?:s|ed) out|(?:fail(?:ed|s)|hung|hangs|deadlock(?:ed|s)|flaky|slow|happen(?:s|ed)) because|that is why|beware|the trap)\b`)
 	orders  = regexp.MustCompile(`(?i)\b(?:must(?: not| never)?|never|always|do not|don['’]t ever)\b`)
-	opener  = regexp.MustCompile(`(?i)^(?:so|and|then|ok|okay|therefore|thus|hence|finally|in the end|also|but|now)[, ]+\s*`)
+	opener  = regexp.MustCompile(`(?i)^(?:so|and|then|ok|okay|therefore|thus|hence|finally|in the end|also|but|now|it turn(?:s|ed) out that)[, ]+\s*`)
 	subject = regexp.MustCompile(`(?i)^(?:i|we)(?:['’]ve| have)? (decided|chose|opted|settled|dropped|picked|rejected)\b`)
 )
 
@@ -33,44 +33,44 @@ func usable(s string) bool {
 // noteWords writes on a prompt or a message: what was decided, and what was
 // found to be the cause of something.
 func noteWords(s *step) (decisions, insights []Observation) {
-	all := sentences(s.words)
-	all = all[:min(len(all), 400)]
-	last := -2 // a sentence right after a noted one continues it
-	for i, text := range all {
-		if !usable(text) {
-			continue
+	read := 0
+	for _, para := range paragraphs(s.words) {
+		if read += len(para); read > 400 {
+			break
 		}
-		decision := isDecision(text) || s.kind == kindPrompt && orders.MatchString(text) && reasons.MatchString(text)
-		insight := !decision && s.kind != kindPrompt && explain.MatchString(text)
-		if !decision && !insight {
-			continue
-		}
-		if i == last+1 && decision && len(decisions) > 0 {
-			d := &decisions[len(decisions)-1]
-			d.Facts = add(d.Facts, clip(text, maxFact))
-			last = i
-			continue
-		}
-		context := text
-		if i+1 < len(all) && (continues(all[i+1]) || reasons.MatchString(all[i+1])) {
-			context += " " + all[i+1]
-		} else if i > 0 && i-1 > last && usable(all[i-1]) {
-			context = all[i-1] + " " + text
-		}
-		o := Observation{Title: asTitle(text), Narrative: context}
-		if decision {
-			o.Type, o.Concepts = typeDecision, []string{whyItExists}
-			if weighs.MatchString(text) || strings.Contains(text, " over ") {
-				o.Concepts = []string{tradeOff, whyItExists}
+		last := -2 // a decision right after another one continues it
+		for i, text := range para {
+			decision := usable(text) && (isDecision(text) || s.kind == kindPrompt && orders.MatchString(text) && reasons.MatchString(text))
+			insight := usable(text) && !decision && s.kind != kindPrompt && explain.MatchString(text)
+			switch {
+			case decision && i == last+1:
+				d := &decisions[len(decisions)-1]
+				d.Narrative = strings.Replace(d.Narrative, text, "", 1) + " " + text
+				last = i
+			case decision:
+				o := Observation{Type: typeDecision, Title: asTitle(text), Narrative: around(para, i), Concepts: []string{whyItExists}}
+				if weighs.MatchString(text) || strings.Contains(text, " over ") {
+					o.Concepts = []string{tradeOff, whyItExists}
+				}
+				decisions = append(decisions, o)
+				last = i
+			case insight:
+				insights = append(insights, Observation{
+					Type: typeDiscovery, Title: asTitle(text), Narrative: around(para, i), Concepts: []string{gotcha, problemSolution},
+				})
 			}
-			decisions = append(decisions, o)
-			last = i
-		} else if len(insights) < 2 {
-			o.Type, o.Concepts = typeDiscovery, []string{gotcha, problemSolution}
-			insights = append(insights, o)
 		}
 	}
-	return decisions[:min(len(decisions), 3)], insights
+	return decisions[:min(len(decisions), 3)], insights[:min(len(insights), 2)]
+}
+
+// around is a sentence with its neighbour: the one that continues it, or else
+// the one before.
+func around(para []string, i int) string {
+	if i+1 < len(para) && (continues(para[i+1]) || reasons.MatchString(para[i+1]) || i == 0) {
+		return strings.Join(para[i:min(i+2, len(para))], " ")
+	}
+	return strings.Join(para[max(0, i-1):i+1], " ")
 }
 
 func continues(s string) bool {
@@ -85,5 +85,5 @@ func continues(s string) bool {
 func asTitle(s string) string {
 	s = opener.ReplaceAllString(s, "")
 	s = subject.ReplaceAllString(s, "$1")
-	return unstop(upperFirst(s))
+	return unstop(upperFirst(headOf(unstop(s))))
 }

@@ -2,13 +2,16 @@ package llm
 
 import (
 	"path"
+	"regexp"
+	"slices"
 	"strings"
 )
 
 // draft is an observation in the making.
 type draft struct {
 	Observation
-	from []int // indexes of the steps it rests on; never empty
+	fixed string // what it made work again: a test or a command; empty for notes that fix nothing
+	from  []int  // indexes of the steps it rests on; never empty
 }
 
 // edit is a change that one step made.
@@ -17,7 +20,7 @@ type edit struct {
 	diff diff
 }
 
-// telling a story takes all steps of a question together: what was read for a
+// story takes all steps of a question together: what was read for a
 // change belongs to the change, and a failure, the edits after it and the pass
 // are one thing that happened.
 type story struct {
@@ -57,13 +60,13 @@ func (st *story) put(o Observation, from ...int) {
 	for _, i := range from {
 		st.used[i] = true
 	}
-	st.drafts = append(st.drafts, draft{o, from})
+	st.drafts = append(st.drafts, draft{Observation: o, from: from})
 }
 
 // changeOf reads an edit or a written file. ok is false when it did not happen
 // or changed nothing.
 func changeOf(s *step) (diff, bool) {
-	if s.err != "" || s.file() == "" {
+	if s.err != "" || s.file() == "" || isScratch(s.file()) {
 		return diff{}, false
 	}
 	if s.tool != "Write" {
@@ -85,6 +88,16 @@ func changeOf(s *step) (diff, bool) {
 	}
 	d.push(hunk{add: d.whole})
 	return d, strings.TrimSpace(body) != ""
+}
+
+// isScratch tells files that nobody will look for tomorrow.
+func isScratch(file string) bool {
+	for _, dir := range []string{"/tmp/", "/private/tmp/", "/var/folders/", "/dev/"} {
+		if strings.HasPrefix(file, dir) {
+			return true
+		}
+	}
+	return false
 }
 
 // goal names what a command checks, so that a later run can be recognised.
@@ -119,6 +132,11 @@ func (st *story) fixes() {
 		if !ok || !failed.bad || st.used[i] || failed.cmd.raw == "" {
 			continue
 		}
+		if slip(failed) && st.overcome(i) {
+			// What did not compile a minute ago is nobody's memory.
+			st.used[i] = true
+			continue
+		}
 		pass := -1
 		var fails, between []int
 		fails = append(fails, i)
@@ -145,33 +163,54 @@ func (st *story) fixes() {
 		if len(diffs) == 0 {
 			continue
 		}
-		if slip(failed) {
-			// What did not compile a minute ago is nobody's memory; the edits
-			// are told as what they are.
-			for _, f := range fails {
-				st.used[f] = slip(st.shells[f])
-			}
-			continue
-		}
 		from := append(append(fails, between...), pass)
-		st.put(noteFix(failed, st.shells[pass], mergeDiffs(diffs)), from...)
+		o, fixed := noteFix(failed, st.shells[pass], mergeDiffs(diffs))
+		st.put(o, from...)
+		st.drafts[len(st.drafts)-1].fixed = fixed
 	}
 }
 
 // slip is a failure of the moment: it did not build.
 func slip(sh shell) bool { return sh.fail.compile && len(sh.fail.tests) == 0 && !sh.fail.race }
 
-func noteFix(failed, passed shell, diffs []diff) Observation {
-	o := noteEdits(diffs)
-	what := o.Title
+// overcome tells whether the same program got further after an edit.
+func (st *story) overcome(i int) bool {
+	edited := len(st.edits) > 0 && st.edits[len(st.edits)-1].at > i
+	for j := i + 1; j < len(st.steps) && edited; j++ {
+		if sh, ok := st.shells[j]; ok && sh.cmd.prog() == st.shells[i].cmd.prog() && !(sh.bad && slip(sh)) {
+			return true
+		}
+	}
+	return false
+}
+
+// noteFix tells a failure, its fix and the pass as one. fixed is what works
+// again.
+func noteFix(failed, passed shell, diffs []diff) (o Observation, fixed string) {
+	o = noteEdits(diffs)
 	f := failed.fail
+	what, why := o.Title, o.Narrative
+	if why != "" {
+		what = headOf(unstop(sentences(why)[0]))
+		if m := remark.FindStringSubmatch(what); m != nil {
+			what = m[1] + " " + m[2]
+		}
+	}
+	fixed = failed.name()
+	if len(f.tests) > 0 {
+		fixed, _, _ = strings.Cut(f.tests[0], "/")
+	}
+	if f.race {
+		fixed = "the data race in " + fixed
+	}
 	o.Type, o.Concepts = typeBugfix, []string{problemSolution, whatChanged}
-	why := o.Narrative
-	symptom := f.message
-	subject := first(f.tests, failed.name())
-	o.Title = "Fixed " + subject + ": " + what
-	o.Subtitle = clip(oneLine(symptom), maxSubtitle)
-	o.Narrative = failed.name() + " failed: " + quote(first(f.errors, symptom), 240) + ". " + why
+	o.Title = "Fixed " + fixed + ": " + what
+	o.Subtitle = clip(first(nonEmpty(f.meant), f.message), maxSubtitle)
+	said := quote(f.message, 240)
+	if len(f.errors) > 0 {
+		said = f.errors[0].quoted(240)
+	}
+	o.Narrative = failed.name() + " failed: " + said + ". " + why
 	facts := failureFacts(f)
 	facts = append(facts[:min(4, len(facts))], o.Facts...)
 	ended := quote(passed.name(), 120) + " then passed"
@@ -179,8 +218,10 @@ func noteFix(failed, passed shell, diffs []diff) Observation {
 		ended += ": " + quote(ok, 100)
 	}
 	o.Facts = append(facts[:min(maxFacts-1, len(facts))], ended)
-	return o
+	return o, fixed
 }
+
+var remark = regexp.MustCompile("^`(\\w+)`: (.+)$")
 
 // mergeDiffs joins the changes to the same file.
 func mergeDiffs(diffs []diff) []diff {
@@ -224,7 +265,7 @@ func (st *story) changes() {
 	}
 	var works []*work
 	for _, e := range st.edits {
-		if st.used[e.at] {
+		if st.used[e.at] || !e.diff.says() {
 			continue
 		}
 		key := e.diff.file
@@ -244,9 +285,29 @@ func (st *story) changes() {
 		w.diffs = append(w.diffs, e.diff)
 		w.from = append(w.from, e.at)
 	}
+	// Files made together in one folder are one thing.
+	for i := 0; i < len(works); i++ {
+		for j := i + 1; j < len(works); j++ {
+			a, b := works[i], works[j]
+			if path.Dir(a.key) == path.Dir(b.key) && isNewCode(a.diffs) && isNewCode(b.diffs) {
+				a.diffs, a.from = append(a.diffs, b.diffs...), append(a.from, b.from...)
+				works = append(works[:j], works[j+1:]...)
+				j--
+			}
+		}
+	}
 	for _, w := range works {
 		st.put(noteEdits(mergeDiffs(w.diffs)), w.from...)
 	}
+}
+
+func isNewCode(diffs []diff) bool {
+	for _, d := range diffs {
+		if d.created && !isProse(d.file) && !isTest(d.file) && language(d.file) != ".sql" {
+			return true
+		}
+	}
+	return false
 }
 
 // tested is the file that a test file is for, by name.
@@ -352,8 +413,8 @@ func (st *story) rest() {
 						continue
 					}
 					failedAs[o.Title] = len(st.drafts)
-				} else {
-					o, ok = noteShell(sh)
+				} else if o, ok = noteShell(sh); ok && hasVerb(sh.cmds, "git commit") && st.committed(o, i) {
+					continue
 				}
 			case "Grep":
 				o, ok = noteGrep(s)
@@ -378,6 +439,26 @@ func (st *story) rest() {
 			st.put(o, i)
 		}
 	}
+}
+
+// committed adds a commit to the notes on what it holds: the work of the same
+// question that no other commit came after.
+func (st *story) committed(o Observation, at int) bool {
+	last := -1
+	for d, have := range st.drafts {
+		if len(have.FilesModified) > 0 && slices.Max(have.from) < at && (last < 0 || slices.Max(have.from) > slices.Max(st.drafts[last].from)) {
+			last = d
+		}
+	}
+	if last < 0 {
+		return false
+	}
+	d := &st.drafts[last]
+	subject := strings.TrimPrefix(o.Title, "Committed: ")
+	d.Facts = append(d.Facts[:min(len(d.Facts), maxFacts-1)], "committed as "+quote(subject, 160))
+	d.from = append(d.from, at)
+	st.used[at] = true
+	return true
 }
 
 // answered tells a search whose result was opened or changed in the same
@@ -418,10 +499,9 @@ func (st *story) words() {
 			}
 		}
 		for _, o := range insights {
-			if fix := st.onlyFix(); fix != nil {
-				if fix.Narrative != "" && !strings.Contains(fix.Narrative, o.Narrative) {
-					fix.Narrative += " " + o.Narrative
-				}
+			if fix := st.explained(o); fix != nil {
+				fix.Title = "Fixed " + fix.fixed + ": " + lowerFirst(o.Title)
+				fix.Narrative += " " + o.Narrative
 				fix.from = append(fix.from, i)
 				continue
 			}
@@ -430,17 +510,46 @@ func (st *story) words() {
 	}
 }
 
-func (st *story) onlyFix() *draft {
-	var fix *draft
+// explained finds the fix whose cause an insight tells: they name the same
+// things.
+func (st *story) explained(o Observation) *draft {
 	for i := range st.drafts {
-		if st.drafts[i].Type == typeBugfix {
-			if fix != nil {
-				return nil
+		d := &st.drafts[i]
+		if d.fixed == "" {
+			continue
+		}
+		have := d.Title + " " + d.Narrative + " " + strings.Join(d.Facts, " ")
+		named, hits := inCode(o.Narrative), 0
+		for _, name := range named {
+			if strings.Contains(have, name) {
+				hits++
 			}
-			fix = &st.drafts[i]
+		}
+		if hits > 0 && hits*2 >= len(named) || len(named) == 0 && overlap(have, o.Narrative) > 0.35 {
+			return d
 		}
 	}
-	return fix
+	return nil
+}
+
+func lowerFirst(s string) string {
+	for _, article := range []string{"The ", "A ", "An ", "It ", "This ", "That "} {
+		if strings.HasPrefix(s, article) {
+			return strings.ToLower(s[:1]) + s[1:]
+		}
+	}
+	return s
+}
+
+// inCode returns what a text has in backticks.
+func inCode(text string) []string {
+	var out []string
+	for i, part := range strings.Split(text, "`") {
+		if i%2 == 1 {
+			out = add(out, strings.Trim(part, "()"))
+		}
+	}
+	return out
 }
 
 // said tells a decision that another note of the question has already.

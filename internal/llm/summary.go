@@ -7,6 +7,8 @@ import (
 
 var ahead = regexp.MustCompile(`(?i)\b(?:next(?: steps?)?\b|remain(?:s|ing)\b|still (?:to|needs?|open|missing|todo)|left to do|follow[- ]up|not yet|to do\b|todo\b|later\b|afterwards|open:|should (?:also )?(?:be|add|test|measure))`)
 
+var label = regexp.MustCompile(`(?i)^(?:next(?: steps?)?|to ?do|follow[- ]?ups?|remaining|(?:still )?open)\s*:\s*`)
+
 // summarize writes what a session came to from its prompts, its notes and the
 // last message. It returns nil when nothing of it is known.
 func summarize(q Question, steps []step) *Summary {
@@ -19,7 +21,7 @@ func summarize(q Question, steps []step) *Summary {
 	for i := range steps {
 		switch s := &steps[i]; s.kind {
 		case kindPrompt:
-			if p := opening(s.words, 2); p != "" {
+			if p := request(s.words, len(prompts) == 0); p != "" {
 				prompts = add(prompts, p)
 			}
 		case kindMessage:
@@ -31,10 +33,12 @@ func summarize(q Question, steps []step) *Summary {
 
 	var sum Summary
 	sum.Request = gather(prompts, " Then: ")
-	var looked, learned, done, files []string
+	var looked, learned, decided, done, files []string
 	for _, n := range notes {
 		switch {
-		case n.Type == typeDecision || n.Type == typeSecurity || contains(n.Concepts, gotcha):
+		case n.Type == typeDecision:
+			decided = add(decided, stop(n.Title))
+		case n.Type == typeSecurity || contains(n.Concepts, gotcha):
 			learned = add(learned, stop(n.Title))
 		case n.Type == typeDiscovery:
 			looked = add(looked, stop(n.Title))
@@ -43,12 +47,13 @@ func summarize(q Question, steps []step) *Summary {
 		}
 		files = add(files, n.FilesModified...)
 	}
-	sum.Investigated, sum.Learned, sum.Completed = gather(looked, " "), gather(learned, " "), gather(done, " ")
+	sum.Investigated, sum.Completed = gather(looked, " "), gather(done, " ")
+	sum.Learned = gather(append(decided, learned...), " ")
 
 	var next []string
 	for _, s := range sentences(last) {
-		if ahead.MatchString(s) && usable(s) {
-			next = add(next, s)
+		if ahead.MatchString(s) && len(strings.Fields(s)) > 3 && !strings.HasSuffix(s, "?") {
+			next = add(next, upperFirst(label.ReplaceAllString(s, "")))
 		}
 	}
 	sum.NextSteps = gather(next, " ")
@@ -64,10 +69,27 @@ func summarize(q Question, steps []step) *Summary {
 	return &sum
 }
 
+// request is what a prompt asks for: two sentences of the first prompt, one of
+// each later one, without words such as "Good.".
+func request(words string, whole bool) string {
+	all := sentences(words)
+	for len(all) > 1 && len(strings.Fields(all[0])) < 4 {
+		all = all[1:]
+	}
+	n := 1
+	if whole {
+		n = 2
+	}
+	return strings.Join(all[:min(n, len(all))], " ")
+}
+
 // gather joins as many sentences as a part has room for.
 func gather(list []string, between string) string {
 	out := ""
 	for i, s := range list {
+		if i == 12 {
+			return tidy(out+" And "+plural(len(list)-i, "more")+".", maxPart)
+		}
 		if s = tidy(s, maxPart); len(out)+len(between)+len(s) > maxPart-16 && i > 0 {
 			return tidy(out+" And "+plural(len(list)-i, "more")+".", maxPart)
 		}
@@ -80,7 +102,7 @@ func gather(list []string, between string) string {
 }
 
 func stop(s string) string {
-	if s = strings.TrimSpace(s); s == "" || strings.ContainsAny(s[len(s)-1:], ".!?") {
+	if s = strings.TrimSpace(s); s == "" || strings.HasSuffix(s, "…") || strings.HasSuffix(s, "…`") || strings.ContainsAny(s[len(s)-1:], ".!?") {
 		return s
 	}
 	return s + "."

@@ -3,6 +3,7 @@ package llm
 import (
 	"path"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -69,15 +70,18 @@ func foremost(file string, names []string) []string {
 	if language(file) != ".go" {
 		return names
 	}
-	var exported, rest []string
+	var exported, errs, rest []string
 	for _, n := range names {
-		if n[0] >= 'A' && n[0] <= 'Z' {
+		switch {
+		case strings.HasPrefix(n, "Err") && n != "Error":
+			errs = append(errs, n)
+		case n[0] >= 'A' && n[0] <= 'Z':
 			exported = append(exported, n)
-		} else if n != "main" && n != "init" {
+		case n != "main" && n != "init":
 			rest = append(rest, n)
 		}
 	}
-	return append(exported, rest...)
+	return slices.Concat(exported, errs, rest)
 }
 
 func isTest(file string) bool {

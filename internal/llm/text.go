@@ -46,10 +46,20 @@ func clip(s string, n int) string {
 	if len(s) <= n || utf8.RuneCountInString(s) <= n {
 		return s
 	}
-	end, count := len(s), 0
+	cut := cutAt(s, n-1)
+	if strings.Count(cut, "`")%2 == 1 {
+		if cut = cutAt(s, n-2); strings.Count(cut, "`")%2 == 1 {
+			return cut + "…`"
+		}
+	}
+	return cut + "…"
+}
+
+// cutAt returns at most n characters of a longer s.
+func cutAt(s string, n int) string {
+	end, count := 0, 0
 	for i := range s {
-		if count == n-1 {
-			end = i
+		if end = i; count == n {
 			break
 		}
 		count++
@@ -58,11 +68,7 @@ func clip(s string, n int) string {
 	if i := strings.LastIndexByte(cut, ' '); i > len(cut)*2/3 {
 		cut = cut[:i]
 	}
-	cut = strings.TrimRight(cut, " ,;:(")
-	if strings.Count(cut, "`")%2 == 1 {
-		return cut + "…`"
-	}
-	return cut + "…"
+	return strings.TrimRight(cut, " ,;:(")
 }
 
 // quote puts s in backticks. What stands in backticks in a note is, white
@@ -122,10 +128,19 @@ var (
 // a version, a file name or an abbreviation ends nothing.
 func sentences(text string) []string {
 	var out []string
+	for _, p := range paragraphs(text) {
+		out = append(out, p...)
+	}
+	return out
+}
+
+// paragraphs is sentences, kept together as the author did.
+func paragraphs(text string) [][]string {
+	var out [][]string
 	var para []string
 	flush := func() {
 		if len(para) > 0 {
-			out = append(out, splitParagraph(strings.Join(para, " "))...)
+			out = append(out, splitParagraph(strings.Join(para, " ")))
 			para = nil
 		}
 	}
@@ -191,6 +206,26 @@ func opening(text string, n int) string {
 
 // unstop drops a title's closing full stop.
 func unstop(s string) string { return strings.TrimRight(strings.TrimSpace(s), ".:;,") }
+
+var clause = regexp.MustCompile(`(?:, (?:because|since|so that|so|but|and with it|and not)\b|; |: |, which )`)
+
+var aside = regexp.MustCompile(` \([^()]{12,}\)`)
+
+// headOf shortens a long sentence to its main clause: the reason is told in
+// the narrative.
+func headOf(s string) string {
+	if utf8.RuneCountInString(s) <= 80 {
+		return s
+	}
+	s = aside.ReplaceAllString(s, "")
+	for _, at := range clause.FindAllStringIndex(s, -1) {
+		head := s[:at[0]]
+		if n := utf8.RuneCountInString(head); n >= 28 && n <= maxTitle && len(strings.Fields(head)) > 4 && strings.Count(head, "`")%2 == 0 {
+			return head
+		}
+	}
+	return s
+}
 
 // add appends the values not in list yet, leaving out empty ones.
 func add(list []string, values ...string) []string {
