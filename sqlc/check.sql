@@ -15,26 +15,26 @@ SELECT id FROM workers WHERE seen_at > now() - interval '1 microsecond' * @lease
 
 -- name: CheckStrayHistory :many
 SELECT DISTINCT e.job_id FROM observation_generation_job_events e
-LEFT JOIN observation_generation_jobs j ON j.id = e.job_id AND j.team_id = e.team_id AND j.project_id = e.project_id
+LEFT JOIN observation_generation_jobs j ON j.id = e.job_id AND CASE WHEN j.team_id = e.team_id AND j.project_id = e.project_id THEN true END
 WHERE j.id IS NULL LIMIT 100;
 
 -- name: CheckStrayAsks :many
 SELECT o.id, o.job_id FROM outbox o
-LEFT JOIN observation_generation_jobs j ON j.id = o.job_id AND j.team_id = o.team_id AND j.project_id = o.project_id
+LEFT JOIN observation_generation_jobs j ON j.id = o.job_id AND CASE WHEN j.team_id = o.team_id AND j.project_id = o.project_id THEN true END
 WHERE j.id IS NULL LIMIT 100;
 
 -- name: CheckObservationJobs :many
 -- Observations whose job is not there, or not completed, or not in their scope.
 SELECT o.id, o.created_by_job_id::text AS job_id, coalesce(j.status, 'missing')::text AS job_status FROM observations o
 LEFT JOIN observation_generation_jobs j
-  ON j.id = o.created_by_job_id AND j.team_id = o.team_id AND j.project_id = o.project_id
+  ON j.id = o.created_by_job_id AND CASE WHEN j.team_id = o.team_id AND j.project_id = o.project_id THEN true END
 WHERE o.created_by_job_id IS NOT NULL AND (j.id IS NULL OR j.status <> 'completed') LIMIT 100;
 
 -- name: CheckObservationSources :many
 -- Generated observations without a source of their own job, or with one of another job.
 SELECT o.id, count(s.id) AS sources, count(s.id) FILTER (WHERE s.generation_job_id IS DISTINCT FROM o.created_by_job_id) AS strange
 FROM observations o
-LEFT JOIN observation_sources s ON s.observation_id = o.id AND s.team_id = o.team_id AND s.project_id = o.project_id
+LEFT JOIN observation_sources s ON s.observation_id = o.id AND CASE WHEN s.team_id = o.team_id AND s.project_id = o.project_id THEN true END
 WHERE o.created_by_job_id IS NOT NULL
 GROUP BY o.id, o.team_id, o.project_id
 HAVING count(s.id) = 0 OR count(s.id) FILTER (WHERE s.generation_job_id IS DISTINCT FROM o.created_by_job_id) > 0
@@ -43,7 +43,7 @@ LIMIT 100;
 -- name: CheckSourceEvents :many
 -- Sources that name an agent event which their tenant does not have.
 SELECT s.id, s.source_id FROM observation_sources s
-LEFT JOIN agent_events a ON a.id = s.source_id AND a.team_id = s.team_id AND a.project_id = s.project_id
+LEFT JOIN agent_events a ON a.id = s.source_id AND CASE WHEN a.team_id = s.team_id AND a.project_id = s.project_id THEN true END
 WHERE s.source_type = 'agent_event' AND a.id IS NULL LIMIT 100;
 
 -- name: CheckGenerationKeys :many
@@ -53,8 +53,8 @@ WHERE generation_key IS NOT NULL GROUP BY team_id, project_id, generation_key HA
 -- name: CheckJobScopes :many
 -- Jobs about an agent event or a session that their tenant does not have.
 SELECT j.id, j.source_type, j.source_id FROM observation_generation_jobs j
-LEFT JOIN agent_events a ON a.id = j.source_id AND a.team_id = j.team_id AND a.project_id = j.project_id
-LEFT JOIN server_sessions s ON s.id = j.source_id AND s.team_id = j.team_id AND s.project_id = j.project_id
+LEFT JOIN agent_events a ON a.id = j.source_id AND CASE WHEN a.team_id = j.team_id AND a.project_id = j.project_id THEN true END
+LEFT JOIN server_sessions s ON s.id = j.source_id AND CASE WHEN s.team_id = j.team_id AND s.project_id = j.project_id THEN true END
 WHERE (j.source_type = 'agent_event' AND a.id IS NULL) OR (j.source_type = 'session_summary' AND s.id IS NULL) LIMIT 100;
 
 -- name: CheckAuditScopes :many

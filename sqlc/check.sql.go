@@ -214,8 +214,8 @@ func (q *Queries) CheckJobKeys(ctx context.Context) ([]CheckJobKeysRow, error) {
 
 const checkJobScopes = `-- name: CheckJobScopes :many
 SELECT j.id, j.source_type, j.source_id FROM observation_generation_jobs j
-LEFT JOIN agent_events a ON a.id = j.source_id AND a.team_id = j.team_id AND a.project_id = j.project_id
-LEFT JOIN server_sessions s ON s.id = j.source_id AND s.team_id = j.team_id AND s.project_id = j.project_id
+LEFT JOIN agent_events a ON a.id = j.source_id AND CASE WHEN a.team_id = j.team_id AND a.project_id = j.project_id THEN true END
+LEFT JOIN server_sessions s ON s.id = j.source_id AND CASE WHEN s.team_id = j.team_id AND s.project_id = j.project_id THEN true END
 WHERE (j.source_type = 'agent_event' AND a.id IS NULL) OR (j.source_type = 'session_summary' AND s.id IS NULL) LIMIT 100
 `
 
@@ -331,7 +331,7 @@ func (q *Queries) CheckLiveWorkers(ctx context.Context, leaseUs int64) ([]string
 const checkObservationJobs = `-- name: CheckObservationJobs :many
 SELECT o.id, o.created_by_job_id::text AS job_id, coalesce(j.status, 'missing')::text AS job_status FROM observations o
 LEFT JOIN observation_generation_jobs j
-  ON j.id = o.created_by_job_id AND j.team_id = o.team_id AND j.project_id = o.project_id
+  ON j.id = o.created_by_job_id AND CASE WHEN j.team_id = o.team_id AND j.project_id = o.project_id THEN true END
 WHERE o.created_by_job_id IS NOT NULL AND (j.id IS NULL OR j.status <> 'completed') LIMIT 100
 `
 
@@ -365,7 +365,7 @@ func (q *Queries) CheckObservationJobs(ctx context.Context) ([]CheckObservationJ
 const checkObservationSources = `-- name: CheckObservationSources :many
 SELECT o.id, count(s.id) AS sources, count(s.id) FILTER (WHERE s.generation_job_id IS DISTINCT FROM o.created_by_job_id) AS strange
 FROM observations o
-LEFT JOIN observation_sources s ON s.observation_id = o.id AND s.team_id = o.team_id AND s.project_id = o.project_id
+LEFT JOIN observation_sources s ON s.observation_id = o.id AND CASE WHEN s.team_id = o.team_id AND s.project_id = o.project_id THEN true END
 WHERE o.created_by_job_id IS NOT NULL
 GROUP BY o.id, o.team_id, o.project_id
 HAVING count(s.id) = 0 OR count(s.id) FILTER (WHERE s.generation_job_id IS DISTINCT FROM o.created_by_job_id) > 0
@@ -437,7 +437,7 @@ func (q *Queries) CheckOperatorAudit(ctx context.Context) ([]CheckOperatorAuditR
 
 const checkSourceEvents = `-- name: CheckSourceEvents :many
 SELECT s.id, s.source_id FROM observation_sources s
-LEFT JOIN agent_events a ON a.id = s.source_id AND a.team_id = s.team_id AND a.project_id = s.project_id
+LEFT JOIN agent_events a ON a.id = s.source_id AND CASE WHEN a.team_id = s.team_id AND a.project_id = s.project_id THEN true END
 WHERE s.source_type = 'agent_event' AND a.id IS NULL LIMIT 100
 `
 
@@ -469,7 +469,7 @@ func (q *Queries) CheckSourceEvents(ctx context.Context) ([]CheckSourceEventsRow
 
 const checkStrayAsks = `-- name: CheckStrayAsks :many
 SELECT o.id, o.job_id FROM outbox o
-LEFT JOIN observation_generation_jobs j ON j.id = o.job_id AND j.team_id = o.team_id AND j.project_id = o.project_id
+LEFT JOIN observation_generation_jobs j ON j.id = o.job_id AND CASE WHEN j.team_id = o.team_id AND j.project_id = o.project_id THEN true END
 WHERE j.id IS NULL LIMIT 100
 `
 
@@ -500,7 +500,7 @@ func (q *Queries) CheckStrayAsks(ctx context.Context) ([]CheckStrayAsksRow, erro
 
 const checkStrayHistory = `-- name: CheckStrayHistory :many
 SELECT DISTINCT e.job_id FROM observation_generation_job_events e
-LEFT JOIN observation_generation_jobs j ON j.id = e.job_id AND j.team_id = e.team_id AND j.project_id = e.project_id
+LEFT JOIN observation_generation_jobs j ON j.id = e.job_id AND CASE WHEN j.team_id = e.team_id AND j.project_id = e.project_id THEN true END
 WHERE j.id IS NULL LIMIT 100
 `
 

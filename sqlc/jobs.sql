@@ -161,7 +161,7 @@ WHERE team_id = @team_id
 -- name: JobsOfAsks :many
 -- The jobs that these rows of the outbox ask for.
 SELECT j.* FROM outbox o
-JOIN observation_generation_jobs j ON j.id = o.job_id AND j.team_id = o.team_id AND j.project_id = o.project_id
+JOIN observation_generation_jobs j ON j.id = o.job_id AND CASE WHEN j.team_id = o.team_id AND j.project_id = o.project_id THEN true END
 WHERE o.id = ANY(@row_ids::bigint[]);
 
 -- name: JobsHeldByLost :many

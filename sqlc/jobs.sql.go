@@ -361,7 +361,7 @@ func (q *Queries) JobsHeldByLost(ctx context.Context, arg JobsHeldByLostParams) 
 
 const jobsOfAsks = `-- name: JobsOfAsks :many
 SELECT j.id, j.team_id, j.project_id, j.job_type, j.source_type, j.source_id, j.agent_event_id, j.server_session_id, j.payload, j.request_id, j.priority, j.max_attempts, j.status, j.version, j.asked, j.attempts, j.next_attempt_at, j.locked_by, j.locked_at, j.last_error, j.completed_at, j.failed_at, j.cancelled_at, j.created_at, j.updated_at FROM outbox o
-JOIN observation_generation_jobs j ON j.id = o.job_id AND j.team_id = o.team_id AND j.project_id = o.project_id
+JOIN observation_generation_jobs j ON j.id = o.job_id AND CASE WHEN j.team_id = o.team_id AND j.project_id = o.project_id THEN true END
 WHERE o.id = ANY($1::bigint[])
 `
 
