@@ -56,7 +56,7 @@ func (s *Jobs) begin(ctx context.Context, worker events.Holder, es []events.Enve
 		switch {
 		case !ok:
 			unknown = append(unknown, i)
-		case job.Kind != e.Kind:
+		case job.Kind != e.Kind || job.Scope != e.Scope: // another envelope of the batch may name the right tenant
 			claims[i].Err = events.ErrScope
 		case e.Asked > job.Version:
 			claims[i].Err = events.ErrUnknownJob // from a future that this database has not seen, as after a restore
