@@ -13,24 +13,6 @@ type waiters struct{ mu sync.Mutex }
 
 type laneCache struct{ mu sync.Mutex }
 
-// Caller is who asks.
-type Caller struct {
-	KeyID, Actor, Team string
-	Project            string // "" means all of the team's
-	Scopes             []string
-	RequestID          string
-}
-
-const (
-	ScopeRead  = "memories:read"
-	ScopeWrite = "memories:write"
-	ScopeAdmin = "memories:admin"
-)
-
-func (s *Service) Authenticate(ctx context.Context, key string) (Caller, error) {
-	return Caller{}, errors.ErrUnsupported
-}
-
 func (s *Service) Record(ctx context.Context, c Caller, evs []NewEvent, o RecordOptions) ([]Recorded, error) {
 	return nil, errors.ErrUnsupported
 }
@@ -63,17 +45,6 @@ func (s *Service) WaitJobs(ctx context.Context, c Caller, ids []events.ID, limit
 	return nil, false, errors.ErrUnsupported
 }
 func (s *Service) Notice(id events.ID, status events.Status) {}
-func (s *Service) StartSession(ctx context.Context, c Caller, n NewSession) (ses Session, created bool, err error) {
-	return Session{}, false, errors.ErrUnsupported
-}
-
-func (s *Service) Session(ctx context.Context, c Caller, id string) (Session, error) {
-	return Session{}, errors.ErrUnsupported
-}
-
-func (s *Service) EndSession(ctx context.Context, c Caller, id string) (Session, *events.Job, error) {
-	return Session{}, nil, errors.ErrUnsupported
-}
 
 func (s *Service) Search(ctx context.Context, c Caller, q Query) ([]Observation, error) {
 	return nil, errors.ErrUnsupported
@@ -87,41 +58,7 @@ func (s *Service) Reindex(ctx context.Context, c Caller, project, observation st
 	return events.Job{}, errors.ErrUnsupported
 }
 
-func (s *Service) CreateKey(ctx context.Context, c Caller, n NewKey) (Key, string, error) {
-	return Key{}, "", errors.ErrUnsupported
-}
-
-func (s *Service) ListKeys(ctx context.Context, c Caller) ([]Key, error) {
-	return nil, errors.ErrUnsupported
-}
-
-func (s *Service) RevokeKey(ctx context.Context, c Caller, id string) (Key, error) {
-	return Key{}, errors.ErrUnsupported
-}
-
-func (s *Service) RotateKey(ctx context.Context, c Caller, id string) (Key, string, error) {
-	return Key{}, "", errors.ErrUnsupported
-}
-
-func (s *Service) CreateTeam(ctx context.Context, name string) (id string, err error) {
-	return "", errors.ErrUnsupported
-}
-
-func (s *Service) CreateProject(ctx context.Context, team, name string) (id string, err error) {
-	return "", errors.ErrUnsupported
-}
-
-func (s *Service) IssueKey(ctx context.Context, team, project, actor, label string, scopes []string, expires time.Time) (Key, string, error) {
-	return Key{}, "", errors.ErrUnsupported
-}
-
-func (s *Service) EnsureLocal(ctx context.Context, name string) (team, project string, err error) {
-	return "", "", errors.ErrUnsupported
-}
-
-func (s *Service) Lanes(ctx context.Context) ([]Lane, error)                             { return nil, errors.ErrUnsupported }
-func (s *Service) Refused(ctx context.Context, e events.Envelope, raw []byte, err error) {}
-func JobSession(j events.Job) string                                                     { return "" }
+func (s *Service) Lanes(ctx context.Context) ([]Lane, error) { return nil, errors.ErrUnsupported }
 
 func orEmpty(raw []byte) []byte {
 	if len(raw) == 0 || string(raw) == "null" {

@@ -1,0 +1,106 @@
+package observe
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/seed-245eaa15/obs/events"
+	"github.com/seed-245eaa15/obs/sqlc"
+)
+
+// The actions of the audit log. observation.created and
+// generation_job.completed are written by the query InsertGenerated.
+const (
+	actReceived      = "event.received"
+	actBatchReceived = "event.batch_received"
+	actSessionWrite  = "session.write"
+	actSessionEnd    = "session.end"
+	actRead          = "observation.read" // details.mode says how
+	actReindex       = "observation.reindexed"
+	actViolation     = "generation_job.scope_violation"
+	actRetried       = "generation_job.retried_by_operator"
+	actCancelled     = "generation_job.cancelled_by_operator"
+	actKeyCreate     = "api_key.create"
+	actKeyRevoke     = "api_key.revoke"
+	actKeyRotate     = "api_key.rotate"
+)
+
+const (
+	resEvent       = "agent_event"
+	resSession     = "server_session"
+	resObservation = "observation"
+	resJob         = "observation_generation_job"
+	resKey         = "api_key"
+)
+
+// entry is a row of the audit log. It holds ids and counts, never text of a
+// tenant's.
+type entry struct {
+	scope    events.Scope // Project "" when it is about all of the team's
+	action   string
+	resource string
+	id       string
+	job      string
+	details  map[string]any
+}
+
+// audit writes the entry in the transaction of what it tells of.
+func (c Caller) audit(ctx context.Context, q *sqlc.Queries, e entry) error {
+	details, err := json.Marshal(e.details)
+	if e.details == nil {
+		details = []byte("{}")
+	}
+	if err == nil {
+		err = q.InsertAudit(ctx, sqlc.InsertAuditParams{
+			TeamID: e.scope.Team, ProjectID: orNil(e.scope.Project), ActorID: c.Actor, ApiKeyID: orNil(c.KeyID),
+			Action: e.action, ResourceType: e.resource, ResourceID: e.id,
+			RequestID: orNil(plain(c.RequestID)), JobID: orNil(e.job), Details: details,
+		})
+	}
+	if err != nil {
+		return fmt.Errorf("audit %s: %w", e.action, err)
+	}
+	return nil
+}
+
+// Refused records a message that is not the job it claims to be: it fits
+// pipeline.Config.Refused. One that claims another tenant's job is put into
+// the audit log of the job's real tenant; of any other there is a line in the
+// log. The message itself is written nowhere.
+func (s *Service) Refused(ctx context.Context, e events.Envelope, body []byte, why error) {
+	log := s.log.With("job", e.Job, "kind", e.Kind, "size", len(body), "err", why)
+	if !errors.Is(why, events.ErrScope) {
+		log.WarnContext(ctx, "message refused")
+		return
+	}
+	err := s.inTx(ctx, func(_ pgx.Tx, q *sqlc.Queries) error {
+		jobs, err := q.KnownJobs(ctx, []string{string(e.Job)})
+		if err != nil {
+			return err
+		}
+		for _, j := range jobs {
+			scope := events.Scope{Team: j.TeamID, Project: j.ProjectID}
+			err := Caller{Actor: "worker"}.audit(ctx, q, entry{
+				scope: scope, action: actViolation, resource: resJob, id: j.ID, job: j.ID,
+				details: map[string]any{
+					"claimed_team":    events.Token(e.Scope.Team),
+					"claimed_project": events.Token(e.Scope.Project),
+					"claimed_kind":    e.Kind,
+				},
+			})
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		log.ErrorContext(ctx, "scope violation not recorded", "cause", err)
+		return
+	}
+	log.WarnContext(ctx, "scope violation")
+}
