@@ -124,10 +124,11 @@ func (m *Memory) Reclaim(ctx context.Context, lease time.Duration) (events.Lost,
 		if en.job.Status != events.StatusProcessing || m.alive(en.job.LockedBy, lease) {
 			continue
 		}
-		e := events.Event{Type: events.Reclaimed, Actor: "relay", Reason: "its worker was lost"}
+		e := events.Event{Type: events.Reclaimed, Actor: "relay", Reason: "its worker " + en.job.LockedBy + " was lost"}
 		count := &lost.Reclaimed
 		if en.job.Attempts >= en.job.MaxAttempts {
 			e.Type, count = events.Failed, &lost.Failed
+			e.Reason += "; all attempts are spent"
 		}
 		if err := m.append(en, e); err != nil {
 			return lost, err

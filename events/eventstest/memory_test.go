@@ -30,3 +30,8 @@ func TestDepose(t *testing.T) {
 	_, _, err = m.Lead(t.Context())
 	require.ErrorIs(t, err, events.ErrNotLeader)
 }
+
+func TestMemoryModel(t *testing.T) {
+	t.Parallel()
+	eventstest.Model(t, eventstest.NewMemory())
+}
