@@ -1,7 +1,8 @@
 // Package demo holds one session of a coding agent, event by event as its
-// hooks report them: a day's work on this repository. `obs demo` sends it
-// through the pipeline, and the extractor's golden file is made from it. Start
-// with [Session].
+// hooks report them. It was written from the work on this repository: the
+// files, failures, fixes and decisions are of that work, the times and figures
+// are examples. `obs demo` sends it through the pipeline, and the extractor's
+// golden files are made from it. Start with [Session].
 package demo
 
 import (

@@ -2,6 +2,7 @@ package llm
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -217,7 +218,7 @@ func (c command) isTest() bool {
 	case "go test", "cargo test", "npm test", "yarn test", "pnpm test", "bun test", "task test", "make test", "pytest", "jest", "vitest", "tox", "gotestsum":
 		return true
 	}
-	return contains(c.words, "pytest") || contains(c.words, "jest") || contains(c.words, "vitest") || contains(c.words, "gotestsum")
+	return slices.Contains(c.words, "pytest") || slices.Contains(c.words, "jest") || slices.Contains(c.words, "vitest") || slices.Contains(c.words, "gotestsum")
 }
 
 // telling returns the command that the line was about: the last one that is

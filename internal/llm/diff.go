@@ -2,6 +2,7 @@ package llm
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -175,7 +176,7 @@ func (d *diff) touched() []string {
 	for _, h := range d.hunks {
 		both := declaredIn(d.file, h.del)
 		for _, n := range declaredIn(d.file, h.add) {
-			if contains(both, n) {
+			if slices.Contains(both, n) {
 				names = add(names, n)
 			}
 		}
@@ -189,7 +190,7 @@ func (d *diff) touched() []string {
 func without(list, drop []string) []string {
 	var out []string
 	for _, v := range list {
-		if !contains(drop, v) {
+		if !slices.Contains(drop, v) {
 			out = append(out, v)
 		}
 	}
@@ -237,7 +238,7 @@ func (d *diff) comments() []string {
 // isFragment tells the tail of a sentence whose beginning is not in the patch.
 func isFragment(s string, names []string) bool {
 	first, _, _ := strings.Cut(s, " ")
-	return first != "" && strings.ToLower(first) == first && !contains(names, first) && !strings.ContainsAny(first, "`_.0123456789")
+	return first != "" && strings.ToLower(first) == first && !slices.Contains(names, first) && !strings.ContainsAny(first, "`_.0123456789")
 }
 
 var trailing = regexp.MustCompile(`^\s*([A-Za-z_]\w*).*\S\s+(?://|--|#) (\S.*)$`)
@@ -264,8 +265,10 @@ func upperStop(s string) string { return unstop(s) + "." }
 // change is one value that became another.
 type change struct{ name, from, to string }
 
-var token = regexp.MustCompile(`"(?:[^"\\]|\\.)*"|'[^']*'|[A-Za-z_][\w.]*|\d[\w.]*|:=|[!=<>]=|\s+|.`)
-var word = regexp.MustCompile(`^[A-Za-z_][\w.]*$`)
+var (
+	token = regexp.MustCompile(`"(?:[^"\\]|\\.)*"|'[^']*'|[A-Za-z_][\w.]*|\d[\w.]*|:=|[!=<>]=|\s+|.`)
+	word  = regexp.MustCompile(`^[A-Za-z_][\w.]*$`)
+)
 
 // values returns the changes of a single value in a line that otherwise stayed.
 func (d *diff) values() []change {

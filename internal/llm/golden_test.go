@@ -78,8 +78,12 @@ func TestGoldenSession(t *testing.T) {
 	require.NotNil(t, sum)
 	b.WriteString("\n## Summary\n")
 	for _, part := range [][2]string{
-		{"Request", sum.Request}, {"Investigated", sum.Investigated}, {"Learned", sum.Learned},
-		{"Completed", sum.Completed}, {"Next steps", sum.NextSteps}, {"Notes", sum.Notes},
+		{"Request", sum.Request},
+		{"Investigated", sum.Investigated},
+		{"Learned", sum.Learned},
+		{"Completed", sum.Completed},
+		{"Next steps", sum.NextSteps},
+		{"Notes", sum.Notes},
 	} {
 		fmt.Fprintf(&b, "\n%s: %s\n", part[0], part[1])
 	}

@@ -2,6 +2,7 @@ package llm
 
 import (
 	"fmt"
+	"maps"
 	"net/url"
 	"path"
 	"slices"
@@ -179,7 +180,7 @@ func noteAnswers(s *step) (Observation, bool) {
 		return o, s.err == "" && len(all) > 0
 	}
 	answers, _ := s.out.get("answers").v.(map[string]any)
-	for _, question := range slices.Sorted(mapsKeys(answers)) {
+	for _, question := range slices.Sorted(maps.Keys(answers)) {
 		answer := oneLine(node{answers[question]}.text())
 		if answer == "" {
 			continue
@@ -227,7 +228,7 @@ func noteFree(s *step) (Observation, bool) {
 		o.Narrative = strings.Join(all[:min(3, len(all))], " ")
 	}
 	m, _ := s.root.v.(map[string]any)
-	for _, key := range slices.Sorted(mapsKeys(m)) {
+	for _, key := range slices.Sorted(maps.Keys(m)) {
 		if key == "cwd" || strings.HasSuffix(strings.ToLower(key), "id") || len(o.Facts) == 6 {
 			continue
 		}

@@ -2,8 +2,6 @@ package llm
 
 import (
 	"context"
-	"iter"
-	"maps"
 	"slices"
 	"strings"
 )
@@ -115,8 +113,6 @@ func tidyAll(list []string, count, n int) []string {
 	}
 	return out
 }
-
-func mapsKeys[V any](m map[string]V) iter.Seq[string] { return maps.Keys(m) }
 
 // isQuiet tells events that announce something and say nothing.
 func isQuiet(s *step) bool {

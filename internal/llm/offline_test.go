@@ -347,7 +347,7 @@ func TestHugePayload(t *testing.T) {
 		tool("Write", m{"file_path": "/w/a.go", "content": "package a\n\n" + strings.Repeat("func F() { /* … */ }\n// Because it must, since otherwise it would not.\n", 70_000)}, m{}),
 		tool("Edit", m{"file_path": "/w/a.go", "old_string": strings.Repeat("a = 1\n", 300_000), "new_string": strings.Repeat("a = 2\n", 300_000)}, m{}),
 		words("assistant_message", "last_assistant_message", strings.Repeat("We decided to keep it, because it is good. ", 120_000)),
-		llm.Event{Type: "note", Payload: []byte(`"` + strings.Repeat("long ", 1_000_000) + `"`)},
+		{Type: "note", Payload: []byte(`"` + strings.Repeat("long ", 1_000_000) + `"`)},
 		tool("Bash", bash(strings.Repeat("echo 'x' && ", 400_000)), printed("1")),
 	} {
 		for _, o := range ask(t, llm.Question{Events: []llm.Event{e}}).Observations {

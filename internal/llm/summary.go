@@ -2,6 +2,7 @@ package llm
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -38,7 +39,7 @@ func summarize(q Question, steps []step) *Summary {
 		switch {
 		case n.Type == typeDecision:
 			decided = add(decided, stop(n.Title))
-		case n.Type == typeSecurity || contains(n.Concepts, gotcha):
+		case n.Type == typeSecurity || slices.Contains(n.Concepts, gotcha):
 			learned = add(learned, stop(n.Title))
 		case n.Type == typeDiscovery:
 			looked = add(looked, stop(n.Title))

@@ -2,6 +2,7 @@ package llm
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -230,18 +231,9 @@ func headOf(s string) string {
 // add appends the values not in list yet, leaving out empty ones.
 func add(list []string, values ...string) []string {
 	for _, v := range values {
-		if v != "" && !contains(list, v) {
+		if v != "" && !slices.Contains(list, v) {
 			list = append(list, v)
 		}
 	}
 	return list
-}
-
-func contains(list []string, v string) bool {
-	for _, have := range list {
-		if have == v {
-			return true
-		}
-	}
-	return false
 }
