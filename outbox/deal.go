@@ -7,6 +7,8 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/nats-io/nats.go/jetstream"
+
 	"github.com/seed-245eaa15/obs/events"
 )
 
@@ -16,6 +18,9 @@ var errAway = errors.New("the broker is not connected")
 func (t *term) publish(ctx context.Context) error {
 	if t.inFlight >= t.cfg.InFlight || t.ensured && t.inLanes == 0 {
 		return nil
+	}
+	if !t.caughtUp && t.now() < overview {
+		return nil // or the first tenant in the store would have the whole window
 	}
 	if !t.ensured {
 		if err := t.ensure(ctx); err != nil {
@@ -55,6 +60,9 @@ func (t *term) away(ctx context.Context, err error) error {
 		t.ensured = false
 	}
 	t.retry(ctx, "publish", err, &t.pubAt, &t.pubWait)
+	if isFull(err) { // nothing is wrong but the limits, and workers make room all the time
+		t.pubAt = min(t.pubAt, t.now()+windowWaitMax)
+	}
 	return err
 }
 
@@ -67,8 +75,8 @@ func (t *term) admit(ctx context.Context, l *lane, budget int) (int, error) {
 	want := min(l.rows, budget)
 	w.resize(t.slots[l.kind], t.cfg.WindowMin, t.cfg.WindowMax)
 	// Without a look the stream can only be emptier than we think.
-	if w.at == 0 || w.room(l.flight) < want {
-		if err := t.look(ctx, l); err != nil {
+	if !w.known || w.room(l.flight) < want {
+		if err := t.look(ctx); err != nil {
 			return 0, err
 		}
 	}
@@ -81,17 +89,25 @@ func (t *term) admit(ctx context.Context, l *lane, budget int) (int, error) {
 	return n, nil
 }
 
-// look asks the broker how much of a lane is on the stream.
-func (t *term) look(ctx context.Context, l *lane) error {
+// look asks the broker how much of each lane is on the stream, once a pass.
+// It asks the stream: what the consumers say lags behind what was confirmed.
+func (t *term) look(ctx context.Context) error {
+	if t.info != nil {
+		return nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	c, err := t.js.Consumer(ctx, t.cfg.Streams.JobsStream(), t.cfg.Streams.Consumer(l.kind))
+	info, err := t.stream.Info(ctx, jetstream.WithSubjectFilter(t.cfg.Streams.subject("jobs.>")))
 	if err != nil {
-		return fmt.Errorf("look at lane %s: %w", l.kind, err)
+		return fmt.Errorf("look at stream %s: %w", t.cfg.Streams.JobsStream(), err)
 	}
-	info := c.CachedInfo()
-	l.window.looked(t.now(), int(info.NumPending)+info.NumAckPending, info.Delivered.Consumer)
-	l.window.resize(t.slots[l.kind], t.cfg.WindowMin, t.cfg.WindowMax)
+	t.info = info
+	t.seen(ctx, info.Created)
+	now := t.now()
+	for _, l := range t.lanes {
+		l.window.looked(now, int(info.State.Subjects[l.subject]))
+		l.window.resize(t.slots[l.kind], t.cfg.WindowMin, t.cfg.WindowMax)
+	}
 	return nil
 }
 
@@ -241,7 +257,7 @@ func (t *term) ensure(ctx context.Context) error {
 		return fmt.Errorf("look at stream %s: %w", s.JobsStream(), err)
 	}
 	t.seen(ctx, stream.CachedInfo().Created)
-	t.ensured = true
+	t.stream, t.ensured = stream, true
 	t.retry(ctx, "publish", nil, &t.pubAt, &t.pubWait)
 	return nil
 }

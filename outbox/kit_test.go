@@ -7,9 +7,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
+	"github.com/seed-245eaa15/obs/db"
 	"github.com/seed-245eaa15/obs/events"
 	"github.com/seed-245eaa15/obs/events/eventstest"
 	"github.com/seed-245eaa15/obs/internal/testenv"
@@ -20,51 +23,115 @@ func TestMain(m *testing.M) { testenv.Main(m) }
 
 const (
 	kind  = events.Kind("note")
-	soon  = 20 * time.Second
-	often = 2 * time.Millisecond
+	soon  = 30 * time.Second
+	often = 3 * time.Millisecond
 )
 
-var teamA = events.Scope{Team: "a", Project: "p"}
+var (
+	teamA  = events.Scope{Team: "a", Project: "pa"}
+	teamB  = events.Scope{Team: "b", Project: "pb"}
+	worker = events.Holder{ID: "w1", Name: "w1", Slots: map[events.Kind]int{kind: 4}}
+)
 
-// world is a store, a broker, and what a test does with them.
+// store is what a relay reads and what a test does to fill and empty it.
+type store interface {
+	outbox.Store
+	outbox.Feed
+	Enqueue(ctx context.Context, steps ...events.Step) ([]bool, error)
+	Get(ctx context.Context, scope events.Scope, id events.ID) (events.Job, []events.Event, error)
+	Begin(ctx context.Context, worker events.Holder, es []events.Envelope) ([]events.Claim, error)
+	Settle(ctx context.Context, steps []events.Step, commits []func(context.Context, pgx.Tx) error) ([]error, error)
+	Seen(ctx context.Context, worker events.Holder) error
+}
+
+// postgres is the real one.
+type postgres struct {
+	*db.Jobs
+	pool *pgxpool.Pool
+}
+
+func (p postgres) Enqueue(ctx context.Context, steps ...events.Step) (added []bool, err error) {
+	err = db.InTx(ctx, p.pool, func(tx pgx.Tx) error {
+		added, err = p.Jobs.Enqueue(ctx, tx, steps...)
+		return err
+	})
+	return added, err
+}
+
+// world is a store, a broker, and a relay's settings.
 type world struct {
 	*testing.T
-	store *eventstest.Memory
+	store store
 	js    jetstream.JetStream
 	cfg   outbox.Config
 	n     int
 }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t *testing.T, s store) *world {
 	t.Helper()
 	js, err := jetstream.New(testenv.NATS(t))
 	require.NoError(t, err)
-	w := &world{T: t, store: eventstest.NewMemory(), js: js}
-	w.cfg = outbox.Config{Streams: outbox.Streams{Kinds: []events.Kind{kind}}, Log: testenv.Log(t)}
-	return w
+	return &world{T: t, store: s, js: js, cfg: outbox.Config{
+		Streams: outbox.Streams{Kinds: []events.Kind{kind}}, Log: testenv.Log(t),
+	}}
 }
 
-// job makes the n-th job of a tenant.
-func (w *world) job(scope events.Scope, set ...func(*events.Step)) events.Step {
-	w.Helper()
-	w.n++
-	id := events.NewID(kind, scope.Team, scope.Project, fmt.Sprint(w.n))
+// memory is a world that needs no Postgres.
+func memory(t *testing.T) *world {
+	t.Helper()
+	return newWorld(t, eventstest.NewMemory())
+}
+
+// each runs a test on both stores.
+func each(t *testing.T, test func(w *world)) {
+	t.Helper()
+	t.Run("memory", func(t *testing.T) {
+		t.Parallel()
+		test(memory(t))
+	})
+	t.Run("postgres", func(t *testing.T) {
+		t.Parallel()
+		test(newWorld(t, newPostgres(t)))
+	})
+}
+
+func newPostgres(t testing.TB) postgres {
+	t.Helper()
+	pool := testenv.Pool(t)
+	for _, s := range []events.Scope{teamA, teamB} {
+		_, err := pool.Exec(t.Context(), `INSERT INTO teams (id, name) VALUES ($1, $1)`, s.Team)
+		require.NoError(t, err)
+		_, err = pool.Exec(t.Context(), `INSERT INTO projects (id, team_id, name) VALUES ($1, $2, $1)`, s.Project, s.Team)
+		require.NoError(t, err)
+	}
+	return postgres{db.NewJobs(pool, db.JobsConfig{Process: "test"}), pool}
+}
+
+// step makes the n-th job of a tenant.
+func step(t testing.TB, n int, scope events.Scope, set ...func(*events.Step)) events.Step {
+	t.Helper()
+	id := events.NewID(kind, scope.Team, scope.Project, fmt.Sprint(n))
 	s, err := events.New(events.Job{
 		ID: id, Kind: kind, Scope: scope, SourceType: "test", SourceID: string(id), Args: json.RawMessage(`{}`),
 	}, events.Event{Actor: "test"})
-	require.NoError(w, err)
+	require.NoError(t, err)
 	for _, f := range set {
 		f(&s)
 	}
 	return s
 }
 
+func priority(n int) func(*events.Step) { return func(s *events.Step) { s.Job.Priority = n } }
+
+func delay(d time.Duration) func(*events.Step) { return func(s *events.Step) { s.Delay = d } }
+
 func (w *world) enqueue(n int, scope events.Scope, set ...func(*events.Step)) []events.ID {
 	w.Helper()
 	steps := make([]events.Step, n)
 	ids := make([]events.ID, n)
 	for i := range steps {
-		steps[i] = w.job(scope, set...)
+		w.n++
+		steps[i] = step(w, w.n, scope, set...)
 		ids[i] = steps[i].Job.ID
 	}
 	_, err := w.store.Enqueue(w.Context(), steps...)
@@ -91,11 +158,13 @@ func (w *world) relay(feed outbox.Feed) (*outbox.Relay, func()) {
 	return r, stop
 }
 
-// pull takes up to n envelopes off the lane and acknowledges them.
+// pull takes up to n messages off the lane, in order, and acknowledges them.
 func (w *world) pull(n int) []events.Envelope {
 	w.Helper()
 	c, err := w.js.Consumer(w.Context(), w.cfg.Streams.JobsStream(), w.cfg.Streams.Consumer(kind))
-	require.NoError(w, err)
+	if err != nil {
+		return nil // the relay is about to make it
+	}
 	batch, err := c.FetchNoWait(n)
 	require.NoError(w, err)
 	var es []events.Envelope
@@ -105,18 +174,44 @@ func (w *world) pull(n int) []events.Envelope {
 		es = append(es, e)
 		require.NoError(w, m.DoubleAck(w.Context()))
 	}
-	require.NoError(w, batch.Error())
 	return es
 }
 
-// onStream is how many messages JOBS holds.
-func (w *world) onStream() int {
+// work begins what is on the lane until all the jobs were begun, and counts
+// the claims of each.
+func (w *world) work(jobs int) (begun map[events.ID]int, refused int) {
+	w.Helper()
+	begun = map[events.ID]int{}
+	w.until(fmt.Sprintf("%d jobs begin", jobs), func() bool {
+		es := w.pull(500)
+		if len(es) > 0 {
+			claims, err := w.store.Begin(w.Context(), worker, es)
+			require.NoError(w, err)
+			for _, c := range claims {
+				if c.Err != nil {
+					refused++
+				} else {
+					begun[c.Job.ID]++
+				}
+			}
+		}
+		return len(begun) >= jobs
+	})
+	return begun, refused
+}
+
+// state is what the broker says of JOBS.
+func (w *world) state() jetstream.StreamState {
 	w.Helper()
 	s, err := w.js.Stream(w.Context(), w.cfg.Streams.JobsStream())
 	if err != nil {
-		return -1
+		return jetstream.StreamState{}
 	}
-	return int(s.CachedInfo().State.Msgs)
+	return s.CachedInfo().State
+}
+
+func (w *world) onStream(n int) func() bool {
+	return func() bool { return int(w.state().Msgs) == n }
 }
 
 func (w *world) until(what string, ok func() bool) {
@@ -124,9 +219,10 @@ func (w *world) until(what string, ok func() bool) {
 	require.Eventually(w, ok, soon, often, what)
 }
 
-func (w *world) begin(es ...events.Envelope) []events.Claim {
+// once makes one pass and wants no error.
+func (w *world) once(r *outbox.Relay) int {
 	w.Helper()
-	claims, err := w.store.Begin(w.Context(), events.Holder{ID: "w1", Name: "w1", Slots: map[events.Kind]int{kind: 10}}, es)
+	n, err := r.Once(w.Context())
 	require.NoError(w, err)
-	return claims
+	return n
 }

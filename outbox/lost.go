@@ -3,6 +3,7 @@ package outbox
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -43,7 +44,6 @@ func (t *term) check(ctx context.Context) error {
 				t.checking = append(t.checking, r)
 			}
 		}
-		t.stream = nil
 	}
 	if len(t.checking) == 0 {
 		return nil
@@ -90,17 +90,15 @@ func (t *term) findLost(ctx context.Context, still []*row) error {
 	if len(still) == 0 || !t.js.Conn().IsConnected() {
 		return nil
 	}
-	if t.stream == nil {
-		if err := t.inspect(ctx); err != nil {
-			if isGone(err) {
-				t.ensured = false
-				t.forgetSent()
-				return nil
-			}
-			return err
+	if err := t.inspect(ctx); err != nil {
+		if isGone(err) {
+			t.ensured = false
+			t.forgetSent()
+			return nil
 		}
+		return err
 	}
-	state := t.stream.State
+	state := t.info.State
 	var lost []int64
 	looked := 0
 	for _, r := range still {
@@ -145,23 +143,22 @@ func (t *term) findLost(ctx context.Context, still []*row) error {
 // inspect looks at the stream, and at the lanes whose messages wait: their
 // consumers may be gone, and then nobody would take them.
 func (t *term) inspect(ctx context.Context) error {
+	if err := t.look(ctx); err != nil {
+		return err
+	}
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	stream, err := t.js.Stream(ctx, t.cfg.Streams.JobsStream())
-	if err != nil {
-		return wrap("look at the job stream", err)
-	}
-	t.stream = stream.CachedInfo()
-	t.seen(ctx, t.stream.Created)
 	for _, l := range t.lanes {
-		if l.window.at == 0 {
+		if l.window.occupied == 0 || t.now() < l.inspected+checkWait {
 			continue
 		}
-		switch err := t.look(ctx, l); {
+		l.inspected = t.now()
+		_, err := t.js.Consumer(ctx, t.cfg.Streams.JobsStream(), t.cfg.Streams.Consumer(l.kind))
+		switch {
 		case errors.Is(err, jetstream.ErrConsumerNotFound):
 			t.ensured = false // the messages wait for the new one
 		case err != nil:
-			return err
+			return fmt.Errorf("look at the consumer of %s: %w", l.kind, err)
 		}
 	}
 	return nil
@@ -171,11 +168,7 @@ func (t *term) inspect(ctx context.Context) error {
 func (t *term) vanished(ctx context.Context, r *row) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	stream, err := t.js.Stream(ctx, t.cfg.Streams.JobsStream())
-	if err != nil {
-		return false, wrap("look at the job stream", err)
-	}
-	m, err := stream.GetMsg(ctx, r.seq)
+	m, err := t.stream.GetMsg(ctx, r.seq)
 	switch {
 	case errors.Is(err, jetstream.ErrMsgNotFound):
 		return true, nil
@@ -209,7 +202,7 @@ func (t *term) forgetSent() {
 		r.read = t.now() - 2*staleAfter // much of it may have been begun: see before publishing
 	}
 	for _, l := range t.lanes {
-		l.window.at, l.window.occupied, l.window.added = 0, 0, 0
+		l.window.known, l.window.occupied, l.window.added = false, 0, 0
 		l.window.fits()
 	}
 }

@@ -115,7 +115,7 @@ func (p *publisher) batch(ctx context.Context, msgs []*nats.Msg) ([]ack, error) 
 		}
 		return acks, nil
 	}
-	if code(err) != jetstreamext.JSErrCodeBatchPublishDuplicateMsgID && !isRefused(err) {
+	if code(err) != jetstreamext.JSErrCodeBatchPublishDuplicateMsgID && !isRefused(err) && !isFull(err) {
 		// An old server, or one with other limits. It may be a new one soon.
 		p.single.Store(time.Now().Add(afterUnknownAnswer).UnixNano())
 	}
@@ -127,13 +127,13 @@ func (p *publisher) batch(ctx context.Context, msgs []*nats.Msg) ([]ack, error) 
 	return nil, err
 }
 
-// isolates reports whether a batch failed by what is in it, or because it is
-// a batch, so that its messages may fare better alone.
+// isolates reports whether a batch failed by what is in it, by its size, or
+// because it is a batch, so that its messages may fare better alone.
 func isolates(err error) bool {
 	switch code(err) {
 	case 0:
 		return isRefused(err) || errors.Is(err, jetstreamext.ErrInvalidBatchAck)
-	case codeStreamFull, codeNoResources, codeNoStorage, codeOtherStream, jetstream.JSErrCodeStreamNotFound,
+	case codeNoResources, codeNoStorage, codeOtherStream, jetstream.JSErrCodeStreamNotFound,
 		jetstreamext.JSErrCodeBatchPublishIncomplete, jetstreamext.JSErrCodeAtomicPublishTooManyInflight,
 		jetstreamext.JSErrCodeBatchPublishTooManyInflight:
 		return false

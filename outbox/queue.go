@@ -70,15 +70,16 @@ type level struct {
 
 // lane is one kind's asks.
 type lane struct {
-	kind    events.Kind
-	subject string
-	levels  []*level // the highest priority first
-	tenants map[events.Scope]*tenant
-	hungry  []*tenant // have asks in the store and few in memory
-	rows    int       // in queues
-	flight  int       // flying
-	window  window
-	capped  bool // at the last deal, the tenant cap held something back
+	kind      events.Kind
+	subject   string
+	levels    []*level // the highest priority first
+	tenants   map[events.Scope]*tenant
+	hungry    []*tenant // have asks in the store and few in memory
+	rows      int       // in queues
+	flight    int       // flying
+	window    window
+	inspected time.Duration // when its consumer was last looked at
+	capped    bool          // at the last deal, the tenant cap held something back
 }
 
 func newLane(kind events.Kind, subject string) *lane {

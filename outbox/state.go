@@ -15,7 +15,7 @@ import (
 type State struct {
 	Leader     bool
 	Error      string      // what goes wrong now; empty when all is well
-	Lanes      []LaneState // by kind; empty unless leader
+	Lanes      []LaneState // by kind; empty for a stand-by
 	Waiting    int         // asks in memory that are not published
 	Oldest     time.Time   // when the relay met the oldest of them; zero: there is none
 	Published  uint64      // messages that were new to the broker
@@ -55,7 +55,9 @@ func (r *Relay) setLeader(yes bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.state.Leader = yes
-	r.state.Lanes, r.state.Waiting, r.state.Oldest = nil, 0, time.Time{}
+	if !yes && r.once == nil { // what Once has learned is kept
+		r.state.Lanes, r.state.Waiting, r.state.Oldest = nil, 0, time.Time{}
+	}
 }
 
 func (r *Relay) count(add func(*State)) {

@@ -31,6 +31,7 @@ const (
 	retryMax    = 2 * time.Second        //
 	refills     = 16                     // tenants read on in one pass
 	delayedMax  = 16 * readRows          //
+	overview    = time.Second            // a new leader publishes when it has seen all that waits, or after this
 )
 
 // term is one leadership. Everything in it belongs to the goroutine that
@@ -64,14 +65,15 @@ type term struct {
 	reclaimAt time.Duration
 	checkAt   time.Duration
 	checking  []*row
-	stream    *jetstream.StreamInfo // of this check; nil until needed
-	againAt   time.Duration         // jobs are not asked for again before
+	againAt   time.Duration // jobs are not asked for again before
 	againWait time.Duration
 
 	slots     map[events.Kind]int
 	slotsAt   time.Duration
 	ensured   bool
-	created   time.Time // of the stream
+	stream    jetstream.Stream      // set once it was ensured
+	info      *jetstream.StreamInfo // of this pass; nil until needed
+	created   time.Time             // of the stream
 	storeAt   time.Duration
 	storeWait time.Duration
 	pubAt     time.Duration
@@ -184,6 +186,7 @@ func (t *term) pass(ctx context.Context) time.Duration {
 
 // try does the due work with the store, then publishes.
 func (t *term) try(ctx context.Context) (wait time.Duration, err error) {
+	t.info = nil
 	if t.now() >= t.storeAt {
 		err = t.ask(ctx)
 		t.retry(ctx, "store", err, &t.storeAt, &t.storeWait)
