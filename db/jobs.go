@@ -214,7 +214,11 @@ func appendMove(p *sqlc.MoveJobsParams, st *events.Step, next events.Job, e even
 	p.Attempts = append(p.Attempts, int32(next.Attempts))
 	p.LockedBy = append(p.LockedBy, next.LockedBy)
 	p.LastErrors = append(p.LastErrors, next.LastError)
-	p.DelaysUs = append(p.DelaysUs, st.Delay.Microseconds())
+	delay := st.Delay
+	if !e.Type.Asks() { // nothing waits for what asks for nothing
+		delay = 0
+	}
+	p.DelaysUs = append(p.DelaysUs, delay.Microseconds())
 	p.Actors = append(p.Actors, e.Actor)
 	p.Processes = append(p.Processes, e.Process)
 	p.Builds = append(p.Builds, e.Build)
