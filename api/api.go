@@ -64,7 +64,9 @@ func (c Config) withDefaults() Config {
 }
 
 // New makes the handler. The caller serves it, with its own timeouts for slow
-// readers and writers: the longest answer takes Timeout plus WaitLimit.
+// readers and writers: the longest answer takes Timeout plus WaitLimit. To
+// stop soon, cancel the server's base context: who waits for a job is then
+// answered as if the wait had run out.
 func New(cfg Config) http.Handler {
 	s := &server{cfg: cfg.withDefaults(), started: time.Now()}
 	e := echo.New()
@@ -75,7 +77,7 @@ func New(cfg Config) http.Handler {
 	e.Use(identify, logged(s.cfg.Log), recovered, secure, crossOrigin, s.bounded)
 	for _, r := range s.routes() {
 		var guard []echo.MiddlewareFunc
-		if r.scope != "" {
+		if r.scope != anyone {
 			guard = append(guard, s.keyed(r.scope))
 		}
 		e.Add(r.method, r.path, r.do, guard...)
@@ -94,7 +96,7 @@ type server struct {
 // route is a line of the table.
 type route struct {
 	method, path string
-	scope        string // what the key must allow; empty: no key is needed
+	scope        string // what the key must allow, or anyone, or anyKey
 	do           echo.HandlerFunc
 }
 
@@ -105,7 +107,9 @@ const (
 
 	reads  = observe.ScopeRead
 	writes = observe.ScopeWrite
-	anyone = ""
+	admins = observe.ScopeAdmin
+	anyone = ""    // no key is asked for
+	anyKey = "key" // it depends on the row, and observe knows
 )
 
 func (s *server) routes() []route {
@@ -137,9 +141,9 @@ func (s *server) routes() []route {
 		{post, "/v1/reindex", writes, handle(s, s.reindex)},
 
 		{post, "/v1/keys", writes, handle(s, s.createKey)},
-		{get, "/v1/keys", writes, handle(s, s.listKeys)},
-		{post, "/v1/keys/:id/revoke", writes, handle(s, s.revokeKey)},
-		{remove, "/v1/keys/:id", writes, handle(s, s.revokeKey)},
+		{get, "/v1/keys", admins, handle(s, s.listKeys)},
+		{post, "/v1/keys/:id/revoke", anyKey, handle(s, s.revokeKey)},
+		{remove, "/v1/keys/:id", anyKey, handle(s, s.revokeKey)},
 	}
 	if s.cfg.Metrics != nil {
 		table = append(table, route{get, "/metrics", anyone, echo.WrapHandler(s.cfg.Metrics)})

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"encoding/json"
+	"log/slog"
 	"net/http"
 	"time"
 
@@ -148,8 +149,12 @@ func (s *server) record(ctx context.Context, c observe.Caller, r recordRequest) 
 				ids = append(ids, one.Job.ID)
 			}
 		}
-		if settled, timedOut, err = s.cfg.Service.WaitJobs(ctx, c, ids, s.cfg.WaitLimit); err != nil {
-			return nil, false, err
+		settled, timedOut, err = s.cfg.Service.WaitJobs(ctx, c, ids, s.cfg.WaitLimit)
+		if err != nil { // the events are stored for all that, and that is the answer
+			timedOut = true
+			if ctx.Err() == nil {
+				s.cfg.Log.LogAttrs(ctx, slog.LevelWarn, "wait broken off", slog.String("request_id", c.RequestID), slog.Any("err", err))
+			}
 		}
 	}
 	for _, one := range stored {

@@ -157,7 +157,7 @@ func getEventCases(w *world) []check {
 	return []check{
 		{name: "good", request: request{path: path, key: "team"}, want: 200, has: map[string]any{"event.projectId": w.project, "event.sourceEventId": "e1"}},
 		{name: "by a project's key", request: request{path: path, key: "project"}, want: 200},
-		{name: "by another project's key", request: request{path: path, key: "sibling"}, want: 403, has: map[string]any{"message": "API key is scoped to a different project"}},
+		{name: "by another project's key", request: request{path: path, key: "sibling"}, want: 404, has: map[string]any{"message": "Event not found"}},
 		{name: "by another team", request: request{path: path, key: "foreign"}, want: 404, has: map[string]any{"error": "NotFound", "message": "Event not found"}},
 		{name: "HEAD", request: request{method: "HEAD", path: path, key: "team"}, want: 200},
 	}
@@ -175,7 +175,7 @@ func eventObservationsCases(w *world) []check {
 				"observations.0.source.sourceId": id, "observations.0.source.sourceType": "agent_event", "observations.1": missing{},
 			},
 		},
-		{name: "by another project's key", request: request{path: path, key: "sibling"}, want: 403},
+		{name: "by another project's key", request: request{path: path, key: "sibling"}, want: 404},
 		{name: "by another team", request: request{path: path, key: "foreign"}, want: 404, has: map[string]any{"message": "Event not found"}},
 		{name: "without observations", request: request{path: "/v1/events/" + w.posted("e2").str("event.id") + "/observations", key: "team"}, want: 200, has: map[string]any{"observations": []any{}}},
 	}

@@ -13,6 +13,9 @@ var WellFormed = wellFormed
 // Local is which origins may call from a browser.
 var Local = local
 
+// AnyKey is the scope of routes that depend on the row.
+const AnyKey = anyKey
+
 // Route is a line of the table.
 type Route struct{ Method, Path, Scope string }
 

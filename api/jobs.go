@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"slices"
 	"strconv"
 	"time"
@@ -207,7 +208,11 @@ func (s *server) listProjectJobs(ctx context.Context, c observe.Caller, r projec
 	if r.filter.Project == "" { // an id that no row can have, not a list of all projects
 		return jobsBody{}, &observe.Problem{Kind: observe.ErrNotFound, Message: "Project not found"}
 	}
-	return s.listJobs(ctx, c, r.jobsRequest)
+	body, err := s.listJobs(ctx, c, r.jobsRequest)
+	if errors.Is(err, observe.ErrForbidden) { // one that the caller may not see is as if it did not exist
+		return jobsBody{}, &observe.Problem{Kind: observe.ErrNotFound, Message: "Project not found"}
+	}
+	return body, err
 }
 
 // happenedBody is one event of a job's history.

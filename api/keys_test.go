@@ -4,8 +4,11 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/seed-245eaa15/obs/internal/observe"
 )
 
 func init() {
@@ -34,19 +37,24 @@ func createKeyCases(w *world) []check {
 }
 
 func listKeysCases(w *world) []check {
+	w.issue("chief", w.foreign, "", []string{observe.ScopeAdmin}, time.Time{})
 	return []check{
-		{name: "good", request: request{key: "team"}, want: 200, says: w.keys["project"].ID, has: map[string]any{"keys.0.status": "active"}},
-		{name: "another team's are not in it", request: request{key: "foreign"}, want: 200, has: map[string]any{"keys.0.id": w.keys["foreign"].ID, "keys.1": missing{}}},
+		{name: "good", request: request{key: "star"}, want: 200, says: w.keys["project"].ID, has: map[string]any{"keys.0.status": "revoked", "keys.1.status": "expired", "keys.2.status": "active", "keys.0.label": "revoked"}},
+		{name: "another team's are not in it", request: request{key: "chief"}, want: 200, has: map[string]any{"keys.0.id": w.keys["chief"].ID, "keys.1.id": w.keys["foreign"].ID, "keys.2": missing{}}},
 	}
 }
 
 func revokeCases(method, suffix string) func(w *world) []check {
 	return func(w *world) []check {
 		path := func(key string) string { return "/v1/keys/" + w.keys[key].ID + suffix }
+		w.issue("chief", w.foreign, "", []string{observe.ScopeAdmin}, time.Time{})
 		return []check{
-			{name: "by another team", request: request{path: path("team"), key: "foreign"}, want: 404, has: map[string]any{"error": "NotFound"}},
-			{name: "good", request: request{method: method, path: path("expired"), key: "team"}, want: 200, has: map[string]any{"id": w.keys["expired"].ID, "status": "revoked"}},
-			{name: "again", request: request{method: method, path: path("expired"), key: "team"}, want: 200},
+			{name: "by another team", request: request{path: path("team"), key: "chief"}, want: 404, has: map[string]any{"error": "NotFound", "message": "Key not found"}},
+			{name: "without the scope", request: request{path: path("project"), key: "team"}, want: 403, has: map[string]any{"message": "Invalid API key or insufficient scope"}},
+			{name: "good", request: request{method: method, path: path("expired"), key: "star"}, want: 200, has: map[string]any{"id": w.keys["expired"].ID, "status": "revoked"}},
+			{name: "again", request: request{method: method, path: path("expired"), key: observe.ScopeAdmin}, want: 200},
+			{name: "itself", request: request{method: method, path: path(observe.ScopeRead), key: observe.ScopeRead}, want: 200},
+			{name: "and then no more", request: request{method: method, path: path(observe.ScopeRead), key: observe.ScopeRead}, want: 403},
 		}
 	}
 }
@@ -62,12 +70,12 @@ func TestKeyLife(t *testing.T) {
 	use := request{method: "GET", path: "/v1/jobs", key: "made"}
 	require.Equal(t, http.StatusOK, w.do(use).status)
 
-	list := w.do(request{method: "GET", path: "/v1/keys", key: "team"})
+	list := w.do(request{method: "GET", path: "/v1/keys", key: "star"})
 	require.Equal(t, http.StatusOK, list.status, list.text)
 	require.Contains(t, list.text, made.str("id"))
 	require.NotContains(t, list.text, made.str("apiKey"))
 
-	gone := w.do(request{method: "DELETE", path: "/v1/keys/" + made.str("id"), key: "team"})
+	gone := w.do(request{method: "DELETE", path: "/v1/keys/" + made.str("id"), key: "star"})
 	require.Equal(t, http.StatusOK, gone.status, gone.text)
 	require.Equal(t, http.StatusForbidden, w.do(use).status)
 	require.Empty(t, w.log.of(made.str("apiKey")), "a secret is in the log")

@@ -9,7 +9,6 @@ import (
 	"net/url"
 	"regexp"
 	"runtime/debug"
-	"slices"
 	"strings"
 	"time"
 
@@ -172,7 +171,7 @@ func (s *server) bounded(next echo.HandlerFunc) echo.HandlerFunc {
 }
 
 // keyed lets in who has a key with the scope, before anything else of the
-// request is read. Whose rows the caller may touch is decided in observe.
+// request is read. What the caller may do with which row is decided in observe.
 func (s *server) keyed(scope string) echo.MiddlewareFunc {
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c echo.Context) error {
@@ -186,18 +185,12 @@ func (s *server) keyed(scope string) echo.MiddlewareFunc {
 			}
 			caller.RequestID = requestID(c)
 			c.Set(keyCaller, caller)
-			if !holds(caller, scope) {
+			if scope != anyKey && !caller.Has(scope) {
 				return observe.ErrNoScope
 			}
 			return next(c)
 		}
 	}
-}
-
-// holds spares a caller without the scope the reading of its body. It is
-// observe that decides, for each row.
-func holds(c observe.Caller, scope string) bool {
-	return slices.Contains(c.Scopes, scope) || slices.Contains(c.Scopes, "*")
 }
 
 // presented is the key that the request shows: as a bearer token, or else in

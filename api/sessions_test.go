@@ -56,7 +56,7 @@ func getSessionCases(w *world) []check {
 	path := "/v1/sessions/" + w.started("s1")
 	return []check{
 		{name: "good", request: request{path: path, key: "team"}, want: 200, has: map[string]any{"session.externalSessionId": "s1"}},
-		{name: "by another project's key", request: request{path: path, key: "sibling"}, want: 403},
+		{name: "by another project's key", request: request{path: path, key: "sibling"}, want: 404},
 		{name: "by another team", request: request{path: path, key: "foreign"}, want: 404, has: map[string]any{"message": "Session not found"}},
 	}
 }
@@ -65,7 +65,7 @@ func endCases(w *world) []check {
 	id := w.started("s1")
 	path := "/v1/sessions/" + id + "/end"
 	return []check{
-		{name: "by another project's key", request: request{path: path, key: "sibling"}, want: 403},
+		{name: "by another project's key", request: request{path: path, key: "sibling"}, want: 404},
 		{name: "by another team", request: request{path: path, key: "foreign"}, want: 404, has: map[string]any{"message": "Session not found"}},
 		{
 			name: "good", request: request{path: path, key: "team", body: "ignored"}, want: 200,

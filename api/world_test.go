@@ -84,7 +84,7 @@ func newWorld(t *testing.T, change func(*api.Config)) *world {
 	w.issue("star", w.team, "", []string{"*"}, time.Time{})
 	w.issue(observe.ScopeRead, w.team, "", []string{observe.ScopeRead}, time.Time{})
 	w.issue(observe.ScopeWrite, w.team, "", []string{observe.ScopeWrite}, time.Time{})
-	w.issue("scopeless", w.team, "", []string{"events:write"}, time.Time{})
+	w.issue(observe.ScopeAdmin, w.team, "", []string{observe.ScopeAdmin}, time.Time{})
 	w.issue("expired", w.team, "", both, time.Now().Add(-time.Minute))
 	w.secrets["unknown"] = "obs_" + strings.Repeat("0", 48)
 	w.secrets["odd"] = "\x80\xff '; DROP TABLE teams; --"
