@@ -3,7 +3,6 @@ package demo_test
 import (
 	"bytes"
 	"encoding/json"
-	"regexp"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -63,7 +62,7 @@ func TestSessionShowsPrivacyAndHoldsNoSecret(t *testing.T) {
 	}
 	require.Equal(t, 1, bytes.Count(all, []byte("<private>")))
 	require.Equal(t, 1, bytes.Count(all, []byte("Halden")), "what is private is said in one place only")
-	require.NotRegexp(t, regexp.MustCompile(`AKIA|ghp_|\bsk-[a-z]|PRIVATE KEY|xox[bp]-|://\w+:\w+@`), string(all))
+	require.NotRegexp(t, `AKIA|ghp_|\bsk-[a-z]|PRIVATE KEY|xox[bp]-|://\w+:\w+@`, string(all))
 }
 
 func TestSessionBelongsToTheCaller(t *testing.T) {

@@ -224,19 +224,15 @@ func (c command) isTest() bool {
 // telling returns the command that the line was about: the last one that is
 // not mere housekeeping, or the last.
 func telling(cmds []command) command {
-	for i := len(cmds) - 1; i >= 0; i-- {
-		if !cmds[i].isIdle() {
-			return cmds[i]
-		}
-	}
-	for i := len(cmds) - 1; i >= 0; i-- {
-		if !idle[cmds[i].prog()] {
-			return cmds[i]
-		}
-	}
-	for i := len(cmds) - 1; i >= 0; i-- {
-		if cmds[i].prog() != "echo" && cmds[i].prog() != "cd" {
-			return cmds[i]
+	for _, good := range []func(command) bool{
+		func(c command) bool { return !c.isIdle() },
+		func(c command) bool { return !idle[c.prog()] },
+		func(c command) bool { return c.prog() != "echo" && c.prog() != "cd" },
+	} {
+		for _, c := range slices.Backward(cmds) {
+			if good(c) {
+				return c
+			}
 		}
 	}
 	if len(cmds) > 0 {

@@ -230,8 +230,8 @@ func reword(words []string) string {
 // fallback is the last thing printed: what a program says before it gives up.
 func fallback(text string) string {
 	all := lines(text)
-	for i := len(all) - 1; i >= 0; i-- {
-		if l := strings.TrimSpace(all[i]); l != "" && l != "FAIL" {
+	for _, l := range slices.Backward(all) {
+		if l = strings.TrimSpace(l); l != "" && l != "FAIL" {
 			return oneLine(l)
 		}
 	}

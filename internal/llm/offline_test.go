@@ -339,16 +339,17 @@ func TestSameQuestionSameAnswer(t *testing.T) {
 	}
 }
 
+// TestHugePayload: the API takes bodies of 5 MB.
 func TestHugePayload(t *testing.T) {
 	t.Parallel()
 	line := "--- FAIL: Test" + strings.Repeat("x", 4000) + "\n    a_test.go:1: " + strings.Repeat("é", 3000) + "\n"
 	for _, e := range []llm.Event{
 		failed("Bash", bash("go test ./..."), "Exit code 1\n"+strings.Repeat(line, 5<<20/len(line))),
-		tool("Write", m{"file_path": "/w/a.go", "content": "package a\n\n" + strings.Repeat("func F() { /* … */ }\n// Because it must, since otherwise it would not.\n", 70_000)}, m{}),
-		tool("Edit", m{"file_path": "/w/a.go", "old_string": strings.Repeat("a = 1\n", 300_000), "new_string": strings.Repeat("a = 2\n", 300_000)}, m{}),
-		words("assistant_message", "last_assistant_message", strings.Repeat("We decided to keep it, because it is good. ", 120_000)),
-		{Type: "note", Payload: []byte(`"` + strings.Repeat("long ", 1_000_000) + `"`)},
-		tool("Bash", bash(strings.Repeat("echo 'x' && ", 400_000)), printed("1")),
+		tool("Write", m{"file_path": "/w/a.go", "content": "package a\n\n" + strings.Repeat("func F() { /* … */ }\n// Because it must, since otherwise it would not.\n", 14_000)}, m{}),
+		tool("Edit", m{"file_path": "/w/a.go", "old_string": strings.Repeat("a = 1\n", 60_000), "new_string": strings.Repeat("a = 2\n", 60_000)}, m{}),
+		words("assistant_message", "last_assistant_message", strings.Repeat("We decided to keep it, because it is good. ", 20_000)),
+		{Type: "note", Payload: []byte(`"` + strings.Repeat("long ", 200_000) + `"`)},
+		tool("Bash", bash(strings.Repeat("echo 'x' && ", 90_000)), printed("1")),
 	} {
 		for _, o := range ask(t, llm.Question{Events: []llm.Event{e}}).Observations {
 			requireBounds(t, o)

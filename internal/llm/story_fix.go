@@ -2,6 +2,7 @@ package llm
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -122,7 +123,7 @@ func noteFix(failed, passed shell, diffs []diff) (o Observation, fixed string) {
 	if ok := okPackage.FindString(passed.out); ok != "" {
 		ended += ": " + quote(ok, 100)
 	}
-	o.Facts = append(facts[:min(maxFacts-1, len(facts))], ended)
+	o.Facts = slices.Concat(facts[:min(maxFacts-1, len(facts))], []string{ended})
 	return o, fixed
 }
 

@@ -85,11 +85,11 @@ func (st *story) said(o Observation) bool {
 // overlap is the share of the long words of b that are in a.
 func overlap(a, b string) float64 {
 	have := map[string]bool{}
-	for _, w := range strings.Fields(strings.ToLower(a)) {
+	for w := range strings.FieldsSeq(strings.ToLower(a)) {
 		have[strings.Trim(w, "`.,:;()")] = true
 	}
 	n, hit := 0, 0
-	for _, w := range strings.Fields(strings.ToLower(b)) {
+	for w := range strings.FieldsSeq(strings.ToLower(b)) {
 		if w = strings.Trim(w, "`.,:;()"); len(w) > 3 {
 			n++
 			if have[w] {

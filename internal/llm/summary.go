@@ -25,6 +25,7 @@ func summarize(q Question, steps []step) *Summary {
 			if p := request(s.words, len(prompts) == 0); p != "" {
 				prompts = add(prompts, p)
 			}
+		case kindTool, kindOther:
 		case kindMessage:
 			if q.LastMessage == "" && strings.TrimSpace(s.words) != "" {
 				last = s.words
