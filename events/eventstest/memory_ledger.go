@@ -72,12 +72,12 @@ func (m *Memory) Settle(ctx context.Context, steps []events.Step, commits []func
 	changes := make([]change, len(steps))
 	inBatch := make(map[events.ID]bool, len(steps))
 	for i, s := range steps {
-		en := m.jobs[s.Job.ID]
-		switch {
-		case en == nil || en.job.Scope != s.Job.Scope:
-			errs[i] = events.ErrUnknownJob
+		if _, _, err := s.Next(); err != nil { // what the caller read forbids it
+			errs[i] = err
 			continue
-		case en.job.Version != s.Job.Version || inBatch[s.Job.ID]:
+		}
+		en := m.jobs[s.Job.ID]
+		if en == nil || en.job.Scope != s.Job.Scope || en.job.Version != s.Job.Version || inBatch[s.Job.ID] {
 			errs[i] = events.ErrHeld
 			continue
 		}
