@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -11,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-245eaa15/obs/api"
@@ -257,6 +259,26 @@ func TestClientLeaves(t *testing.T) {
 	require.Equal(t, http.StatusCreated, a.status, a.text)
 	require.Equal(t, true, a.at("waitTimedOut"))
 	require.Equal(t, "queued", a.str("generationJob.status"))
+}
+
+// TestDatabaseCutsConnections: what is under way then may be tried again, and
+// is no fault of the program's.
+func TestDatabaseCutsConnections(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	admin, err := pgx.ConnectConfig(t.Context(), w.pool.Config().ConnConfig)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = admin.Close(context.Background()) })
+	for i := range 10 {
+		_, err := admin.Exec(t.Context(), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+			WHERE datname = current_database() AND pid <> pg_backend_pid()`)
+		require.NoError(t, err)
+		a := w.do(request{method: "POST", path: "/v1/events", key: "team", body: w.event(fmt.Sprint(i))})
+		require.Contains(t, []int{http.StatusCreated, http.StatusServiceUnavailable}, a.status, "%s\n%v", a.text, w.log.of(`"ERROR"`))
+	}
+	require.Eventually(t, func() bool {
+		return w.do(request{method: "GET", path: "/v1/jobs", key: "team"}).status == http.StatusOK
+	}, 10*time.Second, 10*time.Millisecond)
 }
 
 // TestDatabaseAway: a request is refused soon, as something to try again, and

@@ -12,7 +12,8 @@ type keyRequest struct{ key observe.NewKey }
 
 func (r *keyRequest) read(in *input) {
 	o := in.object()
-	if label := o.optionalText("label", 120); label != nil {
+	// observe counts its characters, here are bytes
+	if label := o.optionalText("label", 480); label != nil {
 		r.key.Label = *label
 	}
 	r.key.ExpiresInDays = int(o.optionalInteger("expiresInDays", 0, 1, 365))
