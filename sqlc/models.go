@@ -138,6 +138,12 @@ type ServerSession struct {
 	UpdatedAt         time.Time
 }
 
+type Team struct {
+	ID        string
+	Name      string
+	CreatedAt time.Time
+}
+
 type Worker struct {
 	ID        string
 	Name      string
