@@ -7,6 +7,8 @@ package sqlc
 import (
 	"encoding/json"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgtype"
 )
 
 type AgentEvent struct {
@@ -97,7 +99,7 @@ type Observation struct {
 	Kind            string
 	Content         string
 	SearchExtra     string
-	ContentSearch   string
+	ContentSearch   pgtype.TSVector
 	GenerationKey   *string
 	Metadata        json.RawMessage
 	CreatedByJobID  *string
