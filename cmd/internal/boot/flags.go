@@ -1,0 +1,68 @@
+package boot
+
+// Settings is a group of flags. They are all strings, so that [Load] and not
+// the parser reads them, and can tell everything that is wrong at once. The
+// variable of a flag is its name in capitals behind OBS_.
+type Settings interface {
+	read(r *reader, c *Config)
+}
+
+// LogFlags say what the log has.
+type LogFlags struct {
+	LogLevel  string `name:"log-level" var:"OBS_LOG_LEVEL" default:"info" placeholder:"LEVEL" group:"Log:" help:"Least level that is logged: debug, info, warn or error."`
+	LogFormat string `name:"log-format" var:"OBS_LOG_FORMAT" default:"text" placeholder:"FORMAT" group:"Log:" help:"text or json."`
+}
+
+// DatabaseFlags say where Postgres is.
+type DatabaseFlags struct {
+	DatabaseURL    string `name:"database-url" var:"OBS_DATABASE_URL" placeholder:"URL" group:"Postgres:" help:"postgres://user:password@host:5432/database."`
+	PoolSize       string `name:"pool-size" var:"OBS_POOL_SIZE" default:"10" placeholder:"N" group:"Postgres:" help:"Connections to Postgres, at most."`
+	ConnectTimeout string `name:"connect-timeout" var:"OBS_CONNECT_TIMEOUT" default:"10s" placeholder:"TIME" group:"Postgres:" help:"How long to try at the start, Postgres and NATS each, before giving up."`
+}
+
+// BrokerFlags say where NATS is and how the streams are made.
+type BrokerFlags struct {
+	NATSURL       string `name:"nats-url" var:"OBS_NATS_URL" placeholder:"URL" group:"NATS:" help:"nats://host:4222, several with commas."`
+	NATSCreds     string `name:"nats-creds" var:"OBS_NATS_CREDS" placeholder:"FILE" group:"NATS:" help:"Credentials file."`
+	NATSCA        string `name:"nats-ca" var:"OBS_NATS_CA" placeholder:"FILE" group:"NATS:" help:"Certificate of the authority that signed the servers'."`
+	NATSCert      string `name:"nats-cert" var:"OBS_NATS_CERT" placeholder:"FILE" group:"NATS:" help:"Our certificate."`
+	NATSKey       string `name:"nats-key" var:"OBS_NATS_KEY" placeholder:"FILE" group:"NATS:" help:"Its key."`
+	NATSPrefix    string `name:"nats-prefix" var:"OBS_NATS_PREFIX" placeholder:"WORD" group:"NATS:" help:"Before the streams' names and subjects, where several obs share a NATS."`
+	NATSReplicas  string `name:"nats-replicas" var:"OBS_NATS_REPLICAS" default:"1" placeholder:"N" group:"NATS:" help:"Copies of the streams: 1, 3 or 5."`
+	NATSStorage   string `name:"nats-storage" var:"OBS_NATS_STORAGE" default:"file" placeholder:"KIND" group:"NATS:" help:"file or memory."`
+	JobsMaxMsgs   string `name:"jobs-max-msgs" var:"OBS_JOBS_MAX_MSGS" default:"100000" placeholder:"N" group:"NATS:" help:"Messages on the stream of jobs."`
+	EventsMaxAge  string `name:"events-max-age" var:"OBS_EVENTS_MAX_AGE" default:"168h" placeholder:"TIME" group:"NATS:" help:"How long the stream of events keeps one."`
+	EventsMaxSize string `name:"events-max-bytes" var:"OBS_EVENTS_MAX_BYTES" default:"1GiB" placeholder:"SIZE" group:"NATS:" help:"The size of the stream of events."`
+}
+
+// HTTPFlags say where the process listens.
+type HTTPFlags struct {
+	Addr string `name:"addr" var:"OBS_ADDR" default:"${addr}" placeholder:"HOST:PORT" group:"HTTP:" help:"Where to listen; off means nowhere, port 0 takes a free one."`
+}
+
+// JobFlags say how jobs are made and leased.
+type JobFlags struct {
+	Debounce    string `name:"debounce" var:"OBS_DEBOUNCE" default:"0s" placeholder:"TIME" group:"Jobs:" help:"Events of one session within this time share one job; 0 means a job an event."`
+	MaxAttempts string `name:"max-attempts" var:"OBS_MAX_ATTEMPTS" default:"3" placeholder:"N" group:"Jobs:" help:"Attempts of a job before it has failed."`
+}
+
+// LeaseFlags are for whoever holds jobs or takes them back.
+type LeaseFlags struct {
+	Lease string `name:"lease" var:"OBS_LEASE" default:"30s" placeholder:"TIME" group:"Jobs:" help:"A worker that was not seen for so long has lost its jobs. The same for all processes."`
+}
+
+// LaneFlags say how jobs are done.
+type LaneFlags struct {
+	Slots      string `name:"slots" var:"OBS_SLOTS" placeholder:"KIND=N,…" group:"Worker:" help:"Attempts at once by kind of job: event=4,summary=1. 1 each; 0 leaves a kind to others."`
+	Grace      string `name:"grace" var:"OBS_GRACE" default:"${grace}" placeholder:"TIME" group:"Worker:" help:"How long running attempts may go on when the process is told to end."`
+	Timeout    string `name:"job-timeout" var:"OBS_JOB_TIMEOUT" default:"5m" placeholder:"TIME" group:"Worker:" help:"How long an attempt may take."`
+	WorkerName string `name:"worker-name" var:"OBS_WORKER_NAME" placeholder:"WORD" group:"Worker:" help:"In place of the host's name in the worker's id."`
+}
+
+// ProviderFlags say who writes the observations.
+type ProviderFlags struct {
+	Provider      string `name:"provider" var:"OBS_PROVIDER" default:"offline" placeholder:"NAME" group:"Provider:" help:"Who writes the observations; offline needs no key and no network."`
+	ProviderModel string `name:"provider-model" var:"OBS_PROVIDER_MODEL" placeholder:"NAME" group:"Provider:" help:"Its model."`
+	ProviderURL   string `name:"provider-url" var:"OBS_PROVIDER_URL" placeholder:"URL" group:"Provider:" help:"Its API's base URL."`
+	ProviderKey   string `name:"provider-key-file" var:"OBS_PROVIDER_KEY_FILE" placeholder:"FILE" group:"Provider:" help:"The file that holds its key."`
+}

@@ -1,0 +1,152 @@
+package boot
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/seed-245eaa15/obs/api"
+	"github.com/seed-245eaa15/obs/outbox"
+)
+
+// How often the links are looked at and how long one may take to answer:
+// together less than the five seconds within which health has to tell.
+const (
+	lookEvery  = 1500 * time.Millisecond
+	lookWithin = 2 * time.Second
+)
+
+// Health knows how the process's links are, and answers from what it saw last.
+type Health struct {
+	links   *Links
+	streams outbox.Streams
+	own     func() []api.Check // of the parts of this process
+
+	mu     sync.Mutex
+	checks []api.Check // postgres, nats, streams
+	broker api.Broker
+}
+
+// NewHealth makes a Health of links that have just been made, so all is well.
+// own tells of the parts of this process, which are asked each time.
+func NewHealth(links *Links, streams outbox.Streams, own func() []api.Check) *Health {
+	now := time.Now()
+	return &Health{links: links, streams: streams, own: own, checks: []api.Check{
+		{Name: "postgres", OK: true, Since: now},
+		{Name: "nats", OK: true, Since: now},
+		{Name: "streams", OK: true, Since: now},
+	}}
+}
+
+// Run looks at the links until ctx ends.
+func (h *Health) Run(ctx context.Context) error {
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	for {
+		h.Look(ctx)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// Look looks at the links once.
+func (h *Health) Look(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, lookWithin)
+	defer cancel()
+	var wg sync.WaitGroup
+	var postgres, broker, streams string
+	var info api.Broker
+	wg.Go(func() { postgres = h.postgres(ctx) })
+	wg.Go(func() { broker, streams, info = h.nats(ctx) })
+	wg.Wait()
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return // the process stops
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.broker = info
+	for i, reason := range []string{postgres, broker, streams} {
+		c := &h.checks[i]
+		if c.OK != (reason == "") || c.Reason != reason {
+			c.OK, c.Reason, c.Since = reason == "", reason, time.Now()
+		}
+	}
+}
+
+func (h *Health) postgres(ctx context.Context) string {
+	if err := h.links.Pool.Ping(ctx); err != nil {
+		return "does not answer: " + causePostgres(err)
+	}
+	return ""
+}
+
+func (h *Health) nats(ctx context.Context) (broker, streams string, info api.Broker) {
+	nc := h.links.NATS
+	if s := nc.Status(); s != nats.CONNECTED {
+		return "not connected", "not known while nats is away", info
+	}
+	info = api.Broker{
+		Connected: true, Version: nc.ConnectedServerVersion(), Cluster: nc.ConnectedClusterName(), Server: nc.ConnectedServerName(),
+	}
+	for _, name := range []string{h.streams.JobsStream(), h.streams.EventsStream()} {
+		stream, err := h.links.JS.Stream(ctx, name)
+		switch {
+		case errors.Is(err, jetstream.ErrStreamNotFound):
+			streams = "there is no stream " + name
+			continue
+		case errors.Is(err, context.DeadlineExceeded), errors.Is(err, nats.ErrTimeout):
+			return "does not answer", "not known while nats does not answer", api.Broker{}
+		case err != nil:
+			return "", causeNATS(err), info
+		}
+		i := stream.CachedInfo()
+		info.Streams = append(info.Streams, api.Stream{
+			Name: name, Messages: i.State.Msgs, Bytes: i.State.Bytes, Replicas: i.Config.Replicas, Created: i.Created,
+		})
+	}
+	return "", streams, info
+}
+
+// Health tells what was seen last.
+func (h *Health) Health(context.Context) api.Health { return h.known() }
+
+func (h *Health) known() api.Health {
+	h.mu.Lock()
+	checks := slices.Clone(h.checks)
+	h.mu.Unlock()
+	return api.Health{Checks: append(checks, h.own()...)}
+}
+
+// Broker tells what was seen of NATS last, and asks for the lanes' consumers.
+func (h *Health) Broker(ctx context.Context) api.Broker {
+	h.mu.Lock()
+	b := h.broker
+	b.Streams = slices.Clone(b.Streams)
+	h.mu.Unlock()
+	for i := range b.Streams {
+		s := &b.Streams[i]
+		if s.Name != h.streams.JobsStream() {
+			continue // the followers of the other one come and go
+		}
+		for _, kind := range h.streams.Kinds {
+			c, err := h.links.JS.Consumer(ctx, s.Name, h.streams.Consumer(kind))
+			if err != nil {
+				continue // what is missing is missing in the answer too
+			}
+			ci := c.CachedInfo()
+			s.Consumers = append(s.Consumers, api.Consumer{
+				Name: ci.Name, Pending: ci.NumPending, AckPending: ci.NumAckPending,
+				Redelivered: ci.NumRedelivered, Waiting: ci.NumWaiting,
+			})
+		}
+	}
+	return b
+}

@@ -1,0 +1,92 @@
+package boot
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// reader reads settings and collects what is wrong with them.
+type reader struct {
+	optional bool // the URLs of Postgres and NATS may be missing
+	problems []string
+}
+
+// add names the flag and its variable: nobody knows by which it was set.
+func (r *reader) add(flag, problem string) {
+	r.problems = append(r.problems, fmt.Sprintf("--%s (%s): %s", flag, Variable(flag), problem))
+}
+
+func (r *reader) bad(flag, value, want string) {
+	r.add(flag, fmt.Sprintf("got %.80q, want %s", value, want))
+}
+
+func (r *reader) missing(flag, want string) { r.add(flag, "it is needed, "+want) }
+
+// Variable is the environment variable of a flag.
+func Variable(flag string) string {
+	return "OBS_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+}
+
+func (r *reader) duration(flag, value string, least time.Duration) time.Duration {
+	d, err := time.ParseDuration(value)
+	if err != nil || d < least {
+		want := "a time such as 30s or 5m"
+		if least > 0 {
+			want += fmt.Sprintf(", at least %v", least)
+		}
+		r.bad(flag, value, want)
+	}
+	return d
+}
+
+func (r *reader) integer(flag, value string, least, most int) int {
+	n, err := strconv.Atoi(value)
+	if err != nil || n < least || n > most {
+		r.bad(flag, value, fmt.Sprintf("a number from %d to %d", least, most))
+	}
+	return n
+}
+
+func (r *reader) size(flag, value string, least int64) int64 {
+	number, unit := value, int64(1)
+	for _, u := range []struct {
+		name string
+		size int64
+	}{{"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1 << 30}, {"TiB", 1 << 40}} {
+		if n, ok := strings.CutSuffix(value, u.name); ok {
+			number, unit = strings.TrimSpace(n), u.size
+		}
+	}
+	n, err := strconv.ParseInt(number, 10, 64)
+	if err != nil || n < 0 || n > 1<<62/unit || n*unit < least {
+		r.bad(flag, value, fmt.Sprintf("bytes such as 1GiB or 512MiB, at least %d", least))
+		return 0
+	}
+	return n * unit
+}
+
+func (r *reader) oneOf(flag, value string, words ...string) {
+	for _, w := range words {
+		if value == w {
+			return
+		}
+	}
+	r.bad(flag, value, strings.Join(words, " or "))
+}
+
+// file reports whether a file that is named can be read.
+func (r *reader) file(flag, path string) bool {
+	if path == "" {
+		return true
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		r.add(flag, err.Error())
+		return false
+	}
+	_ = f.Close() // only opened to see whether it can be
+	return true
+}

@@ -1,0 +1,360 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/seed-245eaa15/obs/cmd/internal/boot"
+	"github.com/seed-245eaa15/obs/events"
+	"github.com/seed-245eaa15/obs/internal/observe"
+)
+
+type jobsCommand struct {
+	List    jobList    `cmd:"" help:"List jobs, newest first."`
+	Show    jobShow    `cmd:"" help:"Show one job."`
+	History jobHistory `cmd:"" help:"Show all that happened to one job."`
+	Retry   jobRetry   `cmd:"" help:"Ask again for a job that failed or was cancelled."`
+	Cancel  jobCancel  `cmd:"" help:"Stop a job that waits or is being done."`
+}
+
+type jobList struct {
+	Status  string `placeholder:"STATUS" help:"queued, processing, completed, failed or cancelled."`
+	Source  string `name:"source-type" placeholder:"TYPE" help:"agent_event, session_batch, session_summary or observation_reindex."`
+	Team    string `placeholder:"ID" help:"Only this team's."`
+	Project string `placeholder:"ID" help:"Only this project's."`
+	Since   string `placeholder:"TIME" help:"Made since then: 2h, 30m, or 2026-01-31T08:00:00Z."`
+	Limit   int    `default:"50" placeholder:"N" help:"At most so many, up to 200."`
+	JSON    bool   `help:"Print JSON."`
+	boot.DatabaseFlags
+}
+
+func (jobList) Help() string {
+	return `Examples:
+
+  obs jobs list
+  obs jobs list --status failed --since 24h
+  obs jobs list --project 0197… --limit 200 --json`
+}
+
+func (c jobList) filter() (observe.JobFilter, error) {
+	f := observe.JobFilter{Status: c.Status, SourceType: c.Source, Project: c.Project, Limit: c.Limit}
+	var problems []string
+	if c.Status != "" && !slices.Contains(events.Statuses(), events.Status(c.Status)) {
+		problems = append(problems, fmt.Sprintf("--status: got %.80q, want one of %v", c.Status, events.Statuses()))
+	}
+	sources := []string{observe.SourceEvent, observe.SourceBatch, observe.SourceSummary, observe.SourceReindex}
+	if c.Source != "" && !slices.Contains(sources, c.Source) {
+		problems = append(problems, fmt.Sprintf("--source-type: got %.80q, want one of %v", c.Source, sources))
+	}
+	if c.Limit < 1 || c.Limit > 200 {
+		problems = append(problems, fmt.Sprintf("--limit: got %d, want a number from 1 to 200", c.Limit))
+	}
+	if c.Since != "" {
+		if d, err := time.ParseDuration(c.Since); err == nil {
+			f.Since = time.Now().Add(-d)
+		} else if f.Since, err = time.Parse(time.RFC3339, c.Since); err != nil {
+			problems = append(problems, fmt.Sprintf("--since: got %.80q, want a time such as 2h or 2026-01-31T08:00:00Z", c.Since))
+		}
+	}
+	if len(problems) > 0 {
+		return f, &boot.Misuse{Problems: problems}
+	}
+	return f, nil
+}
+
+func (c jobList) Run(ctx context.Context, std boot.Std) error {
+	f, err := c.filter()
+	_, cfgErr := boot.Load(c.DatabaseFlags)
+	if err := boot.Join(err, cfgErr); err != nil {
+		return err
+	}
+	op, err := lookOperator(ctx, std, c.DatabaseFlags)
+	if err != nil {
+		return err
+	}
+	defer op.close()
+	teams, err := op.teams(ctx, c.Team)
+	if err != nil {
+		return err
+	}
+	var jobs []events.Job
+	total := 0
+	for _, team := range teams {
+		page, n, err := op.service.ListJobs(ctx, op.as(events.Scope{Team: team}), f)
+		switch {
+		case errors.Is(err, observe.ErrForbidden) && c.Team == "":
+			continue // the project is another team's
+		case errors.Is(err, observe.ErrNotFound) && c.Team == "":
+			continue
+		case err != nil:
+			return told(err)
+		}
+		jobs, total = append(jobs, page...), total+n
+	}
+	slices.SortStableFunc(jobs, func(a, b events.Job) int { return b.CreatedAt.Compare(a.CreatedAt) })
+	jobs = jobs[:min(len(jobs), c.Limit)]
+	if c.JSON {
+		bodies := []jobBody{}
+		for _, j := range jobs {
+			bodies = append(bodies, bodyOfJob(j))
+		}
+		return printJSON(std.Stdout, map[string]any{"jobs": bodies, "total": total, "limit": c.Limit})
+	}
+	rows := [][]string{{"ID", "STATUS", "TRIES", "AGE", "LAST ERROR"}}
+	for _, j := range jobs {
+		rows = append(rows, []string{string(j.ID), string(j.Status), fmt.Sprintf("%d/%d", j.Attempts, j.MaxAttempts), ago(j.CreatedAt), j.LastError})
+	}
+	table(std.Stdout, rows)
+	fmt.Fprintf(std.Stdout, "%d of %d jobs\n", len(jobs), total)
+	return nil
+}
+
+// oneJob is what the commands about one job have in common.
+type oneJob struct {
+	ID   string `arg:"" help:"The job's id."`
+	JSON bool   `help:"Print JSON."`
+	boot.DatabaseFlags
+}
+
+// open finds the job's owner, who is the one to act as.
+func (c oneJob) open(ctx context.Context, std boot.Std) (*operator, observe.Caller, error) {
+	var wrong error
+	if events.Token(c.ID) != c.ID {
+		wrong = boot.Misused("%.80q is no job id: those have 1 to 64 letters, digits, '_' and '-'", c.ID)
+	}
+	_, err := boot.Load(c.DatabaseFlags)
+	if err := boot.Join(wrong, err); err != nil {
+		return nil, observe.Caller{}, err
+	}
+	op, err := lookOperator(ctx, std, c.DatabaseFlags)
+	if err != nil {
+		return nil, observe.Caller{}, err
+	}
+	scope, err := op.jobs.Find(ctx, events.ID(c.ID))
+	if err != nil {
+		op.close()
+		if errors.Is(err, events.ErrUnknownJob) {
+			err = fmt.Errorf("there is no job %s", c.ID)
+		}
+		return nil, observe.Caller{}, err
+	}
+	return op, op.as(scope), nil
+}
+
+type jobShow struct{ oneJob }
+
+func (jobShow) Help() string {
+	return "Examples:\n\n  obs jobs show event_0a1b…\n  obs jobs show event_0a1b… --json"
+}
+
+func (c jobShow) Run(ctx context.Context, std boot.Std) error {
+	op, caller, err := c.open(ctx, std)
+	if err != nil {
+		return err
+	}
+	defer op.close()
+	j, _, err := op.service.Job(ctx, caller, events.ID(c.ID))
+	if err != nil {
+		return told(err)
+	}
+	if c.JSON {
+		return printJSON(std.Stdout, bodyOfJob(j))
+	}
+	rows := [][]string{
+		{"job", string(j.ID)},
+		{"status", string(j.Status)},
+		{"kind", string(j.Kind)},
+		{"attempts", fmt.Sprintf("%d of %d", j.Attempts, j.MaxAttempts)},
+		{"source", j.SourceType + " " + j.SourceID},
+		{"team", j.Scope.Team},
+		{"project", j.Scope.Project},
+		{"created", stamp(j.CreatedAt)},
+		{"updated", stamp(j.UpdatedAt)},
+	}
+	for _, more := range [][]string{
+		{"next", stamp(j.NextAt)},
+		{"held by", j.LockedBy},
+		{"completed", stamp(j.CompletedAt)},
+		{"failed", stamp(j.FailedAt)},
+		{"cancelled", stamp(j.CancelledAt)},
+		{"request", j.RequestID},
+		{"last error", j.LastError},
+	} {
+		if more[1] != "" {
+			rows = append(rows, more)
+		}
+	}
+	for _, r := range rows { // whole, not cut: this is where one looks for it
+		fmt.Fprintf(std.Stdout, "%-11s%s\n", r[0], strings.ReplaceAll(r[1], "\n", "\n           "))
+	}
+	return nil
+}
+
+type jobHistory struct{ oneJob }
+
+func (jobHistory) Help() string {
+	return "Examples:\n\n  obs jobs history event_0a1b…\n  obs jobs history event_0a1b… --json"
+}
+
+func (c jobHistory) Run(ctx context.Context, std boot.Std) error {
+	op, caller, err := c.open(ctx, std)
+	if err != nil {
+		return err
+	}
+	defer op.close()
+	_, history, err := op.service.Job(ctx, caller, events.ID(c.ID))
+	if err != nil {
+		return told(err)
+	}
+	if c.JSON {
+		bodies := []eventBody{}
+		for _, e := range history {
+			bodies = append(bodies, bodyOfEvent(e))
+		}
+		return printJSON(std.Stdout, bodies)
+	}
+	rows := [][]string{{"#", "TIME (UTC)", "AFTER", "EVENT", "TRY", "BY", "REASON"}}
+	for i, e := range history {
+		after := ""
+		if i > 0 {
+			after = "+" + short(e.At.Sub(history[i-1].At))
+		}
+		by := e.Actor
+		if by == "" || by == "worker" {
+			by = e.Process
+		}
+		rows = append(rows, []string{
+			fmt.Sprint(e.Version), e.At.UTC().Format("01-02 15:04:05.000"), after, string(e.Type), fmt.Sprint(e.Attempt), cut(by, 16), e.Reason,
+		})
+	}
+	table(std.Stdout, rows)
+	return nil
+}
+
+type jobRetry struct{ oneJob }
+
+func (jobRetry) Help() string {
+	return "The job gets all its attempts again.\n\nExamples:\n\n  obs jobs retry event_0a1b…"
+}
+
+func (c jobRetry) Run(ctx context.Context, std boot.Std) error {
+	op, caller, err := c.open(ctx, std)
+	if err != nil {
+		return err
+	}
+	defer op.close()
+	j, already, err := op.service.RetryJob(ctx, caller, events.ID(c.ID))
+	if err != nil {
+		return told(err)
+	}
+	return ordered(std, c.JSON, j, already, "is queued again", "was queued already")
+}
+
+type jobCancel struct{ oneJob }
+
+func (jobCancel) Help() string {
+	return "What a worker that is at it comes up with is thrown away.\n\nExamples:\n\n  obs jobs cancel event_0a1b…"
+}
+
+func (c jobCancel) Run(ctx context.Context, std boot.Std) error {
+	op, caller, err := c.open(ctx, std)
+	if err != nil {
+		return err
+	}
+	defer op.close()
+	j, already, err := op.service.CancelJob(ctx, caller, events.ID(c.ID))
+	if err != nil {
+		return told(err)
+	}
+	return ordered(std, c.JSON, j, already, "is cancelled", "was cancelled already")
+}
+
+func ordered(std boot.Std, asJSON bool, j events.Job, already bool, now, before string) error {
+	if asJSON {
+		return printJSON(std.Stdout, bodyOfJob(j))
+	}
+	if already {
+		now = before
+	}
+	fmt.Fprintf(std.Stdout, "job %s %s\n", j.ID, now)
+	return nil
+}
+
+// jobBody has the names that the API has.
+type jobBody struct {
+	ID             string `json:"id"`
+	Kind           string `json:"jobType"`
+	TeamID         string `json:"teamId"`
+	ProjectID      string `json:"projectId"`
+	SourceType     string `json:"sourceType"`
+	SourceID       string `json:"sourceId"`
+	Status         string `json:"status"`
+	Version        int    `json:"version"`
+	Attempts       int    `json:"attempts"`
+	MaxAttempts    int    `json:"maxAttempts"`
+	LockedBy       string `json:"lockedBy,omitempty"`
+	LastError      string `json:"lastError,omitempty"`
+	RequestID      string `json:"requestId,omitempty"`
+	NextEpoch      *int64 `json:"nextAttemptAtEpoch"`
+	CreatedEpoch   *int64 `json:"createdAtEpoch"`
+	UpdatedEpoch   *int64 `json:"updatedAtEpoch"`
+	CompletedEpoch *int64 `json:"completedAtEpoch"`
+	FailedEpoch    *int64 `json:"failedAtEpoch"`
+	CancelledEpoch *int64 `json:"cancelledAtEpoch"`
+}
+
+func bodyOfJob(j events.Job) jobBody {
+	return jobBody{
+		ID: string(j.ID), Kind: string(j.Kind), TeamID: j.Scope.Team, ProjectID: j.Scope.Project,
+		SourceType: j.SourceType, SourceID: j.SourceID, Status: string(j.Status), Version: j.Version,
+		Attempts: j.Attempts, MaxAttempts: j.MaxAttempts, LockedBy: j.LockedBy, LastError: j.LastError, RequestID: j.RequestID,
+		NextEpoch: epoch(j.NextAt), CreatedEpoch: epoch(j.CreatedAt), UpdatedEpoch: epoch(j.UpdatedAt),
+		CompletedEpoch: epoch(j.CompletedAt), FailedEpoch: epoch(j.FailedAt), CancelledEpoch: epoch(j.CancelledAt),
+	}
+}
+
+type eventBody struct {
+	Version   int    `json:"version"`
+	Type      string `json:"type"`
+	Status    string `json:"status"`
+	Attempt   int    `json:"attempt"`
+	At        string `json:"at"`
+	NextEpoch *int64 `json:"nextAttemptAtEpoch"`
+	Actor     string `json:"actor,omitempty"`
+	Process   string `json:"process,omitempty"`
+	Build     string `json:"build,omitempty"`
+	RequestID string `json:"requestId,omitempty"`
+	Reason    string `json:"reason,omitempty"`
+}
+
+func bodyOfEvent(e events.Event) eventBody {
+	return eventBody{
+		Version: e.Version, Type: string(e.Type), Status: string(e.Status), Attempt: e.Attempt,
+		At: e.At.UTC().Format(time.RFC3339Nano), NextEpoch: epoch(e.NextAt), Actor: e.Actor, Process: e.Process,
+		Build: e.Build, RequestID: e.RequestID, Reason: e.Reason,
+	}
+}
+
+func stamp(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.UTC().Format("2006-01-02 15:04:05.000 UTC") + " (" + ago(t) + " ago)"
+}
+
+// short is a duration in at most six characters or so.
+func short(d time.Duration) string {
+	switch {
+	case d < time.Millisecond:
+		return fmt.Sprintf("%dµs", d.Microseconds())
+	case d < time.Second:
+		return fmt.Sprintf("%dms", d.Milliseconds())
+	case d < time.Minute:
+		return fmt.Sprintf("%.1fs", d.Seconds())
+	}
+	return d.Round(time.Second).String()
+}

@@ -1,0 +1,186 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/seed-245eaa15/obs/cmd/internal/boot"
+	"github.com/seed-245eaa15/obs/internal/embedded"
+	"github.com/seed-245eaa15/obs/internal/llm"
+	"github.com/seed-245eaa15/obs/internal/observe"
+)
+
+// localConfig says how everything runs in one process.
+type localConfig struct {
+	boot.Config
+	dir        string // of all data
+	noDownload bool
+	pgBin      string
+	natsPort   int // 0: nobody else may connect to it
+	log        *slog.Logger
+	progress   func(string)
+}
+
+// local is everything in one process, ready to run.
+type local struct {
+	url      string
+	database string // a URL for psql
+	broker   string // a URL, empty when only this process gets at it
+	team     string
+	project  string
+	key      string
+	keyFile  string
+
+	process *boot.Process
+	pg      *embedded.Postgres
+	ns      *embedded.NATS
+	links   *boot.Links
+	door    net.Listener
+	log     *slog.Logger
+}
+
+// startLocal starts all servers and makes the tenant. What it returns is to
+// be closed, after run or without it.
+func startLocal(ctx context.Context, c localConfig) (*local, error) {
+	l := &local{log: c.log}
+	if err := l.start(ctx, c); err != nil {
+		l.close(ctx)
+		return nil, err
+	}
+	return l, nil
+}
+
+func (l *local) start(ctx context.Context, c localConfig) error {
+	var err error
+	if l.door, err = boot.Listen(c.Addr); err != nil { // first: it is quick to tell
+		return err
+	}
+	l.url = "http://" + l.door.Addr().String()
+	if err := os.MkdirAll(c.dir, 0o755); err != nil {
+		return fmt.Errorf("make the data directory: %w", err)
+	}
+	if c.DatabaseURL == "" {
+		l.pg, err = embedded.StartPostgres(ctx, embedded.PostgresConfig{
+			Dir: c.dir, Log: c.log, NoDownload: c.noDownload, BinDir: c.pgBin, Progress: c.progress,
+		})
+		if err != nil {
+			return err
+		}
+		c.DatabaseURL = l.pg.URL(embedded.Database)
+	}
+	l.database = c.DatabaseURL
+	var dial boot.Dial
+	if c.NATSURL == "" {
+		l.ns, err = embedded.StartNATS(ctx, embedded.NATSConfig{Dir: filepath.Join(c.dir, "nats"), Port: c.natsPort, Log: c.log})
+		if err != nil {
+			return err
+		}
+		dial = func(_ string, opts ...nats.Option) (*nats.Conn, error) { return l.ns.Connect(opts...) }
+		l.broker = l.ns.ClientURL()
+	}
+	if l.links, err = boot.Connect(ctx, c.Config, "obs-dev", c.log, dial); err != nil {
+		return err
+	}
+	provider, err := llm.Open(c.Provider)
+	if err != nil {
+		return err
+	}
+	l.process = boot.NewProcess(c.Config, l.links, c.log)
+	service := l.process.Service(provider)
+	if err := l.process.Relay(); err != nil {
+		return err
+	}
+	l.process.Worker(service)
+	l.process.API(l.door, service)
+	if l.pg != nil {
+		l.process.Add("postgres", func(ctx context.Context) error {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-l.pg.Done():
+				return errors.New("the server has ended; with --log-level debug the log has what it said")
+			}
+		})
+	}
+	return l.tenant(ctx, service, filepath.Join(c.dir, "dev.key"))
+}
+
+// localName is the name of the team and of the project.
+const localName = "local"
+
+// tenant finds or makes the team, the project and the key. The secret of a
+// key is nowhere in the database, so it is kept in a file that only we may
+// read; when it lets nobody in any more, another one takes its place.
+func (l *local) tenant(ctx context.Context, service *observe.Service, file string) error {
+	var err error
+	if l.team, l.project, err = service.EnsureLocal(ctx, localName); err != nil {
+		return err
+	}
+	l.keyFile = file
+	secret, err := os.ReadFile(file)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("read the key: %w", err)
+	}
+	l.key = strings.TrimSpace(string(secret))
+	caller, err := service.Authenticate(ctx, l.key)
+	switch {
+	case err == nil && caller.Team == l.team && caller.Project == l.project:
+		return nil
+	case err != nil && !errors.Is(err, observe.ErrBadKey) && !errors.Is(err, observe.ErrNoKey):
+		return err
+	}
+	_, l.key, err = service.IssueKey(ctx, l.team, l.project, "local", "obs dev", []string{observe.ScopeAll}, time.Time{})
+	if err != nil {
+		return err
+	}
+	// A new file in place of the old one: another's file would keep its rights.
+	if err := os.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("keep the key: %w", err)
+	}
+	f, err := os.OpenFile(file, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return fmt.Errorf("keep the key: %w", err)
+	}
+	_, err = fmt.Fprintln(f, l.key)
+	if err := errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("keep the key: %w", err)
+	}
+	return nil
+}
+
+// run serves until ctx ends: then the API stops, the relay, and the worker.
+func (l *local) run(ctx context.Context) error { return l.process.Run(ctx) }
+
+// stopWithin is how long Postgres may take to write everything out before it
+// is made to quit, which the next start mends.
+const stopWithin = 3 * time.Second
+
+// close stops what is left: NATS, then Postgres.
+func (l *local) close(ctx context.Context) {
+	if l.links != nil {
+		l.links.Close()
+	}
+	if l.ns != nil {
+		l.ns.Stop()
+	}
+	if l.pg != nil {
+		stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopWithin)
+		defer cancel()
+		if err := l.pg.Stop(stop); err != nil {
+			l.log.WarnContext(ctx, "postgres did not stop cleanly", "err", err)
+		}
+	}
+	if l.door != nil {
+		_ = l.door.Close() // it is closed already when the API has run
+	}
+}

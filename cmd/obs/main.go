@@ -1,0 +1,51 @@
+// Command obs runs all of obs on this machine (`obs dev`, `obs demo`), its
+// parts one by one (`obs server`, `obs relay`, `obs worker`), and is the tool
+// of whoever looks after a database of jobs.
+package main
+
+import (
+	"context"
+
+	"github.com/seed-245eaa15/obs/cmd/internal/boot"
+)
+
+const about = `Agents' hook events in, observations that a team can search out.
+
+Examples:
+
+  obs dev                       everything on this machine; nothing to set up
+  obs demo                      a real agent's session through it, live
+  obs jobs list --status failed
+  obs <command> --help          more, with examples for each command`
+
+type commands struct {
+	Dev    devCommand    `cmd:"" help:"Run everything on this machine: Postgres, NATS, API, relay and worker."`
+	Demo   demoCommand   `cmd:"" help:"Send a real agent's session through all of it and show what happens."`
+	Server serverCommand `cmd:"" help:"Serve the HTTP API."`
+	Relay  relayCommand  `cmd:"" help:"Bring committed jobs to the stream."`
+	Worker workerCommand `cmd:"" help:"Do jobs."`
+
+	Migrate  migrateCommand  `cmd:"" help:"Bring the database to this program's schema."`
+	Teams    teamsCommand    `cmd:"" help:"Make and list teams."`
+	Projects projectsCommand `cmd:"" help:"Make and list projects."`
+	Keys     keysCommand     `cmd:"" help:"Make, list and revoke API keys."`
+	Jobs     jobsCommand     `cmd:"" help:"Look at jobs, try them again, cancel them."`
+	Check    checkCommand    `cmd:"" help:"Verify what must always hold, on a live database."`
+
+	Info    versionCommand   `cmd:"" name:"version" help:"Print the version."`
+	Version boot.VersionFlag `help:"Print the version and end."`
+}
+
+func main() { boot.Main(run) }
+
+func run(ctx context.Context, std boot.Std) int {
+	if len(std.Args) == 0 {
+		std.Args = []string{"--help"}
+	}
+	var cli commands
+	command, err := boot.Parse(ctx, std, "obs", about, boot.DefaultAddr(), &cli)
+	if err == nil && command != nil {
+		err = command.Run()
+	}
+	return boot.Exit(std, "obs", err)
+}

@@ -1,0 +1,145 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/seed-245eaa15/obs/cmd/internal/boot"
+	"github.com/seed-245eaa15/obs/db"
+	"github.com/seed-245eaa15/obs/events"
+	"github.com/seed-245eaa15/obs/internal/observe"
+)
+
+// operator is somebody who has the database, and so may do anything.
+type operator struct {
+	pool    *pgxpool.Pool
+	jobs    *db.Jobs
+	service *observe.Service
+	schema  int64
+	name    string
+	lease   time.Duration
+}
+
+// openOperator connects, and brings the schema up to date as every process
+// does that writes.
+func openOperator(ctx context.Context, std boot.Std, f boot.DatabaseFlags) (*operator, error) {
+	op, err := lookOperator(ctx, std, f)
+	if err != nil {
+		return nil, err
+	}
+	if err := db.Migrate(ctx, op.pool); err != nil {
+		op.close()
+		return nil, err
+	}
+	if op.schema, err = db.Version(ctx, op.pool); err != nil {
+		op.close()
+		return nil, err
+	}
+	return op, nil
+}
+
+// lookOperator connects to a database that has a schema.
+func lookOperator(ctx context.Context, std boot.Std, f boot.DatabaseFlags) (*operator, error) {
+	c, err := boot.Load(f)
+	if err != nil {
+		return nil, err
+	}
+	pool, err := boot.OpenDatabase(ctx, c, "obs-cli")
+	if err != nil {
+		return nil, err
+	}
+	name := "operator"
+	if user, ok := std.LookupEnv("USER"); ok && user != "" {
+		name += ":" + user
+	}
+	jobs := db.NewJobs(pool, db.JobsConfig{Process: "obs-cli", Build: boot.Build()})
+	return &operator{
+		pool: pool, jobs: jobs, name: name,
+		service: observe.New(observe.Config{Pool: pool, Jobs: jobs, Process: "obs-cli", Build: boot.Build()}),
+	}, nil
+}
+
+func (o *operator) close() { o.pool.Close() }
+
+// as is the caller that may do anything in a scope.
+func (o *operator) as(s events.Scope) observe.Caller {
+	return observe.Caller{Actor: o.name, Team: s.Team, Project: s.Project, Scopes: []string{observe.ScopeAll}}
+}
+
+// printJSON is what --json prints: one value, indented.
+func printJSON(w io.Writer, v any) error {
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	return enc.Encode(v)
+}
+
+// width is how many characters a line of a table has at most.
+const width = 80
+
+// table prints rows in columns as wide as they have to be; what is longer
+// than the line is cut off at its end, in the last column.
+func table(w io.Writer, rows [][]string) {
+	var widths []int
+	for _, row := range rows {
+		for i, cell := range row {
+			if i == len(widths) {
+				widths = append(widths, 0)
+			}
+			widths[i] = max(widths[i], utf8.RuneCountInString(cell))
+		}
+	}
+	for _, row := range rows {
+		var b strings.Builder
+		for i, cell := range row {
+			if i < len(row)-1 {
+				cell += strings.Repeat(" ", widths[i]-utf8.RuneCountInString(cell)+2)
+			}
+			b.WriteString(cell)
+		}
+		fmt.Fprintln(w, strings.TrimRight(cut(b.String(), width), " "))
+	}
+}
+
+// cut shortens a line, for people.
+func cut(s string, n int) string {
+	s = strings.Join(strings.FieldsFunc(s, func(r rune) bool { return r == '\n' || r == '\r' || r == '\t' }), " ")
+	if utf8.RuneCountInString(s) <= n {
+		return s
+	}
+	return string([]rune(s)[:n-1]) + "…"
+}
+
+// ago is a time as people say it.
+func ago(t time.Time) string {
+	if t.IsZero() {
+		return "-"
+	}
+	d := time.Since(t)
+	switch {
+	case d < 0:
+		return "now"
+	case d < 2*time.Minute:
+		return fmt.Sprintf("%ds", int(d.Seconds()))
+	case d < 2*time.Hour:
+		return fmt.Sprintf("%dm", int(d.Minutes()))
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%dh", int(d.Hours()))
+	}
+	return fmt.Sprintf("%dd", int(d.Hours()/24))
+}
+
+// epoch is a time as the API gives it: milliseconds, or nothing.
+func epoch(t time.Time) *int64 {
+	if t.IsZero() {
+		return nil
+	}
+	return new(t.UnixMilli())
+}
