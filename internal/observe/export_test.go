@@ -1,8 +1,34 @@
 package observe
 
+import (
+	"context"
+	"encoding/json"
+
+	"github.com/seed-245eaa15/obs/events"
+	"github.com/seed-245eaa15/obs/pipeline"
+)
+
 // What tests look at directly.
 var (
 	Strip         = strip
 	StripDocument = stripDocument
 	Storable      = storable
+	SearchWords   = searchWords
+	Portions      = portions
 )
+
+const MaxBurst = maxBurst
+
+// Handler is the handler that Register would give a worker.
+func (s *Service) Handler(kind events.Kind) pipeline.Handler {
+	h := map[events.Kind]func(context.Context, events.Job, jobArgs) (pipeline.Commit, error){
+		KindEvent: s.generateForEvent, KindBatch: s.generateForBatch, KindSummary: s.generateSummary, KindReindex: s.reindex,
+	}[kind]
+	return func(ctx context.Context, job events.Job) (pipeline.Commit, error) {
+		var a jobArgs
+		if err := json.Unmarshal(job.Args, &a); err != nil {
+			return nil, err
+		}
+		return h(ctx, job, a)
+	}
+}

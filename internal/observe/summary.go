@@ -1,0 +1,166 @@
+package observe
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/seed-245eaa15/obs/events"
+	"github.com/seed-245eaa15/obs/internal/llm"
+	"github.com/seed-245eaa15/obs/pipeline"
+	"github.com/seed-245eaa15/obs/sqlc"
+)
+
+const (
+	maxSummaryEvents = 2000 // the newest ones
+	maxSummaryBytes  = 8 << 20
+	maxSummaryNotes  = 500 // the newest ones
+)
+
+// generateSummary writes what a session came to: from its prompts, all its
+// events, whether their own jobs are done or not, the notes on them, and the
+// assistant's last message.
+func (s *Service) generateSummary(ctx context.Context, job events.Job, a jobArgs) (pipeline.Commit, error) {
+	session, err := s.q.GetSession(ctx, sqlc.GetSessionParams{ID: job.SourceID, TeamID: job.Scope.Team, ProjectID: job.Scope.Project})
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, pipeline.Permanent(notFound("Session"))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read session: %w", err)
+	}
+	question, err := s.sessionStory(ctx, job.Scope, session)
+	if err != nil {
+		return nil, permanentIfGone(err)
+	}
+	w := s.writing(job, a)
+	w.outcome["events"] = len(question.Events)
+	w.after = func(ctx context.Context, q *sqlc.Queries) error {
+		return q.SessionGenerated(ctx, sqlc.SessionGeneratedParams{ID: session.ID, TeamID: job.Scope.Team, ProjectID: job.Scope.Project})
+	}
+	if len(question.Events) == 0 && len(question.Notes) == 0 && blank(question.LastMessage) {
+		return w.commit, nil // nothing happened, or nothing that may be told
+	}
+	answer, err := s.ask(ctx, question)
+	if err != nil {
+		return nil, err
+	}
+	w.answered(answer)
+	if answer.Summary != nil {
+		r := renderSummary(*answer.Summary, s.cfg.Provider.Name(), answer.Model)
+		if id := w.observation(r, session.ID); id != "" {
+			w.source(id, SourceSummary, session.ID)
+		}
+	}
+	return w.commit, nil
+}
+
+// sessionStory is the question about a session.
+func (s *Service) sessionStory(ctx context.Context, scope events.Scope, session sqlc.ServerSession) (llm.Question, error) {
+	q := llm.Question{Task: llm.TaskSummarize, Session: session.ID}
+	project, err := projectName(ctx, s.q, scope)
+	if err != nil {
+		return q, err
+	}
+	q.Project = strip(project)
+	shown, last, err := s.sessionEvents(ctx, scope, session.ID)
+	if err != nil {
+		return q, err
+	}
+	q.Events = append(promptEvents(session, shown), shown...)
+	q.LastMessage = cutMiddle(strip(deref(session.LastMessage)), maxString)
+	if blank(q.LastMessage) {
+		q.LastMessage = last
+	}
+	notes, err := s.q.ObservationsOfSession(ctx, sqlc.ObservationsOfSessionParams{
+		SessionID: &session.ID, TeamID: scope.Team, ProjectID: scope.Project, MaxRows: maxSummaryNotes,
+	})
+	if err != nil {
+		return q, fmt.Errorf("read the session's notes: %w", err)
+	}
+	for _, r := range slices.Backward(notes) {
+		if r.Kind != kindSummaryNote {
+			q.Notes = append(q.Notes, noteOf(r))
+		}
+	}
+	return q, nil
+}
+
+// sessionEvents gives what may be shown of a session's newest events, oldest
+// first, and the last message of the assistant among them.
+func (s *Service) sessionEvents(ctx context.Context, scope events.Scope, session string) (shown []llm.Event, last string, err error) {
+	const page = 50
+	p := sqlc.EventsOfSessionParams{
+		SessionID: &session, TeamID: scope.Team, ProjectID: scope.Project,
+		BeforeAt: time.UnixMilli(maxEpoch + 1), MaxRows: page,
+	}
+	var m material
+	for size := 0; len(m.shown) < maxSummaryEvents && size < maxSummaryBytes; {
+		rows, err := s.q.EventsOfSession(ctx, p)
+		if err != nil {
+			return nil, "", fmt.Errorf("read the session's events: %w", err)
+		}
+		before := len(m.shown)
+		if err := m.add(rows); err != nil {
+			return nil, "", err
+		}
+		for _, e := range m.shown[before:] {
+			size += len(e.Payload)
+			if last == "" {
+				last = lastMessage(e.Payload)
+			}
+		}
+		if len(rows) < page {
+			break
+		}
+		p.BeforeAt, p.BeforeID = rows[page-1].OccurredAt, rows[page-1].ID
+	}
+	slices.Reverse(m.shown)
+	return m.shown, last, nil
+}
+
+func lastMessage(payload json.RawMessage) string {
+	var p struct {
+		Message any `json:"last_assistant_message"`
+	}
+	if json.Unmarshal(payload, &p) != nil {
+		return ""
+	}
+	message, _ := p.Message.(string)
+	return message
+}
+
+// promptEvents tells of the prompts that came with the starts of the session,
+// and not as events of their own.
+func promptEvents(session sqlc.ServerSession, shown []llm.Event) []llm.Event {
+	told := map[string]bool{}
+	for _, e := range shown {
+		told[promptOf(e.Payload)] = true
+	}
+	var out []llm.Event
+	for _, prompt := range session.Prompts {
+		prompt = strip(prompt)
+		if !blank(prompt) && !told[prompt] {
+			told[prompt] = true
+			out = append(out, llm.Event{Type: "user_prompt", At: session.StartedAt, Payload: marshal(map[string]string{"prompt": prompt})})
+		}
+	}
+	return out
+}
+
+// noteOf is a stored observation as a provider is shown it.
+func noteOf(r sqlc.Observation) llm.Observation {
+	var m noteMeta
+	if json.Unmarshal(r.Metadata, &m) != nil || blank(m.Title) {
+		m = noteMeta{Title: cut(r.Content, maxTitle), Narrative: r.Content} // written by hand
+	}
+	return llm.Observation{
+		Type: r.Kind, Title: clean(m.Title, maxTitle), Subtitle: clean(m.Subtitle, maxSubtitle), Narrative: clean(m.Narrative, maxNarrative),
+		Facts: cleanAll(m.Facts, maxFact), Concepts: cleanAll(m.Concepts, maxConcept),
+		FilesRead: cleanAll(m.FilesRead, maxPath), FilesModified: cleanAll(m.FilesModified, maxPath),
+	}
+}
