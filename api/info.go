@@ -145,7 +145,13 @@ func (s *server) info(ctx context.Context, _ observe.Caller, _ none) (infoBody, 
 
 func (s *server) lanes(ctx context.Context) []laneBody {
 	bodies := []laneBody{}
-	lanes, err := answered(ctx, s.cfg.Service.Lanes)
+	// A count that takes longer than anyone waits goes on, so that the next
+	// one who asks finds it done.
+	lanes, err := answered(ctx, func(ctx context.Context) ([]observe.Lane, error) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.Timeout)
+		defer cancel()
+		return s.cfg.Service.Lanes(ctx)
+	})
 	if err != nil {
 		s.cfg.Log.LogAttrs(ctx, slog.LevelWarn, "lanes are not known", slog.Any("err", err))
 		for _, k := range observe.Kinds() {
