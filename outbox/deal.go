@@ -6,13 +6,22 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/seed-245eaa15/obs/events"
 )
 
-var errAway = errors.New("the broker is not connected")
+var (
+	errAway = errors.New("the broker is not connected")
+	errGone = errors.New("the job stream was deleted")
+)
+
+// goneGrace is how long a stream that vanished is left alone before it is made
+// anew: made while the server (2.15.2) still deletes the old one's files, it
+// would answer no publish, for ever.
+const goneGrace = 500 * time.Millisecond
 
 // publish deals what fits into the windows and sends it on its way.
 func (t *term) publish(ctx context.Context) error {
@@ -60,6 +69,9 @@ func (t *term) away(ctx context.Context, err error) error {
 		t.ensured = false
 	}
 	t.retry(ctx, "publish", err, &t.pubAt, &t.pubWait)
+	if errors.Is(err, errGone) {
+		t.pubAt = t.now() + goneGrace
+	}
 	if isFull(err) { // nothing is wrong but the limits, and workers make room all the time
 		t.pubAt = min(t.pubAt, t.now()+windowWaitMax)
 	}
@@ -89,8 +101,15 @@ func (t *term) admit(ctx context.Context, l *lane, budget int) (int, error) {
 	return n, nil
 }
 
+// countsOff is how far the stream's counts by subject may be off its count of
+// messages before they are not believed.
+const countsOff = 16
+
 // look asks the broker how much of each lane is on the stream, once a pass.
-// It asks the stream: what the consumers say lags behind what was confirmed.
+// It asks the stream, for what the consumers say lags behind what was
+// confirmed. But a stream that was deleted and at once made again can keep the
+// old one's counts by subject (seen with nats-server 2.15.2, an empty stream
+// with 200 messages on a subject), and then it asks the consumers.
 func (t *term) look(ctx context.Context) error {
 	if t.info != nil {
 		return nil
@@ -101,13 +120,25 @@ func (t *term) look(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("look at stream %s: %w", t.cfg.Streams.JobsStream(), err)
 	}
-	t.info = info
 	t.seen(ctx, info.Created)
+	msgs, sum := info.State.Msgs, uint64(0)
+	for _, n := range info.State.Subjects {
+		sum += n
+	}
 	now := t.now()
 	for _, l := range t.lanes {
-		l.window.looked(now, int(info.State.Subjects[l.subject]))
+		n := min(info.State.Subjects[l.subject], msgs)
+		if sum > msgs+countsOff {
+			c, err := t.js.Consumer(ctx, t.cfg.Streams.JobsStream(), t.cfg.Streams.Consumer(l.kind))
+			if err != nil {
+				return fmt.Errorf("look at lane %s: %w", l.kind, err)
+			}
+			n = c.CachedInfo().NumPending + uint64(c.CachedInfo().NumAckPending)
+		}
+		l.window.looked(now, int(n))
 		l.window.resize(t.slots[l.kind], t.cfg.WindowMin, t.cfg.WindowMax)
 	}
+	t.info = info
 	return nil
 }
 
@@ -188,6 +219,8 @@ func (t *term) settle(ctx context.Context, p parcel) error {
 		r := p.rows[i]
 		l := r.tenant.lane
 		switch {
+		case a.err == nil && p.epoch != t.epoch:
+			back = append(back, r) // it may lie on a stream that is gone
 		case a.err == nil:
 			l.flight--
 			r.place, r.seq = sent, a.seq
@@ -240,6 +273,14 @@ func (t *term) ensure(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, t.cfg.PublishTimeout)
 	defer cancel()
+	if t.stream != nil {
+		if _, err := t.stream.Info(ctx); isGone(err) {
+			t.stream = nil
+			t.forgetSent()
+			t.cfg.Log.WarnContext(ctx, "job stream is gone, it will be made anew")
+			return errGone
+		}
+	}
 	s := t.cfg.Streams
 	kinds := map[events.Kind]bool{}
 	for _, k := range s.Kinds {

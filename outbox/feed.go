@@ -102,6 +102,7 @@ func (f *follower) pass(ctx context.Context) (told int, more bool, err error) {
 	if err != nil {
 		err = fmt.Errorf("tell %d of %d events: %w", len(fresh)-len(rows), len(fresh), err)
 		if isGone(err) {
+			_ = pause(ctx, goneGrace) // it ends early only with ctx
 			ensureCtx, cancel := context.WithTimeout(ctx, f.pub.timeout)
 			defer cancel()
 			if e := Ensure(ensureCtx, f.pub.js, f.relay.cfg.Streams); e != nil {

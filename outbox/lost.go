@@ -87,13 +87,12 @@ func (t *term) check(ctx context.Context) error {
 
 // findLost asks again for those whose message is lost.
 func (t *term) findLost(ctx context.Context, still []*row) error {
-	if len(still) == 0 || !t.js.Conn().IsConnected() {
+	if len(still) == 0 || t.stream == nil || !t.js.Conn().IsConnected() {
 		return nil
 	}
 	if err := t.inspect(ctx); err != nil {
 		if isGone(err) {
 			t.ensured = false
-			t.forgetSent()
 			return nil
 		}
 		return err
@@ -197,6 +196,7 @@ func (t *term) forgetSent() {
 		}
 	}
 	t.sent = nil
+	t.epoch++
 	t.putBack(back)
 	for _, r := range back {
 		r.read = t.now() - 2*staleAfter // much of it may have been begun: see before publishing

@@ -74,6 +74,7 @@ type term struct {
 	stream    jetstream.Stream      // set once it was ensured
 	info      *jetstream.StreamInfo // of this pass; nil until needed
 	created   time.Time             // of the stream
+	epoch     int                   // counts the streams that were lost
 	storeAt   time.Duration
 	storeWait time.Duration
 	pubAt     time.Duration
@@ -94,8 +95,9 @@ type gap struct {
 
 // parcel is rows that are published together.
 type parcel struct {
-	rows []*row
-	acks []ack
+	rows  []*row
+	acks  []ack
+	epoch int // the term's when it was sent
 }
 
 func newTerm(r *Relay, js jetstream.JetStream) *term {
@@ -246,6 +248,7 @@ func (t *term) nextPublish() (time.Duration, bool) {
 // launch publishes rows beside us. What became of them comes over results.
 func (t *term) launch(ctx context.Context, rows []*row) {
 	t.inFlight++
+	epoch := t.epoch
 	t.wg.Go(func() {
 		msgs := make([]*nats.Msg, len(rows))
 		stream := []string{t.cfg.Streams.JobsStream()} // shared: the batch sets only headers of its own
@@ -257,6 +260,6 @@ func (t *term) launch(ctx context.Context, rows []*row) {
 				Header:  nats.Header{jetstream.MsgIDHeader: {e.MsgID()}, jetstream.ExpectedStreamHeader: stream},
 			}
 		}
-		t.results <- parcel{rows: rows, acks: t.pub.publish(ctx, msgs)}
+		t.results <- parcel{rows: rows, acks: t.pub.publish(ctx, msgs), epoch: epoch}
 	})
 }
