@@ -115,8 +115,10 @@ func (p *publisher) batch(ctx context.Context, msgs []*nats.Msg) ([]ack, error) 
 		}
 		return acks, nil
 	}
-	if code(err) != jetstreamext.JSErrCodeBatchPublishDuplicateMsgID && !isRefused(err) && !isFull(err) {
-		// An old server, or one with other limits. It may be a new one soon.
+	switch c := code(err); {
+	case isRefused(err), isFull(err), c == jetstreamext.JSErrCodeBatchPublishDuplicateMsgID,
+		c == jetstreamext.JSErrCodeBatchPublishIncomplete: // what a message that is too large makes of its batch
+	default: // an old server, or one with other limits; it may be a new one soon
 		p.single.Store(time.Now().Add(afterUnknownAnswer).UnixNano())
 	}
 	for _, m := range msgs {
@@ -134,8 +136,7 @@ func isolates(err error) bool {
 	case 0:
 		return isRefused(err) || errors.Is(err, jetstreamext.ErrInvalidBatchAck)
 	case codeNoResources, codeNoStorage, codeOtherStream, jetstream.JSErrCodeStreamNotFound,
-		jetstreamext.JSErrCodeBatchPublishIncomplete, jetstreamext.JSErrCodeAtomicPublishTooManyInflight,
-		jetstreamext.JSErrCodeBatchPublishTooManyInflight:
+		jetstreamext.JSErrCodeAtomicPublishTooManyInflight, jetstreamext.JSErrCodeBatchPublishTooManyInflight:
 		return false
 	default:
 		return true

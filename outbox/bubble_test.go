@@ -1,0 +1,156 @@
+package outbox_test
+
+import (
+	"context"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats-server/v2/server/ats"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-245eaa15/obs/events"
+	"github.com/seed-245eaa15/obs/events/eventstest"
+	"github.com/seed-245eaa15/obs/outbox"
+)
+
+// bubble runs a test with a real server in virtual time.
+func bubble(t *testing.T, test func(w *world)) {
+	t.Helper()
+	// The server's clock for access times has a goroutine that virtual time
+	// would wait for. Started here, it is outside of the bubble.
+	ats.Register()
+	defer ats.Unregister()
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		s, err := server.NewServer(&server.Options{DontListen: true, JetStream: true, StoreDir: dir, NoSigs: true})
+		require.NoError(t, err)
+		s.Start()
+		require.True(t, s.ReadyForConnections(soon))
+		nc, err := nats.Connect("", nats.InProcessServer(s))
+		require.NoError(t, err)
+		js, err := jetstream.New(nc)
+		require.NoError(t, err)
+		w := &world{T: t, store: eventstest.NewMemory(), js: js, cfg: outbox.Config{
+			Streams: outbox.Streams{Kinds: []events.Kind{kind}},
+		}}
+		test(w)
+		js.CleanupPublisher()
+		nc.Close()
+		s.Shutdown()
+		s.WaitForShutdown()
+	})
+}
+
+// in runs a relay for a while of virtual time.
+func (w *world) in(d time.Duration, feed outbox.Feed) *outbox.Relay {
+	w.Helper()
+	ctx, cancel := context.WithTimeout(w.Context(), d)
+	defer cancel()
+	r := outbox.New(w.store, feed, w.js, w.cfg)
+	require.NoError(w, r.Run(ctx))
+	return r
+}
+
+// Workers that are away for hours are no reason to ask again: the messages
+// lie where they were put.
+func TestWorkersAwayForHours(t *testing.T) {
+	bubble(t, func(w *world) {
+		id := w.enqueue(10, teamA)[0]
+		r := w.in(2*time.Hour, nil)
+		require.Zero(w, r.State().Reclaimed)
+		require.EqualValues(w, 10, r.State().Published)
+		_, history, err := w.store.Get(w.Context(), teamA, id)
+		require.NoError(w, err)
+		require.Len(w, history, 2, "queued and, once, enqueued")
+		require.Equal(w, events.Enqueued, history[1].Type)
+		require.Len(w, w.pull(20), 10)
+	})
+}
+
+func TestHoursOfDelay(t *testing.T) {
+	bubble(t, func(w *world) {
+		w.enqueue(1, teamA, delay(4*time.Hour))
+		require.Zero(w, w.in(4*time.Hour-time.Second, nil).State().Published)
+		require.EqualValues(w, 1, w.in(2*time.Second, nil).State().Published)
+	})
+}
+
+// Whatever eats the messages of a queued job makes it be asked for again
+// less and less often.
+func TestAMessageEaterIsNotFedForEver(t *testing.T) {
+	bubble(t, func(w *world) {
+		id := w.enqueue(1, teamA)[0]
+		ctx, cancel := context.WithCancel(w.Context())
+		defer cancel()
+		eaten := make(chan struct{})
+		go func() {
+			defer close(eaten)
+			for pause(ctx, 500*time.Millisecond) {
+				w.pull(10)
+			}
+		}()
+		w.in(10*time.Minute, nil)
+		cancel()
+		<-eaten
+		_, history, err := w.store.Get(w.Context(), teamA, id)
+		require.NoError(w, err)
+		require.Greater(w, len(history), 5)
+		require.Less(w, len(history), 60)
+	})
+}
+
+func pause(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(d):
+		return true
+	}
+}
+
+// counting counts what a relay asks of its store.
+type counting struct {
+	store
+	asked atomic.Int64
+}
+
+func (c *counting) Asks(ctx context.Context, q events.AskQuery) ([]events.Ask, error) {
+	c.asked.Add(1)
+	return c.store.Asks(ctx, q)
+}
+
+func (c *counting) Waiting(ctx context.Context, rows []int64) ([]int64, error) {
+	c.asked.Add(1)
+	return c.store.Waiting(ctx, rows)
+}
+
+func (c *counting) Slots(ctx context.Context, lease time.Duration) (map[events.Kind]int, error) {
+	c.asked.Add(1)
+	return c.store.Slots(ctx, lease)
+}
+
+func (c *counting) Reclaim(ctx context.Context, lease time.Duration) (events.Lost, error) {
+	c.asked.Add(1)
+	return c.store.Reclaim(ctx, lease)
+}
+
+func (c *counting) Fresh(ctx context.Context, limit int) ([]events.FeedEvent, error) {
+	c.asked.Add(1)
+	return c.store.Fresh(ctx, limit)
+}
+
+func TestAnIdleHourCostsLittle(t *testing.T) {
+	bubble(t, func(w *world) {
+		c := &counting{store: w.store}
+		w.store = c
+		w.in(time.Hour, c)
+		perSecond := float64(c.asked.Load()) / 3600
+		w.Logf("%.2f questions a second", perSecond)
+		require.Less(w, perSecond, 8.0)
+	})
+}
