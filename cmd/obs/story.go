@@ -1,0 +1,405 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/seed-245eaa15/obs/events"
+	"github.com/seed-245eaa15/obs/internal/demo"
+)
+
+// story sends a session and tells what comes of it. All that it knows it
+// knows from the API, over HTTP.
+type story struct {
+	l         *local
+	s         *screen
+	api       client
+	pace      time.Duration
+	recording demo.Recording
+
+	mu    sync.Mutex
+	sent  int
+	byJob map[string][]string // job → the events that it is about
+
+	// of the watcher
+	jobs    []seenJob
+	settled map[string]bool
+	notes   []seenObservation
+	known   map[string]bool // observations
+}
+
+// patience is how long jobs may take to settle after the last event.
+const patience = 45 * time.Second
+
+// watchEvery is how often the jobs are looked at.
+const watchEvery = 100 * time.Millisecond
+
+func (t *story) tell(ctx context.Context) error {
+	t.byJob, t.settled, t.known = map[string][]string{}, map[string]bool{}, map[string]bool{}
+	session, err := t.api.startSession(ctx, t.l.project, t.recording.ID, t.recording.Prompt)
+	if err != nil {
+		return err
+	}
+	t.s.blank()
+	t.s.title("The session goes in, turn by turn; what is noted about it comes out")
+	sending, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	watched := make(chan error, 1)
+	done := make(chan struct{}) // all is sent
+	go func() { watched <- t.watch(ctx, done, stop) }()
+
+	summary, err := t.send(sending, session)
+	close(done)
+	if err := errors.Join(err, <-watched); err != nil {
+		return err
+	}
+	t.s.still()
+	if err := t.outcome(); err != nil {
+		return err
+	}
+	for _, part := range []func(context.Context) error{
+		t.someNotes, t.summary, func(ctx context.Context) error { return t.history(ctx, summary) }, t.searches, t.check,
+	} {
+		t.s.blank()
+		if err := part(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// send sends all events, some by themselves and some together, and ends the
+// session. It gives the job of the summary.
+func (t *story) send(ctx context.Context, session string) (string, error) {
+	turn := 0
+	for i := 0; i < len(t.recording.Events); {
+		e := t.recording.Events[i]
+		if e.EventType == "user_prompt" {
+			if err := t.wait(ctx, 10*t.pace); err != nil {
+				return "", err
+			}
+			turn++
+			t.s.line("  %s", t.s.bold(cut(fmt.Sprintf("turn %d: %s", turn, prompt(e)), width-2)))
+		}
+		// One, then a handful, and so on; never beyond the turn.
+		n := 1
+		for i%2 == 0 && n < 6 && i+n < len(t.recording.Events) && t.recording.Events[i+n].EventType != "user_prompt" {
+			n++
+		}
+		batch := make([]map[string]any, n)
+		for k := range batch {
+			e := t.recording.Events[i+k]
+			batch[k] = map[string]any{
+				"projectId": t.l.project, "sourceType": "hook", "eventType": e.EventType, "occurredAtEpoch": e.OccurredAtEpoch,
+				"contentSessionId": t.recording.ID, "platformSource": "claude", "payload": e.Payload,
+			}
+		}
+		answers, err := t.api.send(ctx, batch)
+		if err != nil {
+			return "", err
+		}
+		t.mu.Lock()
+		t.sent += len(answers)
+		for _, a := range answers {
+			if a.Job != nil {
+				t.byJob[a.Job.ID] = append(t.byJob[a.Job.ID], a.Event.ID)
+			}
+		}
+		t.mu.Unlock()
+		i += n
+		if err := t.wait(ctx, t.pace); err != nil {
+			return "", err
+		}
+	}
+	// The session's summary is made of its notes: first they are to be there.
+	if err := t.wait(ctx, 10*t.pace); err != nil {
+		return "", err
+	}
+	job, err := t.api.endSession(ctx, session)
+	if err != nil {
+		return "", err
+	}
+	if job == nil {
+		return "", errors.New("the end of the session asked for no summary")
+	}
+	t.s.line("  %s", t.s.bold("the session ends, its summary is asked for"))
+	return job.ID, nil
+}
+
+func prompt(e demo.Event) string {
+	text := string(e.Payload)
+	if _, after, ok := strings.Cut(text, `"prompt":"`); ok {
+		text = after
+	}
+	text, _, _ = strings.Cut(text, `\n`) // below may be what is private
+	return strings.TrimSuffix(text, `"}`)
+}
+
+func (t *story) wait(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-time.After(d):
+		return nil
+	}
+}
+
+// watch tells of jobs and notes until all is sent and every job is settled.
+func (t *story) watch(ctx context.Context, done <-chan struct{}, stop context.CancelCauseFunc) error {
+	var deadline <-chan time.Time
+	tick := time.NewTicker(watchEvery)
+	defer tick.Stop()
+	last := false
+	for {
+		open, err := t.look(ctx)
+		if err != nil {
+			stop(err)
+			return err
+		}
+		if last && open == 0 {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-deadline:
+			return fmt.Errorf("%d jobs are not settled after %v", open, patience)
+		case <-done:
+			done, last, deadline = nil, true, time.After(patience)
+		case <-tick.C:
+		}
+	}
+}
+
+// look asks how the jobs are and tells what is new. It gives the number of
+// those that are not settled.
+func (t *story) look(ctx context.Context) (open int, err error) {
+	t.mu.Lock()
+	sent := t.sent
+	t.mu.Unlock()
+	if t.jobs, err = t.api.jobs(ctx); err != nil {
+		return 0, err
+	}
+	slices.Reverse(t.jobs) // the list has the newest first
+	count := map[events.Status]int{}
+	for _, j := range t.jobs {
+		count[events.Status(j.Status)]++
+		if !events.Status(j.Status).Settled() {
+			open++
+			continue
+		}
+		if t.settled[j.ID] {
+			continue
+		}
+		t.settled[j.ID] = true
+		if err := t.tellJob(ctx, j); err != nil {
+			return 0, err
+		}
+	}
+	t.s.now("%d/%d events | jobs %d queued, %d processing, %d completed, %d failed | %d notes",
+		sent, len(t.recording.Events), count[events.StatusQueued], count[events.StatusProcessing],
+		count[events.StatusCompleted], count[events.StatusFailed]+count[events.StatusCancelled], len(t.notes))
+	return open, nil
+}
+
+// tellJob tells of a job that has just been settled, and its notes.
+func (t *story) tellJob(ctx context.Context, j seenJob) error {
+	history, err := t.api.history(ctx, j.ID)
+	if err != nil {
+		return err
+	}
+	var path []string
+	for i, e := range history {
+		step := e.Type
+		if i > 0 {
+			step += " +" + short(e.At.Sub(history[i-1].At))
+		}
+		path = append(path, step)
+	}
+	t.mu.Lock()
+	about := slices.Clone(t.byJob[j.ID])
+	t.mu.Unlock()
+	var fresh []seenObservation
+	for _, event := range about {
+		found, err := t.api.observationsOf(ctx, event)
+		if err != nil {
+			return err
+		}
+		for _, o := range found {
+			if !t.known[o.ID] {
+				t.known[o.ID] = true
+				fresh = append(fresh, o)
+			}
+		}
+	}
+	t.notes = append(t.notes, fresh...)
+	t.s.line("    %s", t.s.dim(cut("job "+cut(j.ID, 14)+" "+strings.Join(path, " > "), width-4)))
+	for _, o := range fresh {
+		t.s.line("      %-10s %s", o.Kind, cut(cmp.Or(o.Metadata.Title, o.Content), width-17))
+	}
+	return nil
+}
+
+// outcome says whether everything went well.
+func (t *story) outcome() error {
+	var bad []string
+	for _, j := range t.jobs {
+		if events.Status(j.Status) != events.StatusCompleted {
+			why := ""
+			if j.LastError != nil {
+				why = ": " + *j.LastError
+			}
+			bad = append(bad, fmt.Sprintf("job %s is %s%s", j.ID, j.Status, why))
+		}
+	}
+	if len(bad) > 0 {
+		return fmt.Errorf("%d of %d jobs are not completed: %s", len(bad), len(t.jobs), strings.Join(bad, "; "))
+	}
+	if t.sent != len(t.recording.Events) || len(t.jobs) == 0 || len(t.notes) == 0 {
+		return fmt.Errorf("%d of %d events gave %d jobs and %d notes", t.sent, len(t.recording.Events), len(t.jobs), len(t.notes))
+	}
+	return nil
+}
+
+// noteMost is how long a note may be to be shown whole, in bytes.
+const noteMost = 800
+
+// someNotes prints a few observations whole: of each kind the fullest one
+// that is not too long.
+func (t *story) someNotes(context.Context) error {
+	t.s.title("Three of the %d notes, whole", len(t.notes))
+	for _, kind := range []string{"bugfix", "decision", "discovery"} {
+		best := -1
+		for i, o := range t.notes {
+			plain := len(o.Content) > noteMost || strings.HasPrefix(o.Metadata.Title, "Read ")
+			if o.Kind == kind && !plain && (best < 0 || len(o.Content) > len(t.notes[best].Content)) {
+				best = i
+			}
+		}
+		if best < 0 {
+			continue
+		}
+		m := t.notes[best].Metadata
+		t.s.blank()
+		t.s.wrapped("  ", "", kind+": "+m.Title)
+		if m.Narrative != "" {
+			t.s.wrapped("    ", "", m.Narrative)
+		}
+		for _, f := range m.Facts {
+			t.s.wrapped("    ", "  ", "- "+f)
+		}
+		if len(m.FilesModified) > 0 {
+			t.s.wrapped("    ", "", "files: "+strings.Join(m.FilesModified, ", "))
+		}
+	}
+	return nil
+}
+
+// summary prints the session's.
+func (t *story) summary(ctx context.Context) error {
+	t.s.title("The session's summary")
+	// The words that every summary has; a note may have them too.
+	found, err := t.api.search(ctx, t.l.project, "request completed", 100)
+	if err != nil {
+		return err
+	}
+	i := slices.IndexFunc(found, func(o seenObservation) bool { return o.Kind == "summary" })
+	if i < 0 {
+		return errors.New("the session has no summary")
+	}
+	for part := range strings.SplitSeq(found[i].Content, "\n\n") {
+		t.s.wrapped("  ", "  ", cut(part, 300))
+	}
+	return nil
+}
+
+// history prints the life of one job.
+func (t *story) history(ctx context.Context, job string) error {
+	t.s.title("The life of the job that wrote it, %s", job)
+	history, err := t.api.history(ctx, job)
+	if err != nil {
+		return err
+	}
+	if len(history) == 0 {
+		return fmt.Errorf("job %s has no history", job)
+	}
+	for i, e := range history {
+		after := ""
+		if i > 0 {
+			after = "+" + short(e.At.Sub(history[i-1].At))
+		}
+		by := ""
+		if e.Process != nil {
+			by = "by " + *e.Process
+		}
+		t.s.line("  %d  %s  %8s  %-11s %-11s %s", e.Version, e.At.UTC().Format("15:04:05.000"), after, e.Type, e.Status, by)
+	}
+	return nil
+}
+
+// questions are what a colleague could look for the day after.
+var questions = []string{"duplicate message id", "two clocks", "stale statistics"}
+
+func (t *story) searches(ctx context.Context) error {
+	hits := 0
+	for i, q := range questions {
+		found, err := t.api.search(ctx, t.l.project, q, 3)
+		if err != nil {
+			return err
+		}
+		hits += len(found)
+		if i > 0 {
+			t.s.blank()
+		}
+		t.s.title("Search: %s", q)
+		for _, o := range found {
+			title := o.Metadata.Title
+			if title == "" {
+				title, _, _ = strings.Cut(o.Content, "\n")
+			}
+			t.s.line("  %-10s %s", o.Kind, cut(title, width-13))
+		}
+		if len(found) == 0 {
+			t.s.line("  nothing")
+		}
+	}
+	if hits == 0 {
+		return errors.New("the searches found nothing")
+	}
+	return nil
+}
+
+// checkQuiet is how long the last acknowledgements may take to arrive.
+const checkQuiet = 5 * time.Second
+
+// check is what `obs check --quiet-system` does.
+func (t *story) check(ctx context.Context) error {
+	t.s.title("obs check: every row is the fold of its history, every message and every note has its job")
+	var res checked
+	for deadline := time.Now().Add(checkQuiet); ; {
+		var err error
+		if res, err = check(ctx, t.l.process.Jobs, t.l.links, t.l.process.Config, true, nil); err != nil {
+			return err
+		}
+		if len(res.found) == 0 || time.Now().After(deadline) {
+			break
+		}
+		if err := t.wait(ctx, watchEvery); err != nil {
+			return err
+		}
+	}
+	for _, f := range res.found {
+		t.s.line("  %s", f)
+	}
+	t.s.line("  %d jobs checked, %d findings", res.jobs, len(res.found))
+	if len(res.found) > 0 {
+		return fmt.Errorf("the check found %d violations", len(res.found))
+	}
+	return nil
+}
