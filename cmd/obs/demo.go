@@ -14,7 +14,7 @@ import (
 )
 
 type demoCommand struct {
-	Fast bool          `help:"Do not wait between the events for a person to follow."`
+	Fast bool          `help:"Do not wait for a person to follow; implies --each."`
 	Pace time.Duration `default:"120ms" placeholder:"TIME" help:"How long to wait after each request, and ten times as long after a turn of the session."`
 	Each bool          `help:"A job for each event, instead of one for each turn of the session."`
 	Log  string        `placeholder:"FILE" help:"Write the log of all parts there."`
@@ -41,7 +41,7 @@ func (d demoCommand) Run(ctx context.Context, std boot.Std) (err error) {
 		return boot.Misused("--pace: got %v, want a time from 0s to 1m", d.Pace)
 	}
 	if d.Fast {
-		d.Pace = 0
+		d.Pace, d.Each = 0, true
 	}
 	interrupted := ctx
 	ctx, stop := boot.WithGoRun(ctx)
@@ -69,6 +69,7 @@ func (d demoCommand) Run(ctx context.Context, std boot.Std) (err error) {
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 
 	s := newScreen(std)
+	s.gone = cancel
 	s.title("obs demo: %d hook events of a coding agent's day, through all of obs on this machine", len(recording.Events))
 	began := time.Now()
 	l, err := startLocal(ctx, localConfig{
@@ -80,8 +81,13 @@ func (d demoCommand) Run(ctx context.Context, std boot.Std) (err error) {
 		s.line("  Postgres %s, NATS, API, relay and worker run after %.1f s: %s", l.version(), time.Since(began).Seconds(), l.url)
 		err = d.show(ctx, l, recording, s)
 	}
-	if interrupted.Err() != nil {
+	switch {
+	case interrupted.Err() != nil:
 		return errors.New("interrupted")
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		return fmt.Errorf("not done after %v: %w", demoLimit, err)
+	case ctx.Err() != nil:
+		return boot.ErrTold // nobody reads what we have to tell
 	}
 	if err == nil {
 		s.blank()

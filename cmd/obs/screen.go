@@ -19,6 +19,7 @@ type screen struct {
 	live bool // a terminal that can write a line anew
 	dim  func(string) string
 	bold func(string) string
+	gone func() // called when nobody reads any more
 
 	mu     sync.Mutex
 	status string    // what stands there now
@@ -31,7 +32,7 @@ const statusEvery = 2 * time.Second
 
 func newScreen(std boot.Std) *screen {
 	plain := func(s string) string { return s }
-	s := &screen{w: std.Stdout, dim: plain, bold: plain, last: time.Now()}
+	s := &screen{w: std.Stdout, dim: plain, bold: plain, gone: func() {}, last: time.Now()}
 	term, _ := std.LookupEnv("TERM")
 	if isTerminal(std.Stdout) && term != "dumb" && term != "" {
 		s.live = true
@@ -54,10 +55,13 @@ func (s *screen) put(line string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.live && s.status != "" {
-		fmt.Fprintf(s.w, "\r\x1b[K%s\n%s", line, s.dim(s.status))
-		return
+		line = "\r\x1b[K" + line + "\n" + s.dim(s.status)
+	} else {
+		line += "\n"
 	}
-	fmt.Fprintln(s.w, line)
+	if _, err := io.WriteString(s.w, line); err != nil {
+		s.gone()
+	}
 }
 
 // now says how things stand.

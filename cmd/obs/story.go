@@ -117,8 +117,7 @@ func (t *story) send(ctx context.Context, session string) (string, error) {
 			return "", err
 		}
 	}
-	// The session's summary is made of its notes: first they are to be there.
-	if err := t.wait(ctx, 10*t.pace); err != nil {
+	if err := t.caughtUp(ctx); err != nil {
 		return "", err
 	}
 	job, err := t.api.endSession(ctx, session)
@@ -130,6 +129,26 @@ func (t *story) send(ctx context.Context, session string) (string, error) {
 	}
 	t.s.line("  %s", t.s.bold("the session ends, its summary is asked for"))
 	return job.ID, nil
+}
+
+// caughtUp waits until no job is open: the session's summary is made of its
+// notes, so they are to be there first.
+func (t *story) caughtUp(ctx context.Context) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, patience, errors.New("the jobs are not settled in time"))
+	defer cancel()
+	for {
+		jobs, err := t.api.jobs(ctx)
+		if err != nil {
+			return err
+		}
+		open := func(j seenJob) bool { return !events.Status(j.Status).Settled() }
+		if !slices.ContainsFunc(jobs, open) {
+			return nil
+		}
+		if err := t.wait(ctx, watchEvery); err != nil {
+			return err
+		}
+	}
 }
 
 func prompt(e demo.Event) string {
@@ -239,6 +258,9 @@ func (t *story) tellJob(ctx context.Context, j seenJob) error {
 		}
 	}
 	t.notes = append(t.notes, fresh...)
+	if len(about) == 1 && len(fresh) == 0 && j.Status == string(events.StatusCompleted) {
+		return nil // most events are worth no note
+	}
 	t.s.line("    %s", t.s.dim(cut("job "+cut(j.ID, 14)+" "+strings.Join(path, " > "), width-4)))
 	for _, o := range fresh {
 		t.s.line("      %-10s %s", o.Kind, cut(cmp.Or(o.Metadata.Title, o.Content), width-17))

@@ -30,6 +30,7 @@ type Std struct {
 // Main runs a program and ends the process with the code that it returns.
 // The first SIGINT or SIGTERM ends run's context, the second one the process.
 func Main(run func(ctx context.Context, std Std) int) {
+	signal.Ignore(syscall.SIGPIPE) // who reads us may leave: we still have to tidy up
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // from now on a signal does what it does by itself
 	code := run(ctx, Std{Args: os.Args[1:], LookupEnv: os.LookupEnv, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr})
