@@ -312,7 +312,7 @@ func TestSearchWords(t *testing.T) {
 		"internal/eventStore/open_batch.go": "internal/eventStore/open_batch.go internal eventStore event Store open_batch.go open batch go",
 		"HTTPServer":                        "HTTPServer HTTP Server",
 		`a\b`:                               `a\b a b`,
-		"sha256Sum":                         "sha256Sum sha256 Sum",
+		"sha256Sum":                         "sha256Sum sha256 sha Sum",
 		"":                                  "",
 	} {
 		require.Equal(t, want, observe.SearchWords([]string{in}))

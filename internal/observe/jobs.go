@@ -184,12 +184,12 @@ func (s *Service) operate(ctx context.Context, c Caller, id events.ID, o order) 
 			job, err = findJob(ctx, q, scope, id)
 			return err
 		})
+		if err == nil {
+			return job, already, nil
+		}
 		if !errors.Is(err, events.ErrHeld) && !errors.Is(err, events.ErrSettled) {
-			break
+			return events.Job{}, false, err
 		}
 	}
-	if err != nil {
-		return events.Job{}, false, err
-	}
-	return job, already, nil
+	return events.Job{}, false, conflict("the job is changing, try again")
 }

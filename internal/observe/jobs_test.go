@@ -117,7 +117,7 @@ func TestOperatorsRace(t *testing.T) {
 	wg.Wait()
 	close(failed)
 	for err := range failed {
-		require.ErrorIs(t, err, events.ErrHeld, "many at once may lose to each other, nothing else")
+		require.ErrorIs(t, err, observe.ErrConflict, "many at once may lose to each other, nothing else")
 	}
 	w.check(t) // I16: each order has its audit row
 }

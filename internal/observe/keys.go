@@ -28,6 +28,9 @@ const (
 // returns its secret, which is stored nowhere. Nobody can grant what they do
 // not have.
 func (s *Service) CreateKey(ctx context.Context, c Caller, n NewKey) (Key, string, error) {
+	if err := c.granted(toWrite); err != nil {
+		return Key{}, "", err
+	}
 	if len(n.Scopes) == 0 {
 		n.Scopes = []string{ScopeRead}
 	}

@@ -28,6 +28,9 @@ func SourceTypes() []string { return []string{"hook", "worker", "provider", "ser
 // nothing but its metadata; it and its job come back as they are. The answer
 // is in the order of evs; an event that is there twice comes back twice.
 func (s *Service) Record(ctx context.Context, c Caller, evs []NewEvent, o RecordOptions) ([]Recorded, error) {
+	if err := c.granted(toWrite); err != nil {
+		return nil, err
+	}
 	ready, places, err := prepare(c.Team, evs, o.Batch)
 	if err != nil {
 		return nil, err

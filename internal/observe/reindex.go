@@ -16,6 +16,9 @@ import (
 // Reindex asks that observations are rendered anew by today's rules: one, or
 // with observation "" all of the project's. Each request is a job of its own.
 func (s *Service) Reindex(ctx context.Context, c Caller, project, observation string) (events.Job, error) {
+	if err := c.granted(toWrite); err != nil {
+		return events.Job{}, err
+	}
 	if project == "" {
 		return events.Job{}, issues{{Path: []any{"projectId"}, Code: CodeTooSmall, Message: "at least 1 character"}}.err()
 	}

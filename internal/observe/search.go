@@ -35,6 +35,9 @@ func (s *Service) Context(ctx context.Context, c Caller, query Query) ([]Observa
 }
 
 func (s *Service) search(ctx context.Context, c Caller, query Query, mode string, usual, most int) ([]Observation, error) {
+	if err := c.granted(toRead); err != nil {
+		return nil, err
+	}
 	if query.Limit == 0 {
 		query.Limit = usual
 	}

@@ -22,6 +22,9 @@ const (
 // and an ended one stays ended; any other takes on the new metadata. Each
 // start's prompt, metadata.prompt, is kept for the summary.
 func (s *Service) StartSession(ctx context.Context, c Caller, n NewSession) (session Session, created bool, err error) {
+	if err := c.granted(toWrite); err != nil {
+		return Session{}, false, err
+	}
 	metadata, err := n.check()
 	if err != nil {
 		return Session{}, false, err

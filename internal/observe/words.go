@@ -7,8 +7,8 @@ import (
 
 // searchWords gives what the index should know about names of files and of
 // concepts: each as it is, and its parts, so that a search for one word of
-// `internal/eventStore/open_batch.go` finds it. Postgres' parser keeps a path
-// whole.
+// `internal/eventStore/open_batch.go` finds it, and one for batch finds Batch2.
+// Postgres' parser keeps a path whole.
 func searchWords(names []string) string {
 	var words []string
 	seen := map[string]bool{}
@@ -26,6 +26,7 @@ func searchWords(names []string) string {
 				add(word)
 				for _, part := range camelParts(word) {
 					add(part)
+					add(strings.TrimRightFunc(part, unicode.IsDigit))
 				}
 			}
 		}
