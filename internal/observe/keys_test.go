@@ -182,6 +182,18 @@ func TestTeamsAndProjects(t *testing.T) {
 	require.ErrorIs(t, err, observe.ErrForbidden)
 	_, _, err = w.IssueKey(t.Context(), w.team, "", "a", "", []string{"all"}, time.Time{})
 	require.ErrorIs(t, err, observe.ErrInvalid)
+
+	teams, err := w.ListTeams(t.Context())
+	require.NoError(t, err)
+	require.Len(t, teams, 2)
+	require.Equal(t, w.team, teams[0].ID)
+	projects, err := w.ListProjects(t.Context(), "")
+	require.NoError(t, err)
+	require.Len(t, projects, 2)
+	projects, err = w.ListProjects(t.Context(), w.team)
+	require.NoError(t, err)
+	require.Len(t, projects, 1)
+	require.Equal(t, w.project, projects[0].ID)
 }
 
 func TestEnsureLocalIsOneForAll(t *testing.T) {
