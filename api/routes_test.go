@@ -151,7 +151,8 @@ func badBodies(list bool) []check {
 			name: "gzip", request: request{key: "team", body: "\x1f\x8b\x08", header: map[string]string{"Content-Encoding": "gzip"}}, want: 415,
 			has: map[string]any{"error": "UnsupportedMediaType"},
 		},
-		{name: "form", request: request{key: "team", body: "a=b", header: map[string]string{"Content-Type": "application/x-www-form-urlencoded"}}, want: 415},
+		{name: "form", request: request{key: "team", body: "a=b", header: map[string]string{"Content-Type": "application/x-www-form-urlencoded"}}, want: 400},
+		{name: "xml", request: request{key: "team", body: "<a/>", header: map[string]string{"Content-Type": "application/xml"}}, want: 415},
 		{name: "latin 1", request: request{key: "team", body: "{}", header: map[string]string{"Content-Type": "application/json; charset=iso-8859-1"}}, want: 415},
 		{
 			name: "too large", request: request{key: "team", body: `{"a":"` + strings.Repeat("x", 1<<20) + `"}`}, want: 413,
