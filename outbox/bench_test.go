@@ -1,6 +1,7 @@
 package outbox_test
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -10,7 +11,7 @@ import (
 
 	"github.com/seed-245eaa15/obs/events"
 	"github.com/seed-245eaa15/obs/events/eventstest"
-	"github.com/seed-245eaa15/obs/internal/testenv"
+	"github.com/seed-245eaa15/obs/internal/embedded"
 	"github.com/seed-245eaa15/obs/outbox"
 )
 
@@ -20,15 +21,22 @@ const benchJobs = 20_000
 // by the client alone (asynchronously, with message ids). Only the ratio of
 // the two says anything on a shared machine.
 func BenchmarkRelay(b *testing.B) {
-	b.Run("memory", func(b *testing.B) {
-		benchRelay(b, func() store { return eventstest.NewMemory() })
-	})
-	b.Run("postgres", func(b *testing.B) {
-		benchRelay(b, func() store { return newPostgres(b) })
-	})
+	fresh := map[string]func() store{
+		"memory":   func() store { return eventstest.NewMemory() },
+		"postgres": func() store { return newPostgres(b) },
+	}
+	for _, name := range []string{"memory", "postgres"} {
+		for _, mode := range []outbox.Mode{outbox.Atomic, outbox.Async} {
+			for _, sync := range []bool{false, true} {
+				b.Run(fmt.Sprintf("%s/%s/sync=%v", name, mode, sync), func(b *testing.B) {
+					benchRelay(b, fresh[name], mode, sync)
+				})
+			}
+		}
+	}
 }
 
-func benchRelay(b *testing.B, fresh func() store) {
+func benchRelay(b *testing.B, fresh func() store, mode outbox.Mode, sync bool) {
 	var relayed, published time.Duration
 	for range b.N {
 		steps := make([]events.Step, benchJobs)
@@ -43,8 +51,9 @@ func benchRelay(b *testing.B, fresh func() store) {
 		cfg := outbox.Config{
 			Streams:   outbox.Streams{Kinds: []events.Kind{kind}, JobsMaxMsgs: 2 * benchJobs},
 			WindowMin: 2 * benchJobs,
+			Mode:      mode,
 		}
-		js := benchBroker(b, cfg.Streams)
+		js := benchBroker(b, cfg.Streams, sync)
 		r := outbox.New(s, nil, js, cfg)
 		began := time.Now()
 		n, err := r.Once(b.Context())
@@ -52,7 +61,7 @@ func benchRelay(b *testing.B, fresh func() store) {
 		require.NoError(b, err)
 		require.Equal(b, benchJobs, n)
 
-		js = benchBroker(b, cfg.Streams)
+		js = benchBroker(b, cfg.Streams, sync)
 		began = time.Now()
 		futures := make([]jetstream.PubAckFuture, len(steps))
 		for i, s := range steps {
@@ -81,9 +90,15 @@ func benchRelay(b *testing.B, fresh func() store) {
 	b.ReportMetric(0, "ns/op")
 }
 
-func benchBroker(b *testing.B, s outbox.Streams) jetstream.JetStream {
+func benchBroker(b *testing.B, s outbox.Streams, sync bool) jetstream.JetStream {
 	b.Helper()
-	js, err := jetstream.New(testenv.NATS(b), jetstream.WithPublishAsyncMaxPending(benchJobs))
+	broker, err := embedded.StartNATS(b.Context(), embedded.NATSConfig{Dir: b.TempDir(), SyncAlways: sync})
+	require.NoError(b, err)
+	b.Cleanup(broker.Stop)
+	nc, err := broker.Connect()
+	require.NoError(b, err)
+	b.Cleanup(nc.Close)
+	js, err := jetstream.New(nc, jetstream.WithPublishAsyncMaxPending(benchJobs))
 	require.NoError(b, err)
 	require.NoError(b, outbox.Ensure(b.Context(), js, s))
 	return js
