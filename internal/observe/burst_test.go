@@ -1,6 +1,7 @@
 package observe_test
 
 import (
+	"context"
 	"slices"
 	"sync"
 	"testing"
@@ -133,7 +134,7 @@ func TestAWorkerWaitsForThoseWhoJoin(t *testing.T) {
 
 	tx, err := w.pool.Begin(t.Context())
 	require.NoError(t, err)
-	defer tx.Rollback(t.Context())
+	defer func() { _ = tx.Rollback(context.WithoutCancel(t.Context())) }() // after a failed assertion
 	// As joinBursts does.
 	_, err = tx.Exec(t.Context(), "SELECT FROM observation_generation_jobs WHERE id = $1 AND status = 'queued' FOR UPDATE", string(one.Job.ID))
 	require.NoError(t, err)

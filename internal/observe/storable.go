@@ -33,7 +33,7 @@ func plainPtr(s *string) *string {
 // and a number that no double holds is null, as in JavaScript. The document
 // has been through [Canonical], so its syntax and its depth are good.
 func storable(raw []byte) ([]byte, error) {
-	return rewrite(raw, func(s string) string { return plain(s) })
+	return rewrite(raw, plain)
 }
 
 // rewrite gives the document with every string in it, names of members

@@ -3,6 +3,7 @@ package observe_test
 import (
 	"context"
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 
@@ -131,8 +132,7 @@ var attempts = map[string]attempt{
 func TestEveryMethodIsAttempted(t *testing.T) {
 	t.Parallel()
 	typ := reflect.TypeFor[*observe.Service]()
-	for i := range typ.NumMethod() {
-		m := typ.Method(i)
+	for m := range typ.Methods() {
 		if m.Type.NumIn() > 2 && m.Type.In(2) == reflect.TypeFor[observe.Caller]() {
 			require.Contains(t, attempts, m.Name)
 		}
@@ -212,7 +212,7 @@ func newHomeFor(t *testing.T, h *home, method string) *home {
 // strangers may do in a project of the same team.
 func (h *home) ours(t *testing.T) string {
 	t.Helper()
-	var all string
+	var all strings.Builder
 	for _, table := range tables {
 		filter := "project_id = '" + h.project + "' AND team_id = '" + h.team + "'"
 		switch table {
@@ -226,7 +226,7 @@ func (h *home) ours(t *testing.T) string {
 		var rows string
 		require.NoError(t, h.pool.QueryRow(t.Context(),
 			"SELECT coalesce(string_agg(x, E'\\n' ORDER BY x), '') FROM (SELECT t::text AS x FROM "+table+" t WHERE "+filter+") y").Scan(&rows))
-		all += table + "\n" + rows + "\n"
+		all.WriteString(table + "\n" + rows + "\n")
 	}
-	return all
+	return all.String()
 }
