@@ -21,6 +21,10 @@ type jobsCommand struct {
 	Cancel  jobCancel  `cmd:"" help:"Stop a job that waits or is being done."`
 }
 
+func (jobsCommand) Help() string {
+	return "Examples:\n\n  obs jobs list --status failed\n  obs jobs history event_0a1b…\n  obs jobs retry event_0a1b…"
+}
+
 type jobList struct {
 	Status  string `placeholder:"STATUS" help:"queued, processing, completed, failed or cancelled."`
 	Source  string `name:"source-type" placeholder:"TYPE" help:"agent_event, session_batch, session_summary or observation_reindex."`

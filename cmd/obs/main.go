@@ -5,6 +5,9 @@ package main
 
 import (
 	"context"
+	"errors"
+
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/seed-245eaa15/obs/cmd/internal/boot"
 )
@@ -47,5 +50,11 @@ func run(ctx context.Context, std boot.Std) int {
 	if err == nil && command != nil {
 		err = command.Run()
 	}
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok && pg.Code == undefinedTable {
+		err = errors.New("the database has no tables of obs yet: run obs migrate, or start any part of obs on it")
+	}
 	return boot.Exit(std, "obs", err)
 }
+
+// undefinedTable is Postgres' code for a table that is not there.
+const undefinedTable = "42P01"

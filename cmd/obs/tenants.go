@@ -18,6 +18,10 @@ type teamsCommand struct {
 	List   teamList   `cmd:"" help:"List all teams."`
 }
 
+func (teamsCommand) Help() string {
+	return "Examples:\n\n  obs teams create platform\n  obs teams list"
+}
+
 type teamCreate struct {
 	Name string `arg:"" help:"Its name."`
 	JSON bool   `help:"Print JSON."`
@@ -73,6 +77,10 @@ func (c teamList) Run(ctx context.Context, std boot.Std) error {
 type projectsCommand struct {
 	Create projectCreate `cmd:"" help:"Make a project of a team."`
 	List   projectList   `cmd:"" help:"List projects."`
+}
+
+func (projectsCommand) Help() string {
+	return "Examples:\n\n  obs projects create --team 0197… api\n  obs projects list"
 }
 
 type projectCreate struct {
@@ -138,6 +146,10 @@ type keysCommand struct {
 	Create keyCreate `cmd:"" help:"Make a key."`
 	List   keyList   `cmd:"" help:"List keys, without their secrets."`
 	Revoke keyRevoke `cmd:"" help:"Make a key useless at once."`
+}
+
+func (keysCommand) Help() string {
+	return "Examples:\n\n  obs keys create --team 0197… --scopes memories:read\n  obs keys list\n  obs keys revoke 0197…"
 }
 
 type keyCreate struct {

@@ -80,12 +80,12 @@ func (f ServerFlags) Run(ctx context.Context, std Std) error {
 	defer l.Close()
 	links, err := Connect(ctx, c, "obs-server", log, nil)
 	if err != nil {
-		return err
+		return unlessStopped(ctx, err)
 	}
 	defer links.Close()
 	p := NewProcess(c, links, log)
 	p.API(l, p.Service(nil))
-	log.InfoContext(ctx, "serving", "url", "http://"+l.Addr().String(), "process", p.ID, "version", Version())
+	log.InfoContext(ctx, "up", "part", "api", "url", "http://"+l.Addr().String(), "process", p.ID, "version", Version())
 	return p.Run(ctx)
 }
 
@@ -102,20 +102,29 @@ func alone(ctx context.Context, std Std, c Config, name string, add func(*Proces
 	}
 	links, err := Connect(ctx, c, "obs-"+name, log, nil)
 	if err != nil {
-		return err
+		return unlessStopped(ctx, err)
 	}
 	defer links.Close()
 	p := NewProcess(c, links, log)
 	if err := add(p); err != nil {
 		return fmt.Errorf("start the %s: %w", name, err)
 	}
-	attrs := []slog.Attr{slog.String("process", p.ID), slog.String("version", Version())}
+	attrs := []slog.Attr{slog.String("part", name), slog.String("process", p.ID), slog.String("version", Version())}
 	if l != nil {
 		p.Status(l, name)
 		attrs = append(attrs, slog.String("url", "http://"+l.Addr().String()))
 	}
-	log.LogAttrs(ctx, slog.LevelInfo, name+" is up", attrs...)
+	log.LogAttrs(ctx, slog.LevelInfo, "up", attrs...)
 	err = p.Run(ctx)
 	log.InfoContext(ctx, "stopped", "process", p.ID)
+	return err
+}
+
+// unlessStopped forgets an error of the start when the process was told to
+// end meanwhile.
+func unlessStopped(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
 	return err
 }
