@@ -73,7 +73,7 @@ func (t *term) away(ctx context.Context, err error) error {
 		t.pubAt = t.now() + goneGrace
 	}
 	if isFull(err) { // nothing is wrong but the limits, and workers make room all the time
-		t.pubAt = min(t.pubAt, t.now()+windowWaitMax)
+		t.pubAt = min(t.pubAt, t.now()+longestLook)
 	}
 	return err
 }

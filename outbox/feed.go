@@ -45,7 +45,7 @@ func (f *follower) run(ctx context.Context) {
 		f.relay.trouble(ctx, "feed", err)
 		switch {
 		case err != nil:
-			failed = min(max(2*failed, retryMin), retryMax)
+			failed = min(max(2*failed, retryFirst), retryMax)
 			wait = failed
 		case more:
 			failed, wait = 0, 0
@@ -53,7 +53,7 @@ func (f *follower) run(ctx context.Context) {
 		case told > 0:
 			failed, wait = 0, f.relay.cfg.PollMin
 		default:
-			failed, wait = 0, min(max(2*wait, readWaitMin), f.relay.cfg.PollMax)
+			failed, wait = 0, min(max(2*wait, firstReadWait), f.relay.cfg.PollMax)
 		}
 		timer.Reset(jitter(wait))
 		select {

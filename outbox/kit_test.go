@@ -23,7 +23,7 @@ func TestMain(m *testing.M) { testenv.Main(m) }
 
 const (
 	kind  = events.Kind("note")
-	soon  = 30 * time.Second
+	soon  = time.Minute
 	often = 3 * time.Millisecond
 )
 
@@ -158,20 +158,29 @@ func (w *world) relay(feed outbox.Feed) (*outbox.Relay, func()) {
 	return r, stop
 }
 
-// pull takes up to n messages off the lane, in order, and acknowledges them.
-func (w *world) pull(n int) []events.Envelope {
+// take takes up to n messages off the lane, in order.
+func (w *world) take(n int) (msgs []jetstream.Msg, es []events.Envelope) {
 	w.Helper()
 	c, err := w.js.Consumer(w.Context(), w.cfg.Streams.JobsStream(), w.cfg.Streams.Consumer(kind))
 	if err != nil {
-		return nil // the relay is about to make it
+		return nil, nil // the relay is about to make it
 	}
 	batch, err := c.FetchNoWait(n)
 	require.NoError(w, err)
-	var es []events.Envelope
 	for m := range batch.Messages() {
 		e, err := events.ParseEnvelope(m.Data())
 		require.NoError(w, err)
-		es = append(es, e)
+		msgs, es = append(msgs, m), append(es, e)
+	}
+	return msgs, es
+}
+
+// pull takes messages and acknowledges them, which no worker would do before
+// it has claimed their jobs: for the store they are lost now.
+func (w *world) pull(n int) []events.Envelope {
+	w.Helper()
+	msgs, es := w.take(n)
+	for _, m := range msgs {
 		require.NoError(w, m.DoubleAck(w.Context()))
 	}
 	return es
@@ -183,16 +192,17 @@ func (w *world) work(jobs int) (begun map[events.ID]int, refused int) {
 	w.Helper()
 	begun = map[events.ID]int{}
 	w.until(fmt.Sprintf("%d jobs begin", jobs), func() bool {
-		es := w.pull(500)
+		msgs, es := w.take(500)
 		if len(es) > 0 {
 			claims, err := w.store.Begin(w.Context(), worker, es)
 			require.NoError(w, err)
-			for _, c := range claims {
+			for i, c := range claims {
 				if c.Err != nil {
 					refused++
 				} else {
 					begun[c.Job.ID]++
 				}
+				require.NoError(w, msgs[i].Ack())
 			}
 		}
 		return len(begun) >= jobs

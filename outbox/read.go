@@ -10,8 +10,8 @@ import (
 	"github.com/seed-245eaa15/obs/events"
 )
 
-// readWaitMin is the first wait of an idle relay. It doubles up to PollMax.
-const readWaitMin = 20 * time.Millisecond
+// firstReadWait is the first wait of an idle relay. It doubles up to PollMax.
+const firstReadWait = 20 * time.Millisecond
 
 // ask does what is due with the store. One task's error does not hold up the
 // others, and each has its next time before it is tried.
@@ -116,7 +116,7 @@ func (t *term) paced(found int, full bool) {
 	case found > 0:
 		t.readWait = t.cfg.PollMin
 	default:
-		t.readWait = min(max(2*t.readWait, readWaitMin), t.cfg.PollMax)
+		t.readWait = min(max(2*t.readWait, firstReadWait), t.cfg.PollMax)
 	}
 	wait := t.readWait
 	if len(t.gaps) > 0 {

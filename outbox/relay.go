@@ -97,15 +97,16 @@ func (r *Relay) Run(ctx context.Context) error {
 	defer js.CleanupPublisher()
 	for ctx.Err() == nil {
 		led, release, err := r.store.Lead(ctx)
-		if err == nil {
+		switch {
+		case err == nil:
 			r.trouble(ctx, "leadership", nil)
 			r.cfg.Log.InfoContext(ctx, "relay leads")
 			r.lead(led, js)
 			release()
 			r.cfg.Log.InfoContext(ctx, "relay leads no more")
-		} else if errors.Is(err, ErrNotLeader) {
+		case errors.Is(err, ErrNotLeader):
 			r.trouble(ctx, "leadership", nil)
-		} else {
+		default:
 			r.trouble(ctx, "leadership", err)
 		}
 		_ = pause(ctx, jitter(min(r.cfg.Lease/10, standbyMax))) // it ends early only with ctx

@@ -25,12 +25,12 @@ const (
 	checkRows   = 2000                   // rows in one check
 	staleAfter  = 2 * time.Second        // an ask read so long ago is checked before it is published
 	lookups     = 64                     // messages that are looked for in one check
-	reportWait  = 200 * time.Millisecond //
+	reportWait  = 200 * time.Millisecond // between two updates of State
 	askTimeout  = 2 * time.Second        // for a question to the broker
-	retryMin    = 50 * time.Millisecond  // after an error
-	retryMax    = 2 * time.Second        //
+	retryFirst  = 50 * time.Millisecond  // after an error
+	retryMax    = 2 * time.Second        // … doubling up to this
 	refills     = 16                     // tenants read on in one pass
-	delayedMax  = 16 * readRows          //
+	delayedMax  = 16 * readRows          // asks in one look for those that have come due, at most
 	overview    = time.Second            // a new leader publishes when it has seen all that waits, or after this
 )
 
@@ -135,7 +135,7 @@ func (t *term) run(ctx context.Context) {
 		case <-ctx.Done():
 		case <-timer.C:
 		case p := <-t.results:
-			t.settle(ctx, p)
+			_ = t.settle(ctx, p) // its error is in State, and delays the next publish
 		case <-t.cfg.Wake:
 			poke(t.feedWake)
 			t.readAt = min(t.readAt, t.now()+ringGap)
@@ -216,7 +216,7 @@ func (t *term) retry(ctx context.Context, area string, err error, at, wait *time
 		*at, *wait = 0, 0
 		return
 	}
-	*wait = min(max(2**wait, retryMin), retryMax)
+	*wait = min(max(2**wait, retryFirst), retryMax)
 	*at = t.now() + jitter(*wait)
 }
 

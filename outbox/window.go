@@ -19,8 +19,8 @@ type window struct {
 
 const (
 	windowMeasure = 20 * time.Millisecond  // the shortest time that a rate is measured over
-	windowWaitMin = 2 * time.Millisecond   //
-	windowWaitMax = 250 * time.Millisecond //
+	shortestLook  = 2 * time.Millisecond   // the first wait at a full window; it doubles
+	longestLook   = 250 * time.Millisecond // … up to this
 )
 
 // room is how many more messages fit, with those in flight counted.
@@ -55,9 +55,9 @@ func (w *window) resize(slots, floor, ceiling int) {
 // full waits before the next look: not longer than a quarter of the window
 // takes to be worked off.
 func (w *window) full(now time.Duration) {
-	w.wait = min(max(2*w.wait, windowWaitMin), windowWaitMax)
+	w.wait = min(max(2*w.wait, shortestLook), longestLook)
 	if w.rate >= 1 {
-		w.wait = min(w.wait, max(windowWaitMin, time.Duration(float64(w.size)/w.rate/4*float64(time.Second))))
+		w.wait = min(w.wait, max(shortestLook, time.Duration(float64(w.size)/w.rate/4*float64(time.Second))))
 	}
 	w.next = now + w.wait
 }
