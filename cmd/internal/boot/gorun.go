@@ -46,8 +46,12 @@ func watchParent(ctx context.Context, cancel context.CancelCauseFunc) {
 	}
 }
 
-// cachedProgram is the folder in which the build cache keeps a program.
-var cachedProgram = regexp.MustCompile(`^[0-9a-f]{64}-d$`)
+// Where `go run` puts a program: a temporary folder, or since Go 1.24 the
+// build cache.
+var (
+	workFolder    = regexp.MustCompile(`^go-build[0-9]*$`)
+	cachedProgram = regexp.MustCompile(`^[0-9a-f]{64}-d$`)
+)
 
 func builtByGoRun(path string) bool {
 	dir := filepath.Dir(path)
@@ -55,7 +59,7 @@ func builtByGoRun(path string) bool {
 		return true
 	}
 	for one := range strings.SplitSeq(filepath.ToSlash(dir), "/") {
-		if strings.HasPrefix(one, "go-build") {
+		if workFolder.MatchString(one) {
 			return !strings.HasSuffix(path, ".test") && !strings.HasSuffix(path, ".test.exe")
 		}
 	}

@@ -1,0 +1,4 @@
+package boot
+
+// BuiltByGoRun is for the table of paths.
+var BuiltByGoRun = builtByGoRun
