@@ -31,9 +31,6 @@ type attempt struct {
 	tries    int   // transactions that were to settle it and did not answer
 }
 
-// asked is the ask that the attempt answers to.
-func (a *attempt) asked() int { return a.job.Asked }
-
 func (a *attempt) message() jetstream.Msg {
 	a.lane.mu.Lock()
 	defer a.lane.mu.Unlock()

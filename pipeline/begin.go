@@ -17,29 +17,22 @@ type delivery struct {
 	envelope events.Envelope
 }
 
-// ask names an attempt.
-type ask struct {
-	job     events.ID
-	version int
-}
-
 // begin claims the messages' jobs and starts their handlers. Each message has
 // a slot, which is given back here unless an attempt took it over.
 func (l *lane) begin(ctx, work context.Context, msgs []jetstream.Msg) {
 	ds := make([]delivery, 0, len(msgs))
-	seen := make(map[ask]bool, len(msgs))
+	seen := make(map[events.Envelope]bool, len(msgs))
 	for _, m := range msgs {
 		e, err := events.ParseEnvelope(m.Data())
-		one := ask{e.Job, e.Asked}
 		switch {
 		case err != nil:
 			l.refuse(work, m, e, err)
 		case e.Kind != l.kind:
 			l.refuse(work, m, e, fmt.Errorf("%.80q on the lane of %s: %w", e.Kind, l.kind, errWrongLane))
-		case l.again(work, m, e), seen[one]:
+		case l.again(work, m, e), seen[e]:
 			l.give(1)
 		default:
-			seen[one] = true
+			seen[e] = true
 			ds = append(ds, delivery{m, e})
 		}
 	}
@@ -61,12 +54,12 @@ func (l *lane) begin(ctx, work context.Context, msgs []jetstream.Msg) {
 }
 
 // again reports whether the message is of an attempt that is in hand. It then
-// stands for it from now on. One that was asked for anew is not: the old
-// attempt is lost, and its handler may stop.
+// stands for it from now on. One that was asked for anew, or that only claims
+// to be of that job, is for the ledger to judge.
 func (l *lane) again(ctx context.Context, m jetstream.Msg, e events.Envelope) bool {
 	l.mu.Lock()
 	a := l.running[e.Job]
-	if a == nil || a.asked() != e.Asked {
+	if a == nil || a.job.Envelope() != e {
 		l.mu.Unlock()
 		return false
 	}

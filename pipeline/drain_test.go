@@ -31,8 +31,8 @@ func TestDrainLetsHandlersFinish(t *testing.T) {
 	stopped := make(chan error)
 	go func() { stopped <- stop() }()
 	select {
-	case <-stopped:
-		require.Fail(t, "a handler was left behind")
+	case err := <-stopped:
+		require.Fail(t, "a handler was left behind", "Run returned %v", err)
 	case <-time.After(50 * time.Millisecond): // nothing to wait for: it must not stop
 	}
 	close(goOn)

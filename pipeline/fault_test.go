@@ -142,3 +142,39 @@ func TestPoisonousEnvelope(t *testing.T) {
 	require.ErrorContains(t, <-refused, "invalid byte sequence")
 	require.Empty(t, refused)
 }
+
+// What Postgres says about the commit's own statements is the attempt's
+// failure, also when it comes out only at the end of the transaction.
+func TestCommitIsRefused(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		fromCommit, fromSettle error
+		reason                 string
+	}{
+		"constraint":          {fromCommit: &pgconn.PgError{Code: "23505", Message: "duplicate key"}, reason: "commit: : duplicate key (SQLSTATE 23505)"},
+		"data":                {fromCommit: &pgconn.PgError{Code: "22001", Message: "too long"}, reason: "commit: : too long (SQLSTATE 22001)"},
+		"limit":               {fromCommit: &pgconn.PgError{Code: "54000", Message: "too large"}, reason: "commit: : too large (SQLSTATE 54000)"},
+		"internal":            {fromCommit: &pgconn.PgError{Code: "XX000", Message: "bug"}, reason: "commit: : bug (SQLSTATE XX000)"},
+		"program":             {fromCommit: errors.New("index out of range"), reason: "commit: index out of range"},
+		"deferred constraint": {fromSettle: &pgconn.PgError{Code: "23503", Message: "no such row"}, reason: "commit: : no such row (SQLSTATE 23503)"},
+		"hidden error":        {fromSettle: pgx.ErrTxCommitRollback, reason: "commit: " + pgx.ErrTxCommitRollback.Error()},
+		"ended by itself":     {fromSettle: pgx.ErrTxClosed, reason: "commit: " + pgx.ErrTxClosed.Error()},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			if tt.fromSettle != nil {
+				b.ledger.settle.Store(times(1, tt.fromSettle))
+			}
+			id := b.add(t, "a", "x", func(j *events.Job) { j.MaxAttempts = 1 })
+			_, stop := b.start(t, func(w *pipeline.Worker) {
+				pipeline.Handle(w, "a", func(context.Context, events.Job, none) (pipeline.Commit, error) {
+					return func(context.Context, pgx.Tx) error { return tt.fromCommit }, nil
+				})
+			})
+			j := b.wait(t, id, events.StatusFailed)
+			require.Equal(t, tt.reason, j.LastError)
+			require.NoError(t, stop())
+		})
+	}
+}

@@ -2,6 +2,7 @@ package pipeline_test
 
 import (
 	"context"
+	"errors"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -19,7 +20,10 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(m)
+	goleak.VerifyTestMain(m,
+		// The Postgres of a benchmark lives as long as the test binary.
+		goleak.IgnoreAnyFunction("github.com/seed-245eaa15/obs/internal/embedded.startProcess.func1"),
+		goleak.IgnoreAnyFunction("os/exec.(*Cmd).Start.func2"))
 }
 
 var scope = events.Scope{Team: "team", Project: "project"}
@@ -221,7 +225,9 @@ func (b *bundle) start(t testing.TB, handlers func(w *pipeline.Worker)) (w *pipe
 		if !stopped {
 			stopped = true
 			cancel()
-			<-relayed
+			if err := <-relayed; err != nil && !errors.Is(err, context.Canceled) {
+				t.Errorf("the relay: %v", err)
+			}
 			result = <-ran
 		}
 		return result

@@ -211,6 +211,43 @@ func TestBadMessages(t *testing.T) {
 	}
 }
 
+// A forged message beside the true one, in one batch or while it runs, takes
+// nothing from it.
+func TestForgeryBesideTheTruth(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	refused := make(chan error, 10)
+	b.cfg.Refused = func(_ context.Context, _ events.Envelope, _ []byte, why error) { refused <- why }
+	id := b.add(t, "a", "x")
+	forged := b.job(t, id).Envelope()
+	forged.Scope.Team = "other"
+	forge := func() {
+		_, err := b.js.Publish(t.Context(), "jobs.a", forged.Marshal())
+		require.NoError(t, err)
+	}
+	forge()
+	require.NoError(t, b.publish(t.Context()))
+	forge()
+	began, goOn := make(chan struct{}), make(chan struct{})
+	_, stop := b.start(t, func(w *pipeline.Worker) {
+		pipeline.Handle(w, "a", func(context.Context, events.Job, none) (pipeline.Commit, error) {
+			close(began)
+			<-goOn
+			return nil, nil
+		}, pipeline.Slots(5))
+	})
+	<-began
+	forge()
+	for range 3 {
+		require.ErrorIs(t, <-refused, events.ErrScope)
+	}
+	close(goOn)
+	b.wait(t, id, events.StatusCompleted)
+	b.empty(t)
+	require.NoError(t, stop())
+	require.Equal(t, []events.Type{events.Processing, events.Completed}, b.history(t, id))
+}
+
 // What an old message asks for is settled or held: it is acknowledged, and
 // nothing else.
 func TestStaleMessages(t *testing.T) {

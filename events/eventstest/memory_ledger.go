@@ -20,17 +20,13 @@ func (m *Memory) Begin(ctx context.Context, worker events.Holder, es []events.En
 	claims := make([]events.Claim, len(es))
 	inBatch := make(map[events.ID]bool, len(es))
 	for i, e := range es {
-		if inBatch[e.Job] {
-			claims[i].Err = events.ErrHeld // the same message twice in one batch
-			continue
-		}
-		claims[i].Job, claims[i].Err = m.begin(worker, e)
-		inBatch[e.Job] = claims[i].Err == nil
+		claims[i].Job, claims[i].Err = m.begin(worker, e, inBatch[e.Job])
+		inBatch[e.Job] = inBatch[e.Job] || claims[i].Err == nil
 	}
 	return claims, nil
 }
 
-func (m *Memory) begin(worker events.Holder, e events.Envelope) (events.Job, error) {
+func (m *Memory) begin(worker events.Holder, e events.Envelope, twice bool) (events.Job, error) {
 	en := m.jobs[e.Job]
 	switch {
 	case en == nil:
@@ -41,6 +37,8 @@ func (m *Memory) begin(worker events.Holder, e events.Envelope) (events.Job, err
 		return events.Job{}, events.ErrUnknownJob
 	case e.Asked != en.job.Asked, en.job.Status.Settled():
 		return events.Job{}, events.ErrSettled
+	case twice: // the same message twice in one batch
+		return events.Job{}, events.ErrHeld
 	case en.job.Status == events.StatusProcessing && en.job.LockedBy == worker.ID:
 		return en.job, nil
 	case en.job.Status == events.StatusProcessing:

@@ -199,6 +199,14 @@ func testBeginGuards(b bundle) {
 		}
 	}
 	require.Equal(b.t, x, b.job(x), "no forgery changed it")
+	// A forgery beside the true one is told from it, whichever comes first.
+	y := b.add("y")[0]
+	forged := forge(y, func(e *events.Envelope) { e.Scope = Theirs })
+	both, err := b.Begin(b.t.Context(), w1, []events.Envelope{forged, y.Envelope(), forged})
+	require.NoError(b.t, err)
+	require.ErrorIs(b.t, both[0].Err, events.ErrScope)
+	require.NoError(b.t, both[1].Err)
+	require.ErrorIs(b.t, both[2].Err, events.ErrScope)
 	// One bad envelope in a batch spoils no other.
 	claims, err := b.Begin(b.t.Context(), w1, append(es, x.Envelope()))
 	require.NoError(b.t, err)
@@ -234,11 +242,12 @@ func testBeginAtOnce(b bundle) {
 		claimed := 0
 		for w := range workers {
 			require.NoError(b.t, errs[w])
-			if err := got[w][i].Err; err == nil {
+			err := got[w][i].Err
+			if err == nil {
 				claimed++
-			} else {
-				require.True(b.t, errors.Is(err, events.ErrHeld), "got %v", err)
+				continue
 			}
+			require.ErrorIs(b.t, err, events.ErrHeld)
 		}
 		require.Equal(b.t, 1, claimed)
 		check(b.t, b.t.Context(), b, j)

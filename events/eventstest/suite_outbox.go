@@ -233,19 +233,27 @@ func testLead(b bundle) {
 	release()
 	<-led.Done()
 
-	var led2 context.Context
-	require.Eventually(b.t, func() bool {
-		led2, release, err = b.Lead(ctx)
-		return err == nil
-	}, patience, tick, "the place is free")
+	type reign struct {
+		over    <-chan struct{}
+		release func()
+	}
+	next := func(ctx context.Context) (r reign) {
+		require.Eventually(b.t, func() bool {
+			led, release, err := b.Lead(ctx)
+			if err == nil {
+				r = reign{led.Done(), release}
+			}
+			return err == nil
+		}, patience, tick, "the place is free")
+		return r
+	}
+	second := next(ctx)
 	cancel()
-	<-led2.Done()
-	release()
-	require.Eventually(b.t, func() bool {
-		_, release, err = b.Lead(b.t.Context())
-		return err == nil
-	}, patience, tick)
-	release()
+	<-second.over
+	second.release()
+	third := next(b.t.Context())
+	third.release()
+	<-third.over
 }
 
 func testFeed(b bundle) {
