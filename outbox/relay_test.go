@@ -318,8 +318,8 @@ func TestJobsOfLostWorkersAreAskedForAgain(t *testing.T) {
 		r, _ := w.relay(nil)
 		begun, _ := w.work(5) // and that was the last that was seen of this worker
 		require.Len(w, begun, 5)
+		w.until("all are asked for again", func() bool { return r.State().Reclaimed == 5 })
 		w.until("all are published again", w.onStream(5))
-		require.EqualValues(w, 5, r.State().Reclaimed)
 	})
 }
 
