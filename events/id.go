@@ -25,15 +25,24 @@ var lower32 = base32.NewEncoding("0123456789abcdefghijklmnopqrstuv").WithPadding
 // same name in every process and for ever. Each part is hashed behind its own
 // length, so parts that contain separators cannot collide with other parts.
 // The name is the kind, '_', and 160 bits of SHA-256 in 32 characters; a kind
-// that could not stand in a subject is replaced by its [Token].
+// that is longer than 31 characters, or has others than letters, digits, '_'
+// and '-', stands there as a hash too.
 func NewID(kind Kind, parts ...string) ID {
 	h := sha256.New()
 	writePart(h, string(kind))
 	for _, p := range parts {
 		writePart(h, p)
 	}
-	return ID(Token(string(kind)) + "_" + lower32.EncodeToString(h.Sum(nil)[:20]))
+	word := string(kind)
+	if len(word) > maxWord || !plainToken.MatchString(word) {
+		sum := sha256.Sum256([]byte(word))
+		word = "k" + lower32.EncodeToString(sum[:15])
+	}
+	return ID(word + "_" + lower32.EncodeToString(h.Sum(nil)[:20]))
 }
+
+// maxWord leaves room for '_' and the hash in the 64 characters of an id.
+const maxWord = 31
 
 func writePart(h hash.Hash, p string) {
 	var n [8]byte
