@@ -1,6 +1,7 @@
 package observe
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -166,7 +167,7 @@ func (s *Service) operate(ctx context.Context, c Caller, id events.ID, o order) 
 				return conflict("a %s job cannot be %s", job.Status, o.word)
 			}
 			errs, err := s.jobs.Move(ctx, tx, []events.Step{{Job: job, Event: events.Event{
-				Type: o.event, Actor: c.KeyID, RequestID: plain(c.RequestID), Reason: o.reason,
+				Type: o.event, Actor: cmp.Or(c.KeyID, c.Actor), RequestID: plain(c.RequestID), Reason: o.reason,
 			}}})
 			if err == nil {
 				err = errs[0]
