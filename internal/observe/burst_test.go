@@ -3,6 +3,7 @@ package observe_test
 import (
 	"context"
 	"slices"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -44,6 +45,28 @@ func TestABurstSharesOneJob(t *testing.T) {
 	require.NotEqual(t, one.Job.ID, next.Job.ID, "a batch that was begun takes no more")
 	again := w.record(t, w.inSession(1, a.ID))[0]
 	require.Equal(t, one.Job.ID, again.Job.ID, "a copy is told of the job that had it")
+	w.check(t)
+}
+
+func TestTwoRequestsDoNotOpenTwoBatches(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, debounce(time.Hour))
+	for round := range 5 {
+		s := w.session(t, strconv.Itoa(round))
+		var wg sync.WaitGroup
+		jobs := make([]events.ID, 8)
+		for i := range jobs {
+			wg.Go(func() {
+				got, err := w.Record(t.Context(), w.me, []observe.NewEvent{w.inSession(round*100+i, s.ID)}, observe.RecordOptions{Generate: true})
+				if err == nil {
+					jobs[i] = got[0].Job.ID
+				}
+			})
+		}
+		wg.Wait()
+		require.NotEmpty(t, jobs[0])
+		require.Len(t, slices.Compact(jobs), 1)
+	}
 	w.check(t)
 }
 
