@@ -97,11 +97,11 @@ func (l *local) start(ctx context.Context, c localConfig) error {
 	}
 	l.process = boot.NewProcess(c.Config, l.links, c.log)
 	service := l.process.Service(provider)
-	if err := l.process.Relay(); err != nil {
+	if err := l.process.Relay(); err != nil { //nolint:contextcheck // it listens as long as it runs, not as long as we start
 		return err
 	}
 	l.process.Worker(service)
-	l.process.API(l.door, service)
+	l.process.API(l.door, service) //nolint:contextcheck // a request has its own
 	if l.pg != nil {
 		l.process.Add("postgres", func(ctx context.Context) error {
 			select {

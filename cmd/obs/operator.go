@@ -24,7 +24,6 @@ type operator struct {
 	service *observe.Service
 	schema  int64
 	name    string
-	lease   time.Duration
 }
 
 // openOperator connects, and brings the schema up to date as every process

@@ -54,8 +54,8 @@ func (versionCommand) Help() string {
 }
 
 func (versionCommand) Run(std boot.Std) error {
-	fmt.Fprintln(std.Stdout, "obs", boot.Build())
-	return nil
+	_, err := fmt.Fprintln(std.Stdout, "obs", boot.Build())
+	return err
 }
 
 type migrateCommand struct {

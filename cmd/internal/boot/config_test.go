@@ -147,13 +147,19 @@ func TestUnknownFlagIsMisuse(t *testing.T) {
 func TestEveryFlagHasItsVariable(t *testing.T) {
 	t.Parallel()
 	for _, group := range []boot.Settings{
-		boot.LogFlags{}, boot.DatabaseFlags{}, boot.BrokerFlags{}, boot.HTTPFlags{}, boot.JobFlags{},
-		boot.LeaseFlags{}, boot.LaneFlags{}, boot.ProviderFlags{},
+		boot.LogFlags{},
+		boot.DatabaseFlags{},
+		boot.BrokerFlags{},
+		boot.HTTPFlags{},
+		boot.JobFlags{},
+		boot.LeaseFlags{},
+		boot.LaneFlags{},
+		boot.ProviderFlags{},
 	} {
 		typ := reflect.TypeOf(group)
-		for i := range typ.NumField() {
-			tag := typ.Field(i).Tag
-			require.Equal(t, boot.Variable(tag.Get("name")), tag.Get("var"), "%s.%s", typ.Name(), typ.Field(i).Name)
+		for field := range typ.Fields() {
+			tag := field.Tag
+			require.Equal(t, boot.Variable(tag.Get("name")), tag.Get("var"), "%s.%s", typ.Name(), field.Name)
 			require.NotEmpty(t, tag.Get("help"))
 		}
 	}

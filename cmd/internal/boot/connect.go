@@ -137,7 +137,7 @@ func OpenDatabase(ctx context.Context, c Config, name string) (*pgxpool.Pool, er
 		return db.Open(ctx, db.Config{URL: c.DatabaseURL, MaxConns: c.PoolSize, Timeout: c.ConnectTimeout, Name: name})
 	})
 	if err != nil {
-		return nil, fmt.Errorf("Postgres at %s: %s; start it, or set --database-url (OBS_DATABASE_URL)", databaseHost(c.DatabaseURL), causePostgres(err)) //nolint:staticcheck,revive // a name
+		return nil, fmt.Errorf("Postgres at %s: %s; start it, or set --database-url (OBS_DATABASE_URL)", databaseHost(c.DatabaseURL), causePostgres(err)) //nolint:staticcheck // a name
 	}
 	return pool, nil
 }
@@ -282,7 +282,7 @@ func (c Config) natsOptions(name string, log *slog.Logger, lost chan<- error) []
 				err = nats.ErrConnectionClosed
 			}
 			select {
-			case lost <- fmt.Errorf("NATS closed the connection for good: %w", err): //nolint:staticcheck,revive // a name
+			case lost <- fmt.Errorf("NATS closed the connection for good: %w", err):
 			default:
 			}
 		}),

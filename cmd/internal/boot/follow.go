@@ -24,7 +24,7 @@ func Follow(links *Links, streams outbox.Streams, log *slog.Logger, notice func(
 			began := time.Now()
 			err := follow(ctx, links.JS, streams, from, notice)
 			if ctx.Err() != nil {
-				return nil
+				return nil //nolint:nilerr // it was told to stop
 			}
 			log.DebugContext(ctx, "following events again", "err", err)
 			from = time.Now().Add(-followBack)

@@ -101,8 +101,12 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 				name string
 				n    int64
 			}{
-				{"completed", l.Completed}, {"failed", l.Failed}, {"retried", l.Retried},
-				{"released", l.Released}, {"lost", l.Lost}, {"refused", l.Refused},
+				{"completed", l.Completed},
+				{"failed", l.Failed},
+				{"retried", l.Retried},
+				{"released", l.Released},
+				{"lost", l.Lost},
+				{"refused", l.Refused},
 			} {
 				counter(descSettled, float64(o.n), kind, o.name)
 			}

@@ -84,7 +84,7 @@ func (f ServerFlags) Run(ctx context.Context, std Std) error {
 	}
 	defer links.Close()
 	p := NewProcess(c, links, log)
-	p.API(l, p.Service(nil))
+	p.API(l, p.Service(nil)) //nolint:contextcheck // a request has its own
 	log.InfoContext(ctx, "up", "part", "api", "url", "http://"+l.Addr().String(), "process", p.ID, "version", Version())
 	return p.Run(ctx)
 }
@@ -123,8 +123,10 @@ func alone(ctx context.Context, std Std, c Config, name string, add func(*Proces
 // unlessStopped forgets an error of the start when the process was told to
 // end meanwhile.
 func unlessStopped(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
+	select {
+	case <-ctx.Done():
 		return nil
+	default:
+		return err
 	}
-	return err
 }

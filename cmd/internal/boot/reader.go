@@ -3,6 +3,7 @@ package boot
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -69,12 +70,9 @@ func (r *reader) size(flag, value string, least int64) int64 {
 }
 
 func (r *reader) oneOf(flag, value string, words ...string) {
-	for _, w := range words {
-		if value == w {
-			return
-		}
+	if !slices.Contains(words, value) {
+		r.bad(flag, value, strings.Join(words, " or "))
 	}
-	r.bad(flag, value, strings.Join(words, " or "))
 }
 
 // file reports whether a file that is named can be read.
