@@ -318,3 +318,15 @@ func TestSearchWords(t *testing.T) {
 		require.Equal(t, want, observe.SearchWords([]string{in}))
 	}
 }
+
+func TestAWorkerGetsAHandlerForEachKind(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	worker := pipeline.New(w.jobs, nil, pipeline.Config{})
+	w.Register(worker)
+	var kinds []events.Kind
+	for _, lane := range worker.State().Lanes {
+		kinds = append(kinds, lane.Kind)
+	}
+	require.ElementsMatch(t, observe.Kinds(), kinds)
+}
