@@ -93,6 +93,8 @@ func TestCheckFindsEachBrokenInvariant(t *testing.T) {
 			INSERT INTO observations (id, team_id, project_id, kind, content, generation_key) VALUES ('o2', 't', 'p', 'x', 'x', 'g1'); SELECT '%s'`, "completed"},
 		{"source of another tenant", "I9", `UPDATE observation_sources SET source_id = 'ae2'; SELECT '%s'`, "completed"},
 		{"job about another tenant's event", "I9", `UPDATE ` + jobs + ` SET source_id = 'ae2' WHERE id = '%s'`, "completed"},
+		{"event in another tenant's session", "I9", `INSERT INTO server_sessions (id, team_id, project_id) VALUES ('x', 't2', 'p2');
+			UPDATE agent_events SET server_session_id = 'x' WHERE id = 'ae1'; SELECT '%s'`, "queued"},
 		{"audit under another tenant", "I9", `INSERT INTO audit_log (team_id, project_id, actor_id, action, resource_type, job_id) VALUES ('t2', 'p2', 'x', 'x', 'x', '%s')`, "completed"},
 		{"history under another tenant", "I9", `ALTER TABLE ` + history + ` DISABLE TRIGGER ALL; UPDATE ` + history + ` SET team_id = 't2' WHERE job_id = '%s' AND version = 2`, "completed"},
 		{"locked and queued", "I12", `ALTER TABLE ` + jobs + ` DROP CONSTRAINT job_lock; UPDATE ` + jobs + ` SET locked_by = 'w1' WHERE id = '%s'`, "queued"},

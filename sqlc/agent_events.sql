@@ -29,36 +29,35 @@ RETURNING *;
 -- A known event takes on what is new in the metadata, nothing else.
 UPDATE agent_events e SET metadata = e.metadata || w.metadata::jsonb
 FROM (SELECT unnest(@ids::text[]) AS id, unnest(@project_ids::text[]) AS project_id, unnest(@metadatas::text[]) AS metadata) w
-WHERE e.id = w.id AND e.project_id = w.project_id AND e.team_id = @team_id
+WHERE e.id = w.id AND CASE WHEN e.project_id = w.project_id AND e.team_id = @team_id THEN true END
   AND NOT e.metadata @> w.metadata::jsonb;
 
 -- name: GetAgentEvents :many
 SELECT e.* FROM agent_events e
 JOIN (SELECT unnest(@ids::text[]) AS id, unnest(@project_ids::text[]) AS project_id) w
-  ON e.id = w.id AND e.project_id = w.project_id
-WHERE e.team_id = @team_id;
+  ON e.id = w.id AND CASE WHEN e.project_id = w.project_id AND e.team_id = @team_id THEN true END;
 
 -- name: GetAgentEvent :one
 SELECT * FROM agent_events
-WHERE id = @id AND team_id = @team_id AND (@project_id::text = '' OR project_id = @project_id::text);
+WHERE id = @id AND CASE WHEN team_id = @team_id AND (@project_id::text = '' OR project_id = @project_id::text) THEN true END;
 
 -- name: JoinBatch :many
 -- The events that now belong to the batch; not those that have one.
 UPDATE agent_events e SET batch_job_id = w.job_id
 FROM (SELECT unnest(@ids::text[]) AS id, unnest(@project_ids::text[]) AS project_id, unnest(@job_ids::text[]) AS job_id) w
-WHERE e.id = w.id AND e.project_id = w.project_id AND e.team_id = @team_id AND e.batch_job_id IS NULL
+WHERE e.id = w.id AND CASE WHEN e.project_id = w.project_id AND e.team_id = @team_id AND e.batch_job_id IS NULL THEN true END
 RETURNING e.id;
 
 -- name: EventsOfBatch :many
 -- A page of a batch, oldest first.
 SELECT * FROM agent_events
-WHERE batch_job_id = @job_id AND team_id = @team_id AND project_id = @project_id
+WHERE batch_job_id = @job_id AND CASE WHEN team_id = @team_id AND project_id = @project_id THEN true END
   AND (occurred_at, id) > (@after_at::timestamptz, @after_id::text)
 ORDER BY occurred_at, id LIMIT @max_rows::int;
 
 -- name: EventsOfSession :many
 -- A page of a session, newest first.
 SELECT * FROM agent_events
-WHERE server_session_id = @session_id AND team_id = @team_id AND project_id = @project_id
+WHERE server_session_id = @session_id AND CASE WHEN team_id = @team_id AND project_id = @project_id THEN true END
   AND (occurred_at, id) < (@before_at::timestamptz, @before_id::text)
 ORDER BY occurred_at DESC, id DESC LIMIT @max_rows::int;

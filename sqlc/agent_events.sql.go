@@ -12,7 +12,7 @@ import (
 
 const eventsOfBatch = `-- name: EventsOfBatch :many
 SELECT id, team_id, project_id, server_session_id, source_adapter, source_event_id, idempotency_key, event_type, platform_source, payload, metadata, batch_job_id, occurred_at, received_at, created_at FROM agent_events
-WHERE batch_job_id = $1 AND team_id = $2 AND project_id = $3
+WHERE batch_job_id = $1 AND CASE WHEN team_id = $2 AND project_id = $3 THEN true END
   AND (occurred_at, id) > ($4::timestamptz, $5::text)
 ORDER BY occurred_at, id LIMIT $6::int
 `
@@ -72,7 +72,7 @@ func (q *Queries) EventsOfBatch(ctx context.Context, arg EventsOfBatchParams) ([
 
 const eventsOfSession = `-- name: EventsOfSession :many
 SELECT id, team_id, project_id, server_session_id, source_adapter, source_event_id, idempotency_key, event_type, platform_source, payload, metadata, batch_job_id, occurred_at, received_at, created_at FROM agent_events
-WHERE server_session_id = $1 AND team_id = $2 AND project_id = $3
+WHERE server_session_id = $1 AND CASE WHEN team_id = $2 AND project_id = $3 THEN true END
   AND (occurred_at, id) < ($4::timestamptz, $5::text)
 ORDER BY occurred_at DESC, id DESC LIMIT $6::int
 `
@@ -132,7 +132,7 @@ func (q *Queries) EventsOfSession(ctx context.Context, arg EventsOfSessionParams
 
 const getAgentEvent = `-- name: GetAgentEvent :one
 SELECT id, team_id, project_id, server_session_id, source_adapter, source_event_id, idempotency_key, event_type, platform_source, payload, metadata, batch_job_id, occurred_at, received_at, created_at FROM agent_events
-WHERE id = $1 AND team_id = $2 AND ($3::text = '' OR project_id = $3::text)
+WHERE id = $1 AND CASE WHEN team_id = $2 AND ($3::text = '' OR project_id = $3::text) THEN true END
 `
 
 type GetAgentEventParams struct {
@@ -167,8 +167,7 @@ func (q *Queries) GetAgentEvent(ctx context.Context, arg GetAgentEventParams) (A
 const getAgentEvents = `-- name: GetAgentEvents :many
 SELECT e.id, e.team_id, e.project_id, e.server_session_id, e.source_adapter, e.source_event_id, e.idempotency_key, e.event_type, e.platform_source, e.payload, e.metadata, e.batch_job_id, e.occurred_at, e.received_at, e.created_at FROM agent_events e
 JOIN (SELECT unnest($1::text[]) AS id, unnest($2::text[]) AS project_id) w
-  ON e.id = w.id AND e.project_id = w.project_id
-WHERE e.team_id = $3
+  ON e.id = w.id AND CASE WHEN e.project_id = w.project_id AND e.team_id = $3 THEN true END
 `
 
 type GetAgentEventsParams struct {
@@ -308,7 +307,7 @@ func (q *Queries) InsertAgentEvents(ctx context.Context, arg InsertAgentEventsPa
 const joinBatch = `-- name: JoinBatch :many
 UPDATE agent_events e SET batch_job_id = w.job_id
 FROM (SELECT unnest($2::text[]) AS id, unnest($3::text[]) AS project_id, unnest($4::text[]) AS job_id) w
-WHERE e.id = w.id AND e.project_id = w.project_id AND e.team_id = $1 AND e.batch_job_id IS NULL
+WHERE e.id = w.id AND CASE WHEN e.project_id = w.project_id AND e.team_id = $1 AND e.batch_job_id IS NULL THEN true END
 RETURNING e.id
 `
 
@@ -348,7 +347,7 @@ func (q *Queries) JoinBatch(ctx context.Context, arg JoinBatchParams) ([]string,
 const mergeAgentEvents = `-- name: MergeAgentEvents :exec
 UPDATE agent_events e SET metadata = e.metadata || w.metadata::jsonb
 FROM (SELECT unnest($2::text[]) AS id, unnest($3::text[]) AS project_id, unnest($4::text[]) AS metadata) w
-WHERE e.id = w.id AND e.project_id = w.project_id AND e.team_id = $1
+WHERE e.id = w.id AND CASE WHEN e.project_id = w.project_id AND e.team_id = $1 THEN true END
   AND NOT e.metadata @> w.metadata::jsonb
 `
 

@@ -57,6 +57,12 @@ LEFT JOIN agent_events a ON a.id = j.source_id AND CASE WHEN a.team_id = j.team_
 LEFT JOIN server_sessions s ON s.id = j.source_id AND CASE WHEN s.team_id = j.team_id AND s.project_id = j.project_id THEN true END
 WHERE (j.source_type = 'agent_event' AND a.id IS NULL) OR (j.source_type = 'session_summary' AND s.id IS NULL) LIMIT 100;
 
+-- name: CheckEventSessions :many
+-- Agent events in a session of another tenant.
+SELECT e.id, s.id AS session_id FROM agent_events e
+JOIN server_sessions s ON s.id = e.server_session_id
+WHERE s.team_id <> e.team_id OR s.project_id <> e.project_id LIMIT 100;
+
 -- name: CheckAuditScopes :many
 -- Audit rows that name a job of another tenant.
 SELECT l.id, l.job_id::text AS job_id FROM audit_log l

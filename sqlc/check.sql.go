@@ -104,6 +104,38 @@ func (q *Queries) CheckEventKeys(ctx context.Context) ([]CheckEventKeysRow, erro
 	return items, nil
 }
 
+const checkEventSessions = `-- name: CheckEventSessions :many
+SELECT e.id, s.id AS session_id FROM agent_events e
+JOIN server_sessions s ON s.id = e.server_session_id
+WHERE s.team_id <> e.team_id OR s.project_id <> e.project_id LIMIT 100
+`
+
+type CheckEventSessionsRow struct {
+	ID        string
+	SessionID string
+}
+
+// Agent events in a session of another tenant.
+func (q *Queries) CheckEventSessions(ctx context.Context) ([]CheckEventSessionsRow, error) {
+	rows, err := q.db.Query(ctx, checkEventSessions)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []CheckEventSessionsRow{}
+	for rows.Next() {
+		var i CheckEventSessionsRow
+		if err := rows.Scan(&i.ID, &i.SessionID); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const checkGenerationKeys = `-- name: CheckGenerationKeys :many
 SELECT generation_key::text AS generation_key, count(*) AS copies FROM observations
 WHERE generation_key IS NOT NULL GROUP BY team_id, project_id, generation_key HAVING count(*) > 1 LIMIT 100

@@ -1,13 +1,15 @@
 -- What the application reads of the job table. It changes jobs through
--- package db only. Used by internal/observe only.
+-- package db only. Used by internal/observe only. Tenants are compared inside a
+-- CASE where the id says which row: with cold statistics the planner would walk
+-- the rows of the tenant instead.
 
 -- name: FindJob :one
 SELECT * FROM observation_generation_jobs
-WHERE id = @id AND team_id = @team_id AND (@project_id::text = '' OR project_id = @project_id::text);
+WHERE id = @id AND CASE WHEN team_id = @team_id AND (@project_id::text = '' OR project_id = @project_id::text) THEN true END;
 
 -- name: FindJobs :many
 SELECT * FROM observation_generation_jobs
-WHERE id = ANY(@ids::text[]) AND team_id = @team_id AND (@project_id::text = '' OR project_id = @project_id::text);
+WHERE id = ANY(@ids::text[]) AND CASE WHEN team_id = @team_id AND (@project_id::text = '' OR project_id = @project_id::text) THEN true END;
 
 -- name: LockOpenBatches :many
 -- Holds queued jobs where they are until the transaction ends: a worker that
@@ -17,8 +19,8 @@ SELECT j.id, (
     WHERE e.batch_job_id = j.id AND e.team_id = j.team_id AND e.project_id = j.project_id
 )::int AS size
 FROM observation_generation_jobs j
-WHERE j.id = ANY(@ids::text[]) AND j.team_id = @team_id AND j.project_id = ANY(@project_ids::text[])
-  AND j.job_type = 'batch' AND j.status = 'queued'
+WHERE j.id = ANY(@ids::text[]) AND j.job_type = 'batch' AND j.status = 'queued'
+  AND CASE WHEN j.team_id = @team_id AND j.project_id = ANY(@project_ids::text[]) THEN true END
 ORDER BY j.id
 FOR UPDATE OF j;
 

@@ -117,7 +117,7 @@ SELECT m.id, m.updated_at, m.next_attempt_at FROM moved m;
 
 -- name: GetJob :one
 SELECT * FROM observation_generation_jobs
-WHERE id = @id AND team_id = @team_id AND project_id = @project_id;
+WHERE id = @id AND CASE WHEN team_id = @team_id AND project_id = @project_id THEN true END;
 
 -- name: GetJobs :many
 SELECT j.* FROM observation_generation_jobs j
@@ -130,15 +130,8 @@ SELECT id, team_id, project_id FROM observation_generation_jobs WHERE id = ANY(@
 
 -- name: JobHistory :many
 SELECT * FROM observation_generation_job_events
-WHERE job_id = @job_id AND team_id = @team_id AND project_id = @project_id
+WHERE job_id = @job_id AND CASE WHEN team_id = @team_id AND project_id = @project_id THEN true END
 ORDER BY version;
-
--- name: LockQueuedJob :one
--- Holds a queued job where it is until the transaction ends: a worker that is
--- about to begin it waits.
-SELECT * FROM observation_generation_jobs
-WHERE id = @id AND team_id = @team_id AND project_id = @project_id AND status = 'queued'
-FOR UPDATE;
 
 -- name: ListJobs :many
 SELECT * FROM observation_generation_jobs

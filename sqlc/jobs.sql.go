@@ -147,7 +147,7 @@ func (q *Queries) EnqueueJobs(ctx context.Context, arg EnqueueJobsParams) ([]str
 
 const getJob = `-- name: GetJob :one
 SELECT id, team_id, project_id, job_type, source_type, source_id, agent_event_id, server_session_id, payload, request_id, priority, max_attempts, status, version, asked, attempts, next_attempt_at, locked_by, locked_at, last_error, completed_at, failed_at, cancelled_at, created_at, updated_at FROM observation_generation_jobs
-WHERE id = $1 AND team_id = $2 AND project_id = $3
+WHERE id = $1 AND CASE WHEN team_id = $2 AND project_id = $3 THEN true END
 `
 
 type GetJobParams struct {
@@ -249,7 +249,7 @@ func (q *Queries) GetJobs(ctx context.Context, arg GetJobsParams) ([]Job, error)
 
 const jobHistory = `-- name: JobHistory :many
 SELECT job_id, version, team_id, project_id, event_type, status_after, attempt, at, next_at, actor, process, build, request_id, reason, details, schema FROM observation_generation_job_events
-WHERE job_id = $1 AND team_id = $2 AND project_id = $3
+WHERE job_id = $1 AND CASE WHEN team_id = $2 AND project_id = $3 THEN true END
 ORDER BY version
 `
 
@@ -516,53 +516,6 @@ func (q *Queries) ListJobs(ctx context.Context, arg ListJobsParams) ([]Job, erro
 		return nil, err
 	}
 	return items, nil
-}
-
-const lockQueuedJob = `-- name: LockQueuedJob :one
-SELECT id, team_id, project_id, job_type, source_type, source_id, agent_event_id, server_session_id, payload, request_id, priority, max_attempts, status, version, asked, attempts, next_attempt_at, locked_by, locked_at, last_error, completed_at, failed_at, cancelled_at, created_at, updated_at FROM observation_generation_jobs
-WHERE id = $1 AND team_id = $2 AND project_id = $3 AND status = 'queued'
-FOR UPDATE
-`
-
-type LockQueuedJobParams struct {
-	ID        string
-	TeamID    string
-	ProjectID string
-}
-
-// Holds a queued job where it is until the transaction ends: a worker that is
-// about to begin it waits.
-func (q *Queries) LockQueuedJob(ctx context.Context, arg LockQueuedJobParams) (Job, error) {
-	row := q.db.QueryRow(ctx, lockQueuedJob, arg.ID, arg.TeamID, arg.ProjectID)
-	var i Job
-	err := row.Scan(
-		&i.ID,
-		&i.TeamID,
-		&i.ProjectID,
-		&i.JobType,
-		&i.SourceType,
-		&i.SourceID,
-		&i.AgentEventID,
-		&i.ServerSessionID,
-		&i.Payload,
-		&i.RequestID,
-		&i.Priority,
-		&i.MaxAttempts,
-		&i.Status,
-		&i.Version,
-		&i.Asked,
-		&i.Attempts,
-		&i.NextAttemptAt,
-		&i.LockedBy,
-		&i.LockedAt,
-		&i.LastError,
-		&i.CompletedAt,
-		&i.FailedAt,
-		&i.CancelledAt,
-		&i.CreatedAt,
-		&i.UpdatedAt,
-	)
-	return i, err
 }
 
 const moveJobs = `-- name: MoveJobs :many

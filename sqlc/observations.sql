@@ -51,19 +51,19 @@ SELECT m.id FROM made m;
 
 -- name: GetObservation :one
 SELECT * FROM observations
-WHERE id = @id AND team_id = @team_id AND (@project_id::text = '' OR project_id = @project_id::text);
+WHERE id = @id AND CASE WHEN team_id = @team_id AND (@project_id::text = '' OR project_id = @project_id::text) THEN true END;
 
 -- name: ObservationsOfEvent :many
 SELECT sqlc.embed(o), s.id AS source_row_id, s.source_type, s.source_id, s.generation_job_id, s.created_at AS source_created_at
 FROM observation_sources s
-JOIN observations o ON o.id = s.observation_id AND o.team_id = s.team_id AND o.project_id = s.project_id
+JOIN observations o ON o.id = s.observation_id AND CASE WHEN o.team_id = s.team_id AND o.project_id = s.project_id THEN true END
 WHERE s.team_id = @team_id AND s.project_id = @project_id AND s.source_type = 'agent_event' AND s.source_id = @event_id
 ORDER BY o.created_at, o.id;
 
 -- name: ObservationsOfSession :many
 -- The newest ones first.
 SELECT * FROM observations
-WHERE server_session_id = @session_id AND team_id = @team_id AND project_id = @project_id
+WHERE server_session_id = @session_id AND CASE WHEN team_id = @team_id AND project_id = @project_id THEN true END
 ORDER BY created_at DESC, id DESC LIMIT @max_rows::int;
 
 -- name: SearchObservations :many
@@ -72,12 +72,12 @@ SELECT o.* FROM observations o, websearch_to_tsquery('english', @query::text) q
 WHERE o.team_id = @team_id AND o.project_id = @project_id AND o.content_search @@ q
   AND (@platform::text = '' OR EXISTS (
         SELECT FROM server_sessions s
-        WHERE s.id = o.server_session_id AND s.team_id = o.team_id AND s.project_id = o.project_id
+        WHERE s.id = o.server_session_id AND CASE WHEN s.team_id = o.team_id AND s.project_id = o.project_id THEN true END
           AND s.platform_source = @platform::text)
     OR (o.server_session_id IS NULL AND EXISTS (
         SELECT FROM observation_sources l
-        JOIN agent_events e ON e.id = l.source_id AND e.team_id = l.team_id AND e.project_id = l.project_id
-        WHERE l.observation_id = o.id AND l.team_id = o.team_id AND l.project_id = o.project_id
+        JOIN agent_events e ON e.id = l.source_id AND CASE WHEN e.team_id = l.team_id AND e.project_id = l.project_id THEN true END
+        WHERE l.observation_id = o.id AND CASE WHEN l.team_id = o.team_id AND l.project_id = o.project_id THEN true END
           AND l.source_type = 'agent_event' AND e.platform_source = @platform::text)))
 ORDER BY ts_rank(o.content_search, q) DESC, o.updated_at DESC, o.id
 LIMIT @max_rows::int;
@@ -100,6 +100,6 @@ FROM (
            unnest(@metadatas::text[]) AS metadata,
            unnest(@updated_ats::timestamptz[]) AS updated_at
 ) w
-WHERE o.id = w.id AND o.team_id = @team_id AND o.project_id = @project_id AND o.updated_at = w.updated_at
+WHERE o.id = w.id AND CASE WHEN o.team_id = @team_id AND o.project_id = @project_id AND o.updated_at = w.updated_at THEN true END
   AND (o.content, o.search_extra, o.metadata) IS DISTINCT FROM (w.content, w.search_extra, w.metadata::jsonb)
 RETURNING o.id;

@@ -13,7 +13,7 @@ import (
 
 const getObservation = `-- name: GetObservation :one
 SELECT id, team_id, project_id, server_session_id, kind, content, search_extra, content_search, generation_key, metadata, created_by_job_id, created_at, updated_at FROM observations
-WHERE id = $1 AND team_id = $2 AND ($3::text = '' OR project_id = $3::text)
+WHERE id = $1 AND CASE WHEN team_id = $2 AND ($3::text = '' OR project_id = $3::text) THEN true END
 `
 
 type GetObservationParams struct {
@@ -160,7 +160,7 @@ func (q *Queries) InsertGenerated(ctx context.Context, arg InsertGeneratedParams
 const observationsOfEvent = `-- name: ObservationsOfEvent :many
 SELECT o.id, o.team_id, o.project_id, o.server_session_id, o.kind, o.content, o.search_extra, o.content_search, o.generation_key, o.metadata, o.created_by_job_id, o.created_at, o.updated_at, s.id AS source_row_id, s.source_type, s.source_id, s.generation_job_id, s.created_at AS source_created_at
 FROM observation_sources s
-JOIN observations o ON o.id = s.observation_id AND o.team_id = s.team_id AND o.project_id = s.project_id
+JOIN observations o ON o.id = s.observation_id AND CASE WHEN o.team_id = s.team_id AND o.project_id = s.project_id THEN true END
 WHERE s.team_id = $1 AND s.project_id = $2 AND s.source_type = 'agent_event' AND s.source_id = $3
 ORDER BY o.created_at, o.id
 `
@@ -221,7 +221,7 @@ func (q *Queries) ObservationsOfEvent(ctx context.Context, arg ObservationsOfEve
 
 const observationsOfSession = `-- name: ObservationsOfSession :many
 SELECT id, team_id, project_id, server_session_id, kind, content, search_extra, content_search, generation_key, metadata, created_by_job_id, created_at, updated_at FROM observations
-WHERE server_session_id = $1 AND team_id = $2 AND project_id = $3
+WHERE server_session_id = $1 AND CASE WHEN team_id = $2 AND project_id = $3 THEN true END
 ORDER BY created_at DESC, id DESC LIMIT $4::int
 `
 
@@ -338,7 +338,7 @@ FROM (
            unnest($6::text[]) AS metadata,
            unnest($7::timestamptz[]) AS updated_at
 ) w
-WHERE o.id = w.id AND o.team_id = $1 AND o.project_id = $2 AND o.updated_at = w.updated_at
+WHERE o.id = w.id AND CASE WHEN o.team_id = $1 AND o.project_id = $2 AND o.updated_at = w.updated_at THEN true END
   AND (o.content, o.search_extra, o.metadata) IS DISTINCT FROM (w.content, w.search_extra, w.metadata::jsonb)
 RETURNING o.id
 `
@@ -387,12 +387,12 @@ SELECT o.id, o.team_id, o.project_id, o.server_session_id, o.kind, o.content, o.
 WHERE o.team_id = $2 AND o.project_id = $3 AND o.content_search @@ q
   AND ($4::text = '' OR EXISTS (
         SELECT FROM server_sessions s
-        WHERE s.id = o.server_session_id AND s.team_id = o.team_id AND s.project_id = o.project_id
+        WHERE s.id = o.server_session_id AND CASE WHEN s.team_id = o.team_id AND s.project_id = o.project_id THEN true END
           AND s.platform_source = $4::text)
     OR (o.server_session_id IS NULL AND EXISTS (
         SELECT FROM observation_sources l
-        JOIN agent_events e ON e.id = l.source_id AND e.team_id = l.team_id AND e.project_id = l.project_id
-        WHERE l.observation_id = o.id AND l.team_id = o.team_id AND l.project_id = o.project_id
+        JOIN agent_events e ON e.id = l.source_id AND CASE WHEN e.team_id = l.team_id AND e.project_id = l.project_id THEN true END
+        WHERE l.observation_id = o.id AND CASE WHEN l.team_id = o.team_id AND l.project_id = o.project_id THEN true END
           AND l.source_type = 'agent_event' AND e.platform_source = $4::text)))
 ORDER BY ts_rank(o.content_search, q) DESC, o.updated_at DESC, o.id
 LIMIT $5::int

@@ -27,18 +27,18 @@ RETURNING *;
 
 -- name: GetSession :one
 SELECT * FROM server_sessions
-WHERE id = @id AND team_id = @team_id AND (@project_id::text = '' OR project_id = @project_id::text);
+WHERE id = @id AND CASE WHEN team_id = @team_id AND (@project_id::text = '' OR project_id = @project_id::text) THEN true END;
 
 -- name: EndSession :one
 UPDATE server_sessions SET
     ended_at = COALESCE(ended_at, now()),
     updated_at = CASE WHEN ended_at IS NULL THEN now() ELSE updated_at END
-WHERE id = @id AND team_id = @team_id AND (@project_id::text = '' OR project_id = @project_id::text)
+WHERE id = @id AND CASE WHEN team_id = @team_id AND (@project_id::text = '' OR project_id = @project_id::text) THEN true END
 RETURNING *;
 
 -- name: SessionGenerated :exec
 UPDATE server_sessions SET generation_status = 'completed', last_generated_at = now()
-WHERE id = @id AND team_id = @team_id AND project_id = @project_id;
+WHERE id = @id AND CASE WHEN team_id = @team_id AND project_id = @project_id THEN true END;
 
 -- name: FindSessions :many
 -- For each place of a request the newest session with that content id, of the
@@ -61,20 +61,18 @@ CROSS JOIN LATERAL (
 -- name: KnownSessions :many
 SELECT s.id, s.project_id FROM server_sessions s
 JOIN (SELECT unnest(@ids::text[]) AS id, unnest(@project_ids::text[]) AS project_id) w
-  ON s.id = w.id AND s.project_id = w.project_id
-WHERE s.team_id = @team_id;
+  ON s.id = w.id AND CASE WHEN s.project_id = w.project_id AND s.team_id = @team_id THEN true END;
 
 -- name: LockSessions :many
 -- One writer at a time decides which batch a session's events join. The lock
 -- does not hold back those that insert events.
 SELECT s.id, s.project_id, s.open_batch_job_id FROM server_sessions s
 JOIN (SELECT unnest(@ids::text[]) AS id, unnest(@project_ids::text[]) AS project_id) w
-  ON s.id = w.id AND s.project_id = w.project_id
-WHERE s.team_id = @team_id
+  ON s.id = w.id AND CASE WHEN s.project_id = w.project_id AND s.team_id = @team_id THEN true END
 ORDER BY s.id
 FOR NO KEY UPDATE OF s;
 
 -- name: OpenBatches :exec
 UPDATE server_sessions s SET open_batch_job_id = w.job_id
 FROM (SELECT unnest(@ids::text[]) AS id, unnest(@project_ids::text[]) AS project_id, unnest(@job_ids::text[]) AS job_id) w
-WHERE s.id = w.id AND s.project_id = w.project_id AND s.team_id = @team_id;
+WHERE s.id = w.id AND CASE WHEN s.project_id = w.project_id AND s.team_id = @team_id THEN true END;

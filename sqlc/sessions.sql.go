@@ -14,7 +14,7 @@ const endSession = `-- name: EndSession :one
 UPDATE server_sessions SET
     ended_at = COALESCE(ended_at, now()),
     updated_at = CASE WHEN ended_at IS NULL THEN now() ELSE updated_at END
-WHERE id = $1 AND team_id = $2 AND ($3::text = '' OR project_id = $3::text)
+WHERE id = $1 AND CASE WHEN team_id = $2 AND ($3::text = '' OR project_id = $3::text) THEN true END
 RETURNING id, team_id, project_id, external_session_id, content_session_id, idempotency_key, agent_id, agent_type, platform_source, generation_status, metadata, last_message, prompts, open_batch_job_id, started_at, ended_at, last_generated_at, created_at, updated_at
 `
 
@@ -113,7 +113,7 @@ func (q *Queries) FindSessions(ctx context.Context, arg FindSessionsParams) ([]F
 
 const getSession = `-- name: GetSession :one
 SELECT id, team_id, project_id, external_session_id, content_session_id, idempotency_key, agent_id, agent_type, platform_source, generation_status, metadata, last_message, prompts, open_batch_job_id, started_at, ended_at, last_generated_at, created_at, updated_at FROM server_sessions
-WHERE id = $1 AND team_id = $2 AND ($3::text = '' OR project_id = $3::text)
+WHERE id = $1 AND CASE WHEN team_id = $2 AND ($3::text = '' OR project_id = $3::text) THEN true END
 `
 
 type GetSessionParams struct {
@@ -232,8 +232,7 @@ func (q *Queries) InsertSession(ctx context.Context, arg InsertSessionParams) ([
 const knownSessions = `-- name: KnownSessions :many
 SELECT s.id, s.project_id FROM server_sessions s
 JOIN (SELECT unnest($1::text[]) AS id, unnest($2::text[]) AS project_id) w
-  ON s.id = w.id AND s.project_id = w.project_id
-WHERE s.team_id = $3
+  ON s.id = w.id AND CASE WHEN s.project_id = w.project_id AND s.team_id = $3 THEN true END
 `
 
 type KnownSessionsParams struct {
@@ -270,8 +269,7 @@ func (q *Queries) KnownSessions(ctx context.Context, arg KnownSessionsParams) ([
 const lockSessions = `-- name: LockSessions :many
 SELECT s.id, s.project_id, s.open_batch_job_id FROM server_sessions s
 JOIN (SELECT unnest($1::text[]) AS id, unnest($2::text[]) AS project_id) w
-  ON s.id = w.id AND s.project_id = w.project_id
-WHERE s.team_id = $3
+  ON s.id = w.id AND CASE WHEN s.project_id = w.project_id AND s.team_id = $3 THEN true END
 ORDER BY s.id
 FOR NO KEY UPDATE OF s
 `
@@ -313,7 +311,7 @@ func (q *Queries) LockSessions(ctx context.Context, arg LockSessionsParams) ([]L
 const openBatches = `-- name: OpenBatches :exec
 UPDATE server_sessions s SET open_batch_job_id = w.job_id
 FROM (SELECT unnest($2::text[]) AS id, unnest($3::text[]) AS project_id, unnest($4::text[]) AS job_id) w
-WHERE s.id = w.id AND s.project_id = w.project_id AND s.team_id = $1
+WHERE s.id = w.id AND CASE WHEN s.project_id = w.project_id AND s.team_id = $1 THEN true END
 `
 
 type OpenBatchesParams struct {
@@ -395,7 +393,7 @@ func (q *Queries) RestartSession(ctx context.Context, arg RestartSessionParams) 
 
 const sessionGenerated = `-- name: SessionGenerated :exec
 UPDATE server_sessions SET generation_status = 'completed', last_generated_at = now()
-WHERE id = $1 AND team_id = $2 AND project_id = $3
+WHERE id = $1 AND CASE WHEN team_id = $2 AND project_id = $3 THEN true END
 `
 
 type SessionGeneratedParams struct {

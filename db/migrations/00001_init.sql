@@ -86,7 +86,7 @@ CREATE TABLE server_sessions (
     last_generated_at   timestamptz,
     created_at          timestamptz NOT NULL DEFAULT now(),
     updated_at          timestamptz NOT NULL DEFAULT now(),
-    PRIMARY KEY (id, project_id, team_id),
+    PRIMARY KEY (id),
     UNIQUE (team_id, project_id, idempotency_key),
     FOREIGN KEY (project_id, team_id) REFERENCES projects (id, team_id) ON DELETE CASCADE
 );
@@ -111,8 +111,7 @@ CREATE TABLE agent_events (
     PRIMARY KEY (id),
     UNIQUE (team_id, project_id, idempotency_key),
     FOREIGN KEY (project_id, team_id) REFERENCES projects (id, team_id) ON DELETE CASCADE,
-    FOREIGN KEY (server_session_id, project_id, team_id)
-        REFERENCES server_sessions (id, project_id, team_id) ON DELETE CASCADE
+    FOREIGN KEY (server_session_id) REFERENCES server_sessions ON DELETE CASCADE
 );
 CREATE INDEX ON agent_events (server_session_id, occurred_at) WHERE server_session_id IS NOT NULL;
 CREATE INDEX ON agent_events (batch_job_id) WHERE batch_job_id IS NOT NULL;
@@ -246,8 +245,7 @@ CREATE TABLE observations (
     PRIMARY KEY (id),
     UNIQUE (team_id, project_id, generation_key),
     FOREIGN KEY (project_id, team_id) REFERENCES projects (id, team_id) ON DELETE CASCADE,
-    FOREIGN KEY (server_session_id, project_id, team_id)
-        REFERENCES server_sessions (id, project_id, team_id) ON DELETE CASCADE
+    FOREIGN KEY (server_session_id) REFERENCES server_sessions ON DELETE CASCADE
 );
 CREATE INDEX ON observations USING gin (content_search);
 CREATE INDEX ON observations (team_id, project_id, created_at DESC);
