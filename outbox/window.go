@@ -18,7 +18,7 @@ type window struct {
 }
 
 const (
-	windowMeasure = 20 * time.Millisecond  // the shortest time that a rate is measured over
+	windowMeasure = 200 * time.Millisecond // the shortest time that a rate is measured over: acks come in bursts
 	shortestLook  = 2 * time.Millisecond   // the first wait at a full window; it doubles
 	longestLook   = 250 * time.Millisecond // … up to this
 )
