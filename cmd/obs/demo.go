@@ -70,7 +70,7 @@ func (d demoCommand) Run(ctx context.Context, std boot.Std) (err error) {
 
 	s := newScreen(std)
 	s.gone = cancel
-	s.title("obs demo: %d hook events of a coding agent's day, through all of obs on this machine", len(recording.Events))
+	s.title("obs demo: %d hook events of an agent's day, through all of obs", len(recording.Events))
 	began := time.Now()
 	l, err := startLocal(ctx, localConfig{
 		Config: demoConfig(d.Each), dir: dir, noDownload: d.NoDownload, pgBin: d.PGBin, log: log,

@@ -402,7 +402,7 @@ const checkQuiet = 5 * time.Second
 
 // check is what `obs check --quiet-system` does.
 func (t *story) check(ctx context.Context) error {
-	t.s.title("obs check: every row is the fold of its history, every message and every note has its job")
+	t.s.title("obs check: does every row, message and note fit its history?")
 	var res checked
 	for deadline := time.Now().Add(checkQuiet); ; {
 		var err error
