@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"testing"
@@ -173,8 +174,7 @@ func (s *stack) start(name string, args ...string) *proc {
 	if name == "obs" {
 		s.api = "http://" + addr
 	}
-	all := append(args, "--database-url", s.dsn, "--nats-url", s.natsURL(), "--addr", addr)
-	p := run(s.t, name, all...)
+	p := run(s.t, name, slices.Concat(args, []string{"--database-url", s.dsn, "--nats-url", s.natsURL(), "--addr", addr})...)
 	require.Eventually(s.t, func() bool {
 		select {
 		case <-p.done:
