@@ -17,7 +17,9 @@ func TestSeparateProcessesDoTheMainJob(t *testing.T) {
 	s := newStack(t)
 	server, relay, worker := s.server(), s.relay(), s.worker()
 
+	s.requestID = "from-the-client"
 	code, body := s.post("/v1/events?wait=true", s.event(0))
+	s.requestID = ""
 	require.Equal(t, http.StatusCreated, code, "%s", body)
 	var answer struct {
 		Event         struct{ ID string }
@@ -25,6 +27,8 @@ func TestSeparateProcessesDoTheMainJob(t *testing.T) {
 	}
 	require.NoError(t, json.Unmarshal(body, &answer))
 	require.Equal(t, "completed", answer.GenerationJob.Status, "%s", body)
+	require.Eventually(t, func() bool { return strings.Contains(worker.out.String(), "from-the-client") }, patience, look,
+		"the request id is in the worker's log")
 
 	code, body = get(t, s.api+"/v1/events/"+answer.Event.ID+"/observations", s.key)
 	require.Equal(t, http.StatusOK, code)
@@ -171,6 +175,40 @@ func TestStartFailsInOneLineWhenSomethingIsDown(t *testing.T) {
 			})
 		}
 	}
+}
+
+// Whoever can write to the stream can waste our time and nothing else.
+func TestForgedMessagesChangeNothing(t *testing.T) {
+	t.Parallel()
+	s := newStack(t)
+	s.server()
+	s.relay()
+	s.send(0, 1)
+	var job string
+	require.NoError(t, s.pool.QueryRow(t.Context(), `SELECT id FROM observation_generation_jobs`).Scan(&job))
+	envelope := func(job, team, project string, asked int) string {
+		return fmt.Sprintf(`{"job":%q,"kind":"event","asked":%d,"team":%q,"project":%q}`, job, asked, team, project)
+	}
+	js := s.js()
+	forged := []string{
+		envelope(job, "another-team", s.project, 1),
+		envelope(job, s.team, "another-project", 1),
+		envelope(job, s.team, s.project, 99),
+		envelope("event_unknown", s.team, s.project, 1),
+		envelope("'; DROP TABLE observations; --", s.team, s.project, 1),
+		`{"job":`, ``, "\x00\xff", `[]`, strings.Repeat("x", 4000),
+	}
+	for _, body := range forged {
+		_, err := js.Publish(t.Context(), "jobs.event", []byte(body))
+		require.NoError(t, err)
+	}
+	s.worker()
+	s.settled(1)
+	s.once(1)
+	require.Equal(t, 1, s.count(`SELECT count(*) FROM observation_generation_job_events WHERE event_type = 'processing'`))
+	require.Equal(t, 2, s.count(`SELECT count(*) FROM audit_log WHERE action = 'generation_job.scope_violation' AND job_id = $1 AND team_id = $2`, job, s.team),
+		"the two forged scopes are on record, under the job's true team")
+	s.check()
 }
 
 // A worker that is told to end gives back what it cannot finish, and no

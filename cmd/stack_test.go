@@ -125,6 +125,8 @@ type stack struct {
 	key     string
 	project string
 	team    string
+
+	requestID string // goes with what post sends; empty: the server makes one
 }
 
 func newStack(t *testing.T) *stack {
@@ -227,6 +229,9 @@ func (s *stack) post(path string, body any) (int, []byte) {
 	req, err := http.NewRequestWithContext(s.t.Context(), http.MethodPost, s.api+path, bytes.NewReader(b))
 	require.NoError(s.t, err)
 	req.Header.Set("Content-Type", "application/json")
+	if s.requestID != "" {
+		req.Header.Set("X-Request-Id", s.requestID)
+	}
 	return do(s.t, req, s.key)
 }
 
