@@ -4,7 +4,7 @@
 -- team's name. Ids are text and made by the program; they name the tenant in
 -- their hash. Between the tables that every event writes, a foreign key has
 -- the id alone: while the statistics are cold, the planner checks a longer one
--- by walking the tenant's rows.
+-- by walking the tenant's rows (docs/adr/0009).
 
 CREATE TABLE teams (
     id         text PRIMARY KEY,
