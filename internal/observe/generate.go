@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -115,16 +116,21 @@ func (m *material) add(rows []sqlc.AgentEvent) error {
 		}
 		m.sessions[r.ID] = deref(r.ServerSessionID)
 		m.shown = append(m.shown, llm.Event{
-			ID: r.ID, Type: cut(strip(r.EventType), maxType), Source: cut(strip(platformOrAdapter(r)), maxType),
+			ID: r.ID, Type: cut(strip(r.EventType), maxType), Source: source(r),
 			At: r.OccurredAt, Payload: payload,
 		})
 	}
 	return nil
 }
 
-func platformOrAdapter(r sqlc.AgentEvent) string {
-	if r.PlatformSource != nil {
-		return *r.PlatformSource
+// plainPlatform is what the name of a platform looks like. Normalising made
+// others unrecognisable, tags among them.
+var plainPlatform = regexp.MustCompile(`^[\pL\pN._-]{1,64}$`)
+
+// source says who sent the event.
+func source(r sqlc.AgentEvent) string {
+	if p := deref(r.PlatformSource); plainPlatform.MatchString(p) {
+		return p
 	}
 	return r.SourceAdapter
 }

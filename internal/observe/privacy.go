@@ -2,6 +2,7 @@ package observe
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -9,19 +10,28 @@ import (
 // privateTags name what an author, or an agent's host, put into text that is
 // not to be read by others. What stands in such a tag stays with the event
 // and goes nowhere else.
-var privateTags = []string{
+var privateTags = [...]string{
 	"private", "claude-mem-context", "system_instruction", "system-instruction", "persisted-output", "system-reminder",
 }
 
+// tags counts how often each of privateTags is open. Text is kept while none is.
+type tags [len(privateTags)]int
+
+// The ways to write < and > that a reader of the text would undo: JSON within
+// a JSON string has \u003c, behind any number of backslashes, HTML has &lt;,
+// a URL has %3c. All of them are tags here.
+const (
+	amp = `(?:&|\\+u0026|%26)(?:amp;)*`
+	lt  = `(?:<|\\+u003c|\\+x3c|%3c|` + amp + `(?:lt|#0*60|#x0*3c);?)`
+	gt  = `(?:>|\\+u003e|\\+x3e|%3e|` + amp + `(?:gt|#0*62|#x0*3e);?)`
+)
+
 // privateTag finds where a tag begins: `<name` or `</name` in any case, with
-// what makes the name end. JSON within a JSON string has its < as \u003c and
-// its / as \/, behind any number of backslashes: a reader of that inner JSON
-// would see the tag, so it is one here.
-var privateTag = regexp.MustCompile(
-	`(?i)(?:<|\\+u003c)(\s*\\*/\s*)?(` + strings.Join(privateTags, "|") + `)(\s|\\|/|>|$)`)
+// what makes the name end.
+var privateTag = regexp.MustCompile(`(?i)` + lt + `(\s*(?:\\*/|\\+u002f|%2f)\s*)?(` + strings.Join(privateTags[:], "|") + `)(?:[\s\\/>&%+]|$)`)
 
 // tagEnd finds where a tag ends.
-var tagEnd = regexp.MustCompile(`(?i)>|\\+u003e`)
+var tagEnd = regexp.MustCompile(`(?i)` + gt)
 
 // stripRounds bounds how often text is looked through again because taking
 // something out has joined the halves of another tag. Nobody writes such text
@@ -33,74 +43,145 @@ const stripRounds = 8
 // follows: better too little than too much. A closing tag that nothing opened
 // is taken out alone.
 func strip(s string) string {
-	for range stripRounds {
-		next := stripOnce(s)
-		if next == s {
-			return s
-		}
-		s = next
-	}
-	return ""
+	kept, _ := stripFrom(s, tags{})
+	return kept
 }
 
-func stripOnce(s string) string {
-	if !strings.ContainsRune(s, '<') && !strings.Contains(s, "u003") {
-		return s
+// stripFrom is strip for text before which tags were open; it also gives those
+// that are open behind it.
+func stripFrom(s string, open tags) (kept string, after tags) {
+	kept, after = stripOnce(s, open)
+	for range stripRounds {
+		again, more := stripOnce(kept, tags{})
+		if again == kept {
+			return kept, after
+		}
+		for i, n := range more {
+			after[i] += n
+		}
+		kept = again
+	}
+	return "", after
+}
+
+func stripOnce(s string, open tags) (string, tags) {
+	if !mayHoldTag(s) {
+		if open != (tags{}) {
+			s = ""
+		}
+		return s, open
 	}
 	var out strings.Builder
-	open := map[string]int{} // the tags that are open here; text is kept while none is
-	rest, at := s, 0
-	for at < len(rest) {
-		m := privateTag.FindStringSubmatchIndex(rest[at:])
+	at := 0
+	for at < len(s) {
+		m := privateTag.FindStringSubmatchIndex(s[at:])
 		if m == nil {
 			break
 		}
-		for i := range m {
-			if m[i] >= 0 {
-				m[i] += at
-			}
+		if open == (tags{}) {
+			out.WriteString(s[at : at+m[0]])
 		}
-		name := strings.ToLower(rest[m[4]:m[5]])
-		if len(open) == 0 {
-			out.WriteString(rest[at:m[0]])
+		name := s[at+m[4] : at+m[5]]
+		i := slices.IndexFunc(privateTags[:], func(t string) bool { return strings.EqualFold(t, name) })
+		if m[2] < 0 {
+			open[i]++
+		} else {
+			open[i] = max(0, open[i]-1)
 		}
 		// The tag goes to its >. One that has none is text to its end.
-		end := tagEnd.FindStringIndex(rest[m[5]:])
-		if end == nil {
-			at = len(rest)
+		at += m[5]
+		if end := tagEnd.FindStringIndex(s[at:]); end == nil {
+			at = len(s)
 		} else {
-			at = m[5] + end[1]
-		}
-		switch closing := m[2] >= 0; {
-		case !closing:
-			open[name]++
-		case open[name] > 1:
-			open[name]--
-		default:
-			delete(open, name)
+			at += end[1]
 		}
 	}
-	if len(open) == 0 {
-		out.WriteString(rest[at:])
+	if open == (tags{}) {
+		out.WriteString(s[at:])
 	}
-	return out.String()
+	return out.String(), open
 }
 
-// stripDocument strips every string of a JSON document by itself, names of
-// members included, so that a tag in one field cannot reach into another.
-// Strings longer than most bytes are cut. gone is true when something was
-// taken out and no string says anything any more.
+// mayHoldTag is quick where there is no tag's name in the text.
+func mayHoldTag(s string) bool {
+	low := strings.ToLower(s)
+	return slices.ContainsFunc(privateTags[:], func(t string) bool { return strings.Contains(low, t) })
+}
+
+// stripDocument strips the strings of a JSON document, names of members
+// included. What a list holds is one text in parts, as the lines of a patch or
+// the blocks of a message are: a tag that one element opens is open in the
+// next, until the list ends. The members of an object have no order: a tag in
+// one does not reach into another. Strings longer than most bytes are cut.
+// gone is true when something was taken out and no string says anything any
+// more.
 func stripDocument(raw []byte, most int) (doc []byte, gone bool, err error) {
-	stripped, said := false, false
-	doc, err = rewrite(orEmpty(raw), func(s string) string {
-		kept := strip(s)
-		stripped = stripped || kept != s
-		return cutMiddle(kept, most)
-	})
-	if err == nil && stripped {
-		said, err = saysAnything(doc)
+	p := &privacy{most: most, levels: []level{{}}}
+	if doc, err = rewrite(orEmpty(raw), p); err != nil || !p.stripped {
+		return doc, false, err
 	}
-	return doc, stripped && !said, err
+	said, err := saysAnything(doc)
+	return doc, !said, err
+}
+
+// privacy is the editor of stripDocument.
+type privacy struct {
+	most     int
+	levels   []level // the lists and objects that are open here; the first is the document
+	stripped bool
+}
+
+// level is a list or an object.
+type level struct {
+	list   bool
+	before tags // open where the next element, or any member, begins
+	after  tags // open behind an object: what its members change adds up
+}
+
+func (p *privacy) top() *level { return &p.levels[len(p.levels)-1] }
+
+// leave notes what is open behind a value.
+func (l *level) leave(open tags) {
+	if l.list {
+		l.before = open
+		return
+	}
+	for i := range open {
+		l.after[i] += open[i] - l.before[i]
+	}
+}
+
+func (p *privacy) begin(list bool) {
+	open := p.top().before
+	p.levels = append(p.levels, level{list: list, before: open, after: open})
+}
+
+func (p *privacy) end() {
+	l := *p.top()
+	p.levels = p.levels[:len(p.levels)-1]
+	if l.list {
+		p.top().leave(l.before)
+		return
+	}
+	for i := range l.after {
+		l.after[i] = max(0, l.after[i])
+	}
+	p.top().leave(l.after)
+}
+
+func (p *privacy) text(s string, name bool) string {
+	kept, open := stripFrom(s, p.top().before)
+	p.stripped = p.stripped || kept != s
+	if !name {
+		p.top().leave(open)
+	}
+	return cutMiddle(kept, p.most)
+}
+
+func (p *privacy) hidden() bool {
+	hidden := p.top().before != tags{}
+	p.stripped = p.stripped || hidden
+	return hidden
 }
 
 // saysAnything reports whether a document holds a string, not a name, that is

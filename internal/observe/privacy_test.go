@@ -43,6 +43,15 @@ func TestStrip(t *testing.T) {
 		`{"a":"\u003cprivate\u003ex\u003c/private\u003eb"}`:          `{"a":"b"}`,
 		`{\"a\":\"\\u003CPRIVATE\\u003Ex\\u003C/private\\u003Eb\"}`:  `{\"a\":\"b\"}`,
 		"é<private>ü</private>😀":                                     "é😀",
+		"&lt;private&gt;x&lt;/private&gt;b":                          "b",
+		"&#60;Private a&#62;x&#x3C;/private&#x03e;b":                 "b",
+		"&amp;lt;private&amp;gt;x&amp;lt;/private&amp;gt;b":          "b",
+		`\u0026lt;private\u0026gt;x\u0026lt;/private\u0026gt;b`:      "b",
+		`\x3cprivate\x3ex\x3c/private\x3eb`:                          "b",
+		"%3Cprivate%3Ex%3C%2Fprivate%3Eb":                            "b",
+		"%3Cprivate%20a%3Ex":                                         "",
+		"<private>x&lt;/private&gt;b":                                "b",
+		"a &lt; private &amp; b":                                     "a &lt; private &amp; b",
 	} {
 		require.Equal(t, want, observe.Strip(in), "%q", in)
 	}
@@ -79,7 +88,22 @@ func TestStripDocumentKeepsToEachString(t *testing.T) {
 		`{"<private>k</private>a":"x","<private>l</private>a":"y"}`: {
 			`{"a":"x","a":"y"}`, false,
 		},
-		`{"a":"\u003cprivate>x</private>"}`: {`{"a":""}`, true},
+		`{"a":"\u003cprivate>x</private>"}`:  {`{"a":""}`, true},
+		`["a<private>b","c","d</private>e"]`: {`["a","","e"]`, false},
+		`{"lines":["+<private>","+x","+</private>"," y"],"z":"kept"}`: {
+			`{"lines":["+","",""," y"],"z":"kept"}`, false,
+		},
+		`[{"type":"text","text":"<private>a"},{"type":"text","text":"b</private>c"},{"type":"text"}]`: {
+			`[{"type":"text","text":""},{"":"","":"c"},{"type":"text"}]`, false,
+		},
+		`{"hunks":[{"lines":["<private>"]},{"lines":["x"],"at":5},{"lines":["</private>"]}],"b":"kept"}`: {
+			`{"hunks":[{"lines":[""]},{"":[""],"":null},{"":[""]}],"b":"kept"}`, false,
+		},
+		`[["<private>",7,true,null,{"x":8}],"x","</private>",7]`:    {`[["",null,null,null,{"":null}],"","",7]`, true},
+		`{"a":["<private>"],"b":["kept"]}`:                          {`{"a":[""],"b":["kept"]}`, false},
+		`[{"a":"</private>","b":"</private>"},"<private>","x"]`:     {`[{"a":"","b":""},"",""]`, true},
+		`["<private","reason='x'>","secret","</private","> after"]`: {`["","","","","> after"]`, false},
+		`["<private>x","<private>y","</private>z","</private>b"]`:   {`["","","","b"]`, false},
 		`{"big":123456789012345678901234567890.5}`: {
 			`{"big":123456789012345678901234567890.5}`, false,
 		},

@@ -26,6 +26,7 @@ func hidden() []string {
 			fmt.Sprintf("<%s>x<%s>y</%s>%s</%s>", name, name, name, planted, name),
 			fmt.Sprintf(`{"inner":"\u003c%s\u003e%s\u003c/%s\u003e"}`, name, planted, name),
 			fmt.Sprintf(`{"inner":"<%s>%s<\/%s>"}`, name, planted, name),
+			fmt.Sprintf("&lt;%s&gt;%s&lt;/%s&gt;", name, planted, name),
 		)
 	}
 	return append(all, "<PRIVATE>"+planted+"</Private>", "a<private/>"+planted)
@@ -64,13 +65,16 @@ func TestAPlantedSecretStaysWithTheEvent(t *testing.T) {
 					map[string]any{text: "key", "nested": map[string]any{text: []any{text}}},
 					map[string]any{"prompt": text},
 					map[string]any{"last_assistant_message": text},
+					map[string]any{"tool_name": "Edit", "tool_response": map[string]any{"structuredPatch": []any{
+						map[string]any{"lines": []string{"+<private>", "+" + planted}}, map[string]any{"lines": []string{" " + planted, "+</private>"}},
+					}}},
 					map[string]any{"tool_name": "Bash", "tool_input": map[string]string{"command": "echo " + text}, "tool_response": string(marshal(t, map[string]string{"stdout": text}))},
 				}
 				var evs []observe.NewEvent
 				for k, shape := range shapes {
 					e := w.event(i*len(shapes) + k)
 					e.ServerSessionID, e.Payload = &session.ID, marshal(t, shape)
-					e.EventType = text
+					e.EventType, e.PlatformSource, e.HasPlatform = text, &text, true
 					evs = append(evs, e)
 				}
 				w.record(t, evs...)
@@ -96,7 +100,7 @@ func TestAPlantedSecretStaysWithTheEvent(t *testing.T) {
 			}
 			var raw int
 			require.NoError(t, w.pool.QueryRow(t.Context(), "SELECT count(*) FROM agent_events WHERE payload::text LIKE '%"+planted+"%'").Scan(&raw))
-			require.Equal(t, len(texts)*6, raw, "the events are kept as they came")
+			require.Equal(t, len(texts)*7, raw, "the events are kept as they came")
 			w.check(t)
 		})
 	}

@@ -33,42 +33,67 @@ func plainPtr(s *string) *string {
 // and a number that no double holds is null, as in JavaScript. The document
 // has been through [Canonical], so its syntax and its depth are good.
 func storable(raw []byte) ([]byte, error) {
-	return rewrite(raw, plain)
+	return rewrite(raw, plainly{})
 }
 
-// rewrite gives the document with every string in it, names of members
-// included, put through edit.
-func rewrite(raw []byte, edit func(string) string) ([]byte, error) {
+// An editor says what becomes of a document's values, in the order in which
+// they stand there.
+type editor interface {
+	text(s string, name bool) string // name: of a member
+	hidden() bool                    // whether a number, true or false here becomes null
+	begin(list bool)                 // a list, or an object
+	end()
+}
+
+type plainly struct{}
+
+func (plainly) text(s string, _ bool) string { return plain(s) }
+func (plainly) hidden() bool                 { return false }
+func (plainly) begin(bool)                   {}
+func (plainly) end()                         {}
+
+// rewrite gives the document as the editor wants it.
+func rewrite(raw []byte, edit editor) ([]byte, error) {
 	var b bytes.Buffer
 	d := newDecoder(raw)
 	// Not checking for duplicates is also what lets two names become one.
 	e := jsontext.NewEncoder(&b, jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
 	for {
-		switch d.PeekKind() {
+		kind := d.PeekKind()
+		var err error
+		switch kind {
 		case '"':
-			v, err := d.ReadValue()
-			if err != nil {
-				return nil, err
-			}
-			if err := e.WriteToken(jsontext.String(edit(string(utf16.Decode(unquote(v)))))); err != nil {
-				return nil, err
+			in, n := d.StackIndex(d.StackDepth())
+			var v jsontext.Value
+			if v, err = d.ReadValue(); err == nil {
+				text := string(utf16.Decode(unquote(v)))
+				err = e.WriteToken(jsontext.String(edit.text(text, in == '{' && n%2 == 0)))
 			}
 		case '0':
-			v, err := d.ReadValue()
-			if err != nil {
-				return nil, err
-			}
-			if err := e.WriteValue(storableNumber(v)); err != nil {
-				return nil, err
+			var v jsontext.Value
+			if v, err = d.ReadValue(); err == nil {
+				if v = storableNumber(v); edit.hidden() {
+					v = jsontext.Value("null")
+				}
+				err = e.WriteValue(v)
 			}
 		default:
-			t, err := d.ReadToken()
-			if err != nil {
-				return nil, err
+			var t jsontext.Token
+			if t, err = d.ReadToken(); err == nil {
+				if (kind == 't' || kind == 'f') && edit.hidden() {
+					t = jsontext.Null
+				}
+				err = e.WriteToken(t)
 			}
-			if err := e.WriteToken(t); err != nil {
-				return nil, err
-			}
+		}
+		if err != nil {
+			return nil, err
+		}
+		switch kind {
+		case '{', '[':
+			edit.begin(kind == '[')
+		case '}', ']':
+			edit.end()
 		}
 		if d.StackDepth() == 0 {
 			return bytes.TrimRight(b.Bytes(), "\n"), nil
