@@ -7,8 +7,6 @@ package sqlc
 import (
 	"encoding/json"
 	"time"
-
-	"github.com/jackc/pgx/v5/pgtype"
 )
 
 type AgentEvent struct {
@@ -89,22 +87,6 @@ type JobEvent struct {
 	Reason      string
 	Details     json.RawMessage
 	Schema      int16
-}
-
-type Observation struct {
-	ID              string
-	TeamID          string
-	ProjectID       string
-	ServerSessionID *string
-	Kind            string
-	Content         string
-	SearchExtra     string
-	ContentSearch   pgtype.TSVector
-	GenerationKey   *string
-	Metadata        json.RawMessage
-	CreatedByJobID  *string
-	CreatedAt       time.Time
-	UpdatedAt       time.Time
 }
 
 type Outbox struct {

@@ -1,4 +1,5 @@
--- Observations: written by jobs, searched by clients. Used by internal/observe only.
+-- Observations: written by jobs, searched by clients. Used by internal/observe
+-- only. No query gives content_search: it is large, and nobody reads it.
 
 -- name: InsertGenerated :many
 -- All that a job leaves: its observations, what they rest on, and the audit
@@ -49,12 +50,14 @@ WITH want AS (
 )
 SELECT m.id FROM made m;
 
--- name: GetObservation :one
-SELECT * FROM observations
+-- name: HasObservation :one
+SELECT id FROM observations
 WHERE id = @id AND CASE WHEN team_id = @team_id AND (@project_id::text = '' OR project_id = @project_id::text) THEN true END;
 
 -- name: ObservationsOfEvent :many
-SELECT sqlc.embed(o), s.id AS source_row_id, s.source_type, s.source_id, s.generation_job_id, s.created_at AS source_created_at
+SELECT o.id, o.project_id, o.team_id, o.server_session_id, o.kind, o.content,
+       o.metadata, o.generation_key, o.created_by_job_id, o.created_at, o.updated_at,
+       s.id AS source_row_id, s.source_type, s.source_id, s.generation_job_id, s.created_at AS source_created_at
 FROM observation_sources s
 JOIN observations o ON o.id = s.observation_id AND CASE WHEN o.team_id = s.team_id AND o.project_id = s.project_id THEN true END
 WHERE s.team_id = @team_id AND s.project_id = @project_id AND s.source_type = 'agent_event' AND s.source_id = @event_id
@@ -62,13 +65,15 @@ ORDER BY o.created_at, o.id;
 
 -- name: ObservationsOfSession :many
 -- The newest ones first.
-SELECT * FROM observations
+SELECT kind, content, metadata FROM observations
 WHERE server_session_id = @session_id AND CASE WHEN team_id = @team_id AND project_id = @project_id THEN true END
 ORDER BY created_at DESC, id DESC LIMIT @max_rows::int;
 
 -- name: SearchObservations :many
 -- An observation without a session is of the platform of an event that it rests on.
-SELECT o.* FROM observations o, websearch_to_tsquery('english', @query::text) q
+SELECT o.id, o.project_id, o.team_id, o.server_session_id, o.kind, o.content,
+       o.metadata, o.generation_key, o.created_by_job_id, o.created_at, o.updated_at
+FROM observations o, websearch_to_tsquery('english', @query::text) q
 WHERE o.team_id = @team_id AND o.project_id = @project_id AND o.content_search @@ q
   AND (@platform::text = '' OR EXISTS (
         SELECT FROM server_sessions s
@@ -84,7 +89,7 @@ LIMIT @max_rows::int;
 
 -- name: PageObservations :many
 -- A page of a project in the order of ids, or the one observation named.
-SELECT * FROM observations
+SELECT id, kind, content, search_extra, metadata, created_by_job_id, updated_at FROM observations
 WHERE team_id = @team_id AND project_id = @project_id AND id > @after::text
   AND (@id::text = '' OR id = @id::text)
 ORDER BY id LIMIT @max_rows::int;

@@ -11,36 +11,22 @@ import (
 	"time"
 )
 
-const getObservation = `-- name: GetObservation :one
-SELECT id, team_id, project_id, server_session_id, kind, content, search_extra, content_search, generation_key, metadata, created_by_job_id, created_at, updated_at FROM observations
+const hasObservation = `-- name: HasObservation :one
+SELECT id FROM observations
 WHERE id = $1 AND CASE WHEN team_id = $2 AND ($3::text = '' OR project_id = $3::text) THEN true END
 `
 
-type GetObservationParams struct {
+type HasObservationParams struct {
 	ID        string
 	TeamID    string
 	ProjectID string
 }
 
-func (q *Queries) GetObservation(ctx context.Context, arg GetObservationParams) (Observation, error) {
-	row := q.db.QueryRow(ctx, getObservation, arg.ID, arg.TeamID, arg.ProjectID)
-	var i Observation
-	err := row.Scan(
-		&i.ID,
-		&i.TeamID,
-		&i.ProjectID,
-		&i.ServerSessionID,
-		&i.Kind,
-		&i.Content,
-		&i.SearchExtra,
-		&i.ContentSearch,
-		&i.GenerationKey,
-		&i.Metadata,
-		&i.CreatedByJobID,
-		&i.CreatedAt,
-		&i.UpdatedAt,
-	)
-	return i, err
+func (q *Queries) HasObservation(ctx context.Context, arg HasObservationParams) (string, error) {
+	row := q.db.QueryRow(ctx, hasObservation, arg.ID, arg.TeamID, arg.ProjectID)
+	var id string
+	err := row.Scan(&id)
+	return id, err
 }
 
 const insertGenerated = `-- name: InsertGenerated :many
@@ -113,7 +99,8 @@ type InsertGeneratedParams struct {
 	JobDetails         json.RawMessage
 }
 
-// Observations: written by jobs, searched by clients. Used by internal/observe only.
+// Observations: written by jobs, searched by clients. Used by internal/observe
+// only. No query gives content_search: it is large, and nobody reads it.
 // All that a job leaves: its observations, what they rest on, and the audit
 // rows of both. Said again it changes nothing but the job's own audit row,
 // and a job is completed once.
@@ -158,7 +145,9 @@ func (q *Queries) InsertGenerated(ctx context.Context, arg InsertGeneratedParams
 }
 
 const observationsOfEvent = `-- name: ObservationsOfEvent :many
-SELECT o.id, o.team_id, o.project_id, o.server_session_id, o.kind, o.content, o.search_extra, o.content_search, o.generation_key, o.metadata, o.created_by_job_id, o.created_at, o.updated_at, s.id AS source_row_id, s.source_type, s.source_id, s.generation_job_id, s.created_at AS source_created_at
+SELECT o.id, o.project_id, o.team_id, o.server_session_id, o.kind, o.content,
+       o.metadata, o.generation_key, o.created_by_job_id, o.created_at, o.updated_at,
+       s.id AS source_row_id, s.source_type, s.source_id, s.generation_job_id, s.created_at AS source_created_at
 FROM observation_sources s
 JOIN observations o ON o.id = s.observation_id AND CASE WHEN o.team_id = s.team_id AND o.project_id = s.project_id THEN true END
 WHERE s.team_id = $1 AND s.project_id = $2 AND s.source_type = 'agent_event' AND s.source_id = $3
@@ -172,7 +161,17 @@ type ObservationsOfEventParams struct {
 }
 
 type ObservationsOfEventRow struct {
-	Observation     Observation
+	ID              string
+	ProjectID       string
+	TeamID          string
+	ServerSessionID *string
+	Kind            string
+	Content         string
+	Metadata        json.RawMessage
+	GenerationKey   *string
+	CreatedByJobID  *string
+	CreatedAt       time.Time
+	UpdatedAt       time.Time
 	SourceRowID     string
 	SourceType      string
 	SourceID        string
@@ -190,19 +189,17 @@ func (q *Queries) ObservationsOfEvent(ctx context.Context, arg ObservationsOfEve
 	for rows.Next() {
 		var i ObservationsOfEventRow
 		if err := rows.Scan(
-			&i.Observation.ID,
-			&i.Observation.TeamID,
-			&i.Observation.ProjectID,
-			&i.Observation.ServerSessionID,
-			&i.Observation.Kind,
-			&i.Observation.Content,
-			&i.Observation.SearchExtra,
-			&i.Observation.ContentSearch,
-			&i.Observation.GenerationKey,
-			&i.Observation.Metadata,
-			&i.Observation.CreatedByJobID,
-			&i.Observation.CreatedAt,
-			&i.Observation.UpdatedAt,
+			&i.ID,
+			&i.ProjectID,
+			&i.TeamID,
+			&i.ServerSessionID,
+			&i.Kind,
+			&i.Content,
+			&i.Metadata,
+			&i.GenerationKey,
+			&i.CreatedByJobID,
+			&i.CreatedAt,
+			&i.UpdatedAt,
 			&i.SourceRowID,
 			&i.SourceType,
 			&i.SourceID,
@@ -220,7 +217,7 @@ func (q *Queries) ObservationsOfEvent(ctx context.Context, arg ObservationsOfEve
 }
 
 const observationsOfSession = `-- name: ObservationsOfSession :many
-SELECT id, team_id, project_id, server_session_id, kind, content, search_extra, content_search, generation_key, metadata, created_by_job_id, created_at, updated_at FROM observations
+SELECT kind, content, metadata FROM observations
 WHERE server_session_id = $1 AND CASE WHEN team_id = $2 AND project_id = $3 THEN true END
 ORDER BY created_at DESC, id DESC LIMIT $4::int
 `
@@ -232,8 +229,14 @@ type ObservationsOfSessionParams struct {
 	MaxRows   int32
 }
 
+type ObservationsOfSessionRow struct {
+	Kind     string
+	Content  string
+	Metadata json.RawMessage
+}
+
 // The newest ones first.
-func (q *Queries) ObservationsOfSession(ctx context.Context, arg ObservationsOfSessionParams) ([]Observation, error) {
+func (q *Queries) ObservationsOfSession(ctx context.Context, arg ObservationsOfSessionParams) ([]ObservationsOfSessionRow, error) {
 	rows, err := q.db.Query(ctx, observationsOfSession,
 		arg.SessionID,
 		arg.TeamID,
@@ -244,24 +247,10 @@ func (q *Queries) ObservationsOfSession(ctx context.Context, arg ObservationsOfS
 		return nil, err
 	}
 	defer rows.Close()
-	items := []Observation{}
+	items := []ObservationsOfSessionRow{}
 	for rows.Next() {
-		var i Observation
-		if err := rows.Scan(
-			&i.ID,
-			&i.TeamID,
-			&i.ProjectID,
-			&i.ServerSessionID,
-			&i.Kind,
-			&i.Content,
-			&i.SearchExtra,
-			&i.ContentSearch,
-			&i.GenerationKey,
-			&i.Metadata,
-			&i.CreatedByJobID,
-			&i.CreatedAt,
-			&i.UpdatedAt,
-		); err != nil {
+		var i ObservationsOfSessionRow
+		if err := rows.Scan(&i.Kind, &i.Content, &i.Metadata); err != nil {
 			return nil, err
 		}
 		items = append(items, i)
@@ -273,7 +262,7 @@ func (q *Queries) ObservationsOfSession(ctx context.Context, arg ObservationsOfS
 }
 
 const pageObservations = `-- name: PageObservations :many
-SELECT id, team_id, project_id, server_session_id, kind, content, search_extra, content_search, generation_key, metadata, created_by_job_id, created_at, updated_at FROM observations
+SELECT id, kind, content, search_extra, metadata, created_by_job_id, updated_at FROM observations
 WHERE team_id = $1 AND project_id = $2 AND id > $3::text
   AND ($4::text = '' OR id = $4::text)
 ORDER BY id LIMIT $5::int
@@ -287,8 +276,18 @@ type PageObservationsParams struct {
 	MaxRows   int32
 }
 
+type PageObservationsRow struct {
+	ID             string
+	Kind           string
+	Content        string
+	SearchExtra    string
+	Metadata       json.RawMessage
+	CreatedByJobID *string
+	UpdatedAt      time.Time
+}
+
 // A page of a project in the order of ids, or the one observation named.
-func (q *Queries) PageObservations(ctx context.Context, arg PageObservationsParams) ([]Observation, error) {
+func (q *Queries) PageObservations(ctx context.Context, arg PageObservationsParams) ([]PageObservationsRow, error) {
 	rows, err := q.db.Query(ctx, pageObservations,
 		arg.TeamID,
 		arg.ProjectID,
@@ -300,22 +299,16 @@ func (q *Queries) PageObservations(ctx context.Context, arg PageObservationsPara
 		return nil, err
 	}
 	defer rows.Close()
-	items := []Observation{}
+	items := []PageObservationsRow{}
 	for rows.Next() {
-		var i Observation
+		var i PageObservationsRow
 		if err := rows.Scan(
 			&i.ID,
-			&i.TeamID,
-			&i.ProjectID,
-			&i.ServerSessionID,
 			&i.Kind,
 			&i.Content,
 			&i.SearchExtra,
-			&i.ContentSearch,
-			&i.GenerationKey,
 			&i.Metadata,
 			&i.CreatedByJobID,
-			&i.CreatedAt,
 			&i.UpdatedAt,
 		); err != nil {
 			return nil, err
@@ -383,7 +376,9 @@ func (q *Queries) RenderObservations(ctx context.Context, arg RenderObservations
 }
 
 const searchObservations = `-- name: SearchObservations :many
-SELECT o.id, o.team_id, o.project_id, o.server_session_id, o.kind, o.content, o.search_extra, o.content_search, o.generation_key, o.metadata, o.created_by_job_id, o.created_at, o.updated_at FROM observations o, websearch_to_tsquery('english', $1::text) q
+SELECT o.id, o.project_id, o.team_id, o.server_session_id, o.kind, o.content,
+       o.metadata, o.generation_key, o.created_by_job_id, o.created_at, o.updated_at
+FROM observations o, websearch_to_tsquery('english', $1::text) q
 WHERE o.team_id = $2 AND o.project_id = $3 AND o.content_search @@ q
   AND ($4::text = '' OR EXISTS (
         SELECT FROM server_sessions s
@@ -406,8 +401,22 @@ type SearchObservationsParams struct {
 	MaxRows   int32
 }
 
+type SearchObservationsRow struct {
+	ID              string
+	ProjectID       string
+	TeamID          string
+	ServerSessionID *string
+	Kind            string
+	Content         string
+	Metadata        json.RawMessage
+	GenerationKey   *string
+	CreatedByJobID  *string
+	CreatedAt       time.Time
+	UpdatedAt       time.Time
+}
+
 // An observation without a session is of the platform of an event that it rests on.
-func (q *Queries) SearchObservations(ctx context.Context, arg SearchObservationsParams) ([]Observation, error) {
+func (q *Queries) SearchObservations(ctx context.Context, arg SearchObservationsParams) ([]SearchObservationsRow, error) {
 	rows, err := q.db.Query(ctx, searchObservations,
 		arg.Query,
 		arg.TeamID,
@@ -419,20 +428,18 @@ func (q *Queries) SearchObservations(ctx context.Context, arg SearchObservations
 		return nil, err
 	}
 	defer rows.Close()
-	items := []Observation{}
+	items := []SearchObservationsRow{}
 	for rows.Next() {
-		var i Observation
+		var i SearchObservationsRow
 		if err := rows.Scan(
 			&i.ID,
-			&i.TeamID,
 			&i.ProjectID,
+			&i.TeamID,
 			&i.ServerSessionID,
 			&i.Kind,
 			&i.Content,
-			&i.SearchExtra,
-			&i.ContentSearch,
-			&i.GenerationKey,
 			&i.Metadata,
+			&i.GenerationKey,
 			&i.CreatedByJobID,
 			&i.CreatedAt,
 			&i.UpdatedAt,

@@ -1,14 +1,15 @@
 -- Sessions of agents. Used by internal/observe only.
 
 -- name: InsertSession :many
--- No row back: a session with that idempotency key is there.
+-- No row back: a session with that idempotency key is there, and so with that
+-- id. No index is named, since the two may be noticed in any order.
 INSERT INTO server_sessions (
     id, team_id, project_id, external_session_id, content_session_id, idempotency_key,
     agent_id, agent_type, platform_source, metadata, prompts)
 VALUES (
     @id, @team_id, @project_id, sqlc.narg('external_session_id'), sqlc.narg('content_session_id'), sqlc.narg('idempotency_key'),
     sqlc.narg('agent_id'), sqlc.narg('agent_type'), sqlc.narg('platform_source'), @metadata, @prompts::text[])
-ON CONFLICT (team_id, project_id, idempotency_key) DO NOTHING
+ON CONFLICT DO NOTHING
 RETURNING *;
 
 -- name: RestartSession :one

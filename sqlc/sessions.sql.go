@@ -157,7 +157,7 @@ INSERT INTO server_sessions (
 VALUES (
     $1, $2, $3, $4, $5, $6,
     $7, $8, $9, $10, $11::text[])
-ON CONFLICT (team_id, project_id, idempotency_key) DO NOTHING
+ON CONFLICT DO NOTHING
 RETURNING id, team_id, project_id, external_session_id, content_session_id, idempotency_key, agent_id, agent_type, platform_source, generation_status, metadata, last_message, prompts, open_batch_job_id, started_at, ended_at, last_generated_at, created_at, updated_at
 `
 
@@ -176,7 +176,8 @@ type InsertSessionParams struct {
 }
 
 // Sessions of agents. Used by internal/observe only.
-// No row back: a session with that idempotency key is there.
+// No row back: a session with that idempotency key is there, and so with that
+// id. No index is named, since the two may be noticed in any order.
 func (q *Queries) InsertSession(ctx context.Context, arg InsertSessionParams) ([]ServerSession, error) {
 	rows, err := q.db.Query(ctx, insertSession,
 		arg.ID,

@@ -30,7 +30,7 @@ func (s *Service) Reindex(ctx context.Context, c Caller, project, observation st
 			return err
 		}
 		if observation != "" {
-			_, err := q.GetObservation(ctx, sqlc.GetObservationParams{ID: plain(observation), TeamID: scope.Team, ProjectID: scope.Project})
+			_, err := q.HasObservation(ctx, sqlc.HasObservationParams{ID: plain(observation), TeamID: scope.Team, ProjectID: scope.Project})
 			if errors.Is(err, pgx.ErrNoRows) {
 				return notFound("Observation")
 			}
@@ -102,7 +102,7 @@ func (s *Service) reindex(ctx context.Context, job events.Job, a jobArgs) (pipel
 // renderAgain makes the observation from its metadata. One that was written
 // by hand, or by a program that kept other metadata, keeps its text, without
 // what is private.
-func renderAgain(r sqlc.Observation) (rendered, error) {
+func renderAgain(r sqlc.PageObservationsRow) (rendered, error) {
 	if r.CreatedByJobID != nil {
 		var next rendered
 		if r.Kind == kindSummaryNote {

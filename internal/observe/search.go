@@ -59,7 +59,7 @@ func (s *Service) search(ctx context.Context, c Caller, query Query, mode string
 		}
 		found = make([]Observation, len(rows))
 		for i, r := range rows {
-			found[i] = observationOf(r)
+			found[i] = Observation(r)
 		}
 		return c.audit(ctx, q, entry{
 			scope: scope, action: actRead, resource: resObservation, details: map[string]any{"mode": mode, "found": len(found)},
@@ -133,10 +133,7 @@ func (s *Service) EventObservations(ctx context.Context, c Caller, id string) ([
 		}
 		found = make([]SourcedObservation, len(rows))
 		for i, r := range rows {
-			found[i] = SourcedObservation{Observation: observationOf(r.Observation), Source: Source{
-				ID: r.SourceRowID, SourceType: r.SourceType, SourceID: r.SourceID,
-				GenerationJobID: r.GenerationJobID, CreatedAt: r.SourceCreatedAt,
-			}}
+			found[i] = sourcedOf(r)
 		}
 		return c.audit(ctx, q, entry{
 			scope: scope, action: actRead, resource: resObservation, id: event.ID,
@@ -146,10 +143,16 @@ func (s *Service) EventObservations(ctx context.Context, c Caller, id string) ([
 	return found, err
 }
 
-func observationOf(r sqlc.Observation) Observation {
-	return Observation{
-		ID: r.ID, ProjectID: r.ProjectID, TeamID: r.TeamID, ServerSessionID: r.ServerSessionID, Kind: r.Kind,
-		Content: r.Content, Metadata: r.Metadata, GenerationKey: r.GenerationKey, CreatedByJobID: r.CreatedByJobID,
-		CreatedAt: r.CreatedAt, UpdatedAt: r.UpdatedAt,
+func sourcedOf(r sqlc.ObservationsOfEventRow) SourcedObservation {
+	return SourcedObservation{
+		Observation: Observation{
+			ID: r.ID, ProjectID: r.ProjectID, TeamID: r.TeamID, ServerSessionID: r.ServerSessionID, Kind: r.Kind,
+			Content: r.Content, Metadata: r.Metadata, GenerationKey: r.GenerationKey, CreatedByJobID: r.CreatedByJobID,
+			CreatedAt: r.CreatedAt, UpdatedAt: r.UpdatedAt,
+		},
+		Source: Source{
+			ID: r.SourceRowID, SourceType: r.SourceType, SourceID: r.SourceID,
+			GenerationJobID: r.GenerationJobID, CreatedAt: r.SourceCreatedAt,
+		},
 	}
 }

@@ -153,7 +153,7 @@ func promptEvents(session sqlc.ServerSession, shown []llm.Event) []llm.Event {
 }
 
 // noteOf is a stored observation as a provider is shown it.
-func noteOf(r sqlc.Observation) llm.Observation {
+func noteOf(r sqlc.ObservationsOfSessionRow) llm.Observation {
 	var m noteMeta
 	if json.Unmarshal(r.Metadata, &m) != nil || blank(m.Title) {
 		m = noteMeta{Title: cut(r.Content, maxTitle), Narrative: r.Content} // written by hand
