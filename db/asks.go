@@ -108,15 +108,25 @@ func (s *Jobs) moveAll(ctx context.Context, steps []events.Step) (int, error) {
 	return n, nil
 }
 
-const reclaimPage = 500
+const (
+	reclaimPage = 500
+	// scanAgain is when Reclaim reads the job table though no worker was lost.
+	scanAgain = 10 * time.Minute
+)
 
 // Reclaim asks anew for the jobs of workers that were not seen for the lease;
-// see outbox.Store.
+// see outbox.Store. Nothing indexes who holds a job, so it reads the job table:
+// when a worker was lost, at first, and every ten minutes in case a claim was
+// stored just while its worker was being forgotten.
 func (s *Jobs) Reclaim(ctx context.Context, lease time.Duration) (events.Lost, error) {
 	var lost events.Lost
 	gone, err := s.q.LostWorkers(ctx, lease.Microseconds())
 	if err != nil {
 		return lost, fmt.Errorf("look for lost workers: %w", err)
+	}
+	began := time.Now()
+	if last := s.scanned.Load(); len(gone) == 0 && last != nil && began.Sub(*last) < scanAgain {
+		return lost, nil
 	}
 	after := ""
 	for {
@@ -157,6 +167,7 @@ func (s *Jobs) Reclaim(ctx context.Context, lease time.Duration) (events.Lost, e
 			return lost, fmt.Errorf("forget lost workers: %w", err)
 		}
 	}
+	s.scanned.Store(&began)
 	return lost, nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -23,6 +24,8 @@ type Jobs struct {
 	pool *pgxpool.Pool
 	q    *sqlc.Queries
 	cfg  JobsConfig
+
+	scanned atomic.Pointer[time.Time] // when Reclaim last read the whole table
 }
 
 // JobsConfig says who writes. The zero value works.

@@ -201,7 +201,7 @@ func (s *Jobs) Seen(ctx context.Context, worker events.Holder) error {
 // Gone says that the worker ends. What it still holds is reclaimed at once by
 // the next reconciliation.
 func (s *Jobs) Gone(ctx context.Context, worker events.Holder) error {
-	if err := s.q.ForgetWorker(ctx, worker.ID); err != nil {
+	if err := s.q.LoseWorker(ctx, worker.ID); err != nil {
 		return fmt.Errorf("worker %s: %w", worker.ID, err)
 	}
 	return nil

@@ -2,11 +2,16 @@ package db_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"os"
+	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -33,15 +38,20 @@ func (r *recorder) TraceQueryStart(ctx context.Context, _ *pgx.Conn, d pgx.Trace
 	return ctx
 }
 
+// asked reports whether the query was asked since the last time.
+func (r *recorder) asked(query string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	_, ok := r.calls[query]
+	delete(r.calls, query)
+	return ok
+}
+
 func (*recorder) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
 
-var tenantIndex = regexp.MustCompile(`team_id_project_id_\w*idx`)
-
-// A tenant with many jobs on a table that was never analyzed: the planner
-// knows nothing and took the tenant's index for the claim, which made each
-// batch read every job of the tenant for every id.
-func TestBatchesFindJobsByTheirIDWithColdStatistics(t *testing.T) {
-	t.Parallel()
+// recorded is a fresh job table whose queries are kept.
+func recorded(t *testing.T) (bundle, *recorder) {
+	t.Helper()
 	cfg, err := pgxpool.ParseConfig(testenv.Postgres(t))
 	require.NoError(t, err)
 	rec := &recorder{calls: make(map[string]pgx.TraceQueryStartData)}
@@ -52,21 +62,123 @@ func TestBatchesFindJobsByTheirIDWithColdStatistics(t *testing.T) {
 	b := bundle{pool: pool, jobs: db.NewJobs(pool, db.JobsConfig{})}
 	b.exec(t, `INSERT INTO teams (id, name) VALUES ('t', 't')`)
 	b.exec(t, `INSERT INTO projects (id, team_id, name) VALUES ('p', 't', 'p')`)
-	b.exec(t, `ALTER TABLE observation_generation_jobs SET (autovacuum_enabled = off)`)
-	names := make([]string, 300)
-	for i := range names {
-		names[i] = fmt.Sprint(i)
-	}
-	held := b.begin(t, events.Holder{ID: "w"}, b.enqueue(t, names...)...)
-	b.settle(t, events.Event{Type: events.Completed}, nil, held...)
+	return b, rec
+}
 
-	for _, query := range []string{"GetJobs", "MoveJobs"} {
-		call, ok := rec.calls[query]
-		require.True(t, ok, query)
-		var plan string
-		require.NoError(t, pool.QueryRow(t.Context(), "EXPLAIN (FORMAT JSON) "+call.SQL, call.Args...).Scan(&plan))
-		// By the key for each id, or the whole table once; never the tenant's
-		// rows for each id. The plan itself holds all the ids: too long to print.
-		require.False(t, tenantIndex.MatchString(plan), "%s walks the rows of the tenant", query)
+// batchQueries lists the queries of the job table and of the relay that take
+// many rows by their ids.
+func batchQueries(t *testing.T) []string {
+	t.Helper()
+	var names []string
+	for _, file := range []string{"../sqlc/jobs.sql", "../sqlc/outbox.sql"} {
+		text, err := os.ReadFile(file)
+		require.NoError(t, err)
+		for q := range strings.SplitSeq(string(text), "-- name: ") {
+			if name, _, ok := strings.Cut(q, " "); ok && strings.Contains(q, "[])") {
+				names = append(names, name)
+			}
+		}
 	}
+	return names
+}
+
+// planNode is a node of EXPLAIN's JSON.
+type planNode struct {
+	Type     string     `json:"Node Type"`
+	Relation string     `json:"Relation Name"`
+	Index    string     `json:"Index Name"`
+	Role     string     `json:"Parent Relationship"`
+	Plans    []planNode `json:"Plans"`
+}
+
+var tenantIndex = regexp.MustCompile(`team_id_project_id_\w*idx`)
+
+// slow names the nodes that make a batch quadratic: a tenant's rows, or a
+// whole table, read for each id. A key for each id is fine, and so is a whole
+// table once.
+func (n planNode) slow() (found []string) {
+	if tenantIndex.MatchString(n.Index) {
+		found = append(found, n.Type+" by "+n.Index)
+	}
+	for _, child := range n.Plans {
+		if n.Type == "Nested Loop" && child.Role == "Inner" && child.Type == "Seq Scan" && child.Relation != "workers" {
+			found = append(found, "Seq Scan of "+child.Relation+" in a loop")
+		}
+		found = append(found, child.slow()...)
+	}
+	return found
+}
+
+// A tenant with many jobs on tables that were never analyzed: the planner
+// knows nothing and took the tenant's index for the claim, which made each
+// batch read every job of the tenant for every id.
+func TestBatchesFindRowsByTheirIDWithColdStatistics(t *testing.T) {
+	t.Parallel()
+	b, rec := recorded(t)
+	for _, table := range []string{"observation_generation_jobs", "observation_generation_job_events", "outbox", "job_feed"} {
+		b.exec(t, `ALTER TABLE `+table+` SET (autovacuum_enabled = off)`)
+	}
+	ctx, worker := t.Context(), events.Holder{ID: "w"}
+	for n := range 5 {
+		steps := make([]events.Step, 1000)
+		for i := range steps {
+			steps[i] = step(t, fmt.Sprint(n, "-", i))
+		}
+		require.NoError(t, db.InTx(ctx, b.pool, func(tx pgx.Tx) error {
+			_, err := b.jobs.Enqueue(ctx, tx, steps...)
+			return err
+		}))
+	}
+
+	// Each batch query once, with what the relay and the workers ask of it.
+	asks, err := b.jobs.Asks(ctx, events.AskQuery{Limit: 3000})
+	require.NoError(t, err)
+	rows, envelopes := make([]int64, len(asks)), make([]events.Envelope, len(asks))
+	for i, a := range asks {
+		rows[i], envelopes[i] = a.Row, a.Envelope
+	}
+	_, err = b.jobs.Asks(ctx, events.AskQuery{After: rows[len(rows)-1], Rows: rows[:1000], Limit: 3000})
+	require.NoError(t, err)
+	_, err = b.jobs.Waiting(ctx, rows[:2000])
+	require.NoError(t, err)
+	require.NoError(t, b.jobs.Enqueued(ctx, rows[:2000]))
+	fed, err := b.jobs.Fresh(ctx, 1000)
+	require.NoError(t, err)
+	told := make([]int64, len(fed))
+	for i, f := range fed {
+		told[i] = f.Row
+	}
+	require.NoError(t, b.jobs.Told(ctx, told))
+	require.NoError(t, b.jobs.Seen(ctx, worker))
+	unknown := events.Envelope{Job: "event_unknown", Kind: "event", Asked: 1, Scope: scope}
+	claims, err := b.jobs.Begin(ctx, worker, append(envelopes[:500], unknown))
+	require.NoError(t, err)
+	require.NoError(t, claims[0].Err)
+	require.NoError(t, b.jobs.Gone(ctx, worker))
+	lost, err := b.jobs.Reclaim(ctx, time.Hour)
+	require.NoError(t, err)
+	require.Equal(t, events.Lost{Reclaimed: 500}, lost)
+
+	for _, query := range append(batchQueries(t), "FreshFeed", "JobsHeldByLost") {
+		call, ok := rec.calls[query]
+		require.True(t, ok, "%s was not asked", query)
+		for _, size := range []int{1, 3, 10, 30, 100, 300, 1000} {
+			var explained string
+			require.NoError(t, b.pool.QueryRow(ctx, "EXPLAIN (FORMAT JSON) "+call.SQL, first(size, call.Args)...).Scan(&explained))
+			var plans []struct{ Plan planNode }
+			require.NoError(t, json.Unmarshal([]byte(explained), &plans))
+			require.Empty(t, plans[0].Plan.slow(), "%s of %d", query, size) // the plan itself holds all the ids: too long to print
+		}
+	}
+}
+
+// first is a query's arguments with at most n elements of each list.
+func first(n int, args []any) []any {
+	fewer := slices.Clone(args)
+	for i, a := range fewer {
+		if v := reflect.ValueOf(a); v.Kind() == reflect.Slice && v.Len() > n {
+			fewer[i] = v.Slice(0, n).Interface()
+		}
+	}
+	return fewer
 }

@@ -312,7 +312,8 @@ type JobsHeldByLostParams struct {
 }
 
 // The jobs whose worker has not been seen for the lease, by this server
-// clock. Reads the whole table, so it is asked only when a worker was lost.
+// clock. Reads the whole table, so it is asked when a worker was lost, and
+// otherwise seldom.
 func (q *Queries) JobsHeldByLost(ctx context.Context, arg JobsHeldByLostParams) ([]Job, error) {
 	rows, err := q.db.Query(ctx, jobsHeldByLost, arg.After, arg.LeaseUs, arg.MaxRows)
 	if err != nil {
@@ -558,7 +559,7 @@ WITH step AS (
     FROM step s
     WHERE j.id = s.id
       AND CASE WHEN j.version = s.version AND j.project_id = s.project_id AND j.team_id = s.team_id THEN true END
-    RETURNING j.id, j.team_id, j.project_id, j.job_type, j.version, j.status, j.asked, j.attempts, j.priority,
+    RETURNING j.id, j.team_id, j.project_id, j.job_type, j.version, j.status, j.asked, j.attempts, j.priority, j.locked_by,
               j.next_attempt_at, j.updated_at, s.type, s.asks, s.actor, s.process, s.build, s.request_id, s.reason, s.details
 ), noted AS (
     INSERT INTO observation_generation_job_events (
@@ -579,6 +580,10 @@ WITH step AS (
 ), fed AS (
     INSERT INTO job_feed (team_id, project_id, job_id, version)
     SELECT m.team_id, m.project_id, m.id, m.version FROM moved m
+), met AS ( -- whoever holds a job has a row, or nobody would look for what it holds
+    INSERT INTO workers (id, name, seen_at)
+    SELECT DISTINCT m.locked_by, m.locked_by, 'epoch'::timestamptz FROM moved m WHERE m.locked_by IS NOT NULL
+    ON CONFLICT DO NOTHING
 )
 SELECT m.id, m.updated_at, m.next_attempt_at FROM moved m
 `

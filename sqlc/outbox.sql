@@ -36,8 +36,9 @@ DELETE FROM job_feed WHERE id = ANY(@row_ids::bigint[]);
 INSERT INTO workers (id, name, build, slots) VALUES (@id, @name, @build, @slots)
 ON CONFLICT (id) DO UPDATE SET seen_at = now(), slots = excluded.slots;
 
--- name: ForgetWorker :exec
-DELETE FROM workers WHERE id = @id;
+-- name: LoseWorker :exec
+-- It stays until what it may hold was looked for.
+UPDATE workers SET seen_at = 'epoch' WHERE id = @id;
 
 -- name: LiveWorkers :many
 SELECT * FROM workers WHERE seen_at > now() - interval '1 microsecond' * @lease_us::bigint;

@@ -194,15 +194,6 @@ func (q *Queries) ForgetLostWorkers(ctx context.Context, arg ForgetLostWorkersPa
 	return err
 }
 
-const forgetWorker = `-- name: ForgetWorker :exec
-DELETE FROM workers WHERE id = $1
-`
-
-func (q *Queries) ForgetWorker(ctx context.Context, id string) error {
-	_, err := q.db.Exec(ctx, forgetWorker, id)
-	return err
-}
-
 const freshFeed = `-- name: FreshFeed :many
 SELECT f.id AS row_id, j.job_type, e.job_id, e.version, e.team_id, e.project_id, e.event_type, e.status_after, e.attempt, e.at, e.next_at, e.actor, e.process, e.build, e.request_id, e.reason, e.details, e.schema
 FROM (SELECT id, team_id, project_id, job_id, version FROM job_feed ORDER BY id LIMIT $1::int) f
@@ -302,6 +293,16 @@ func (q *Queries) LiveWorkers(ctx context.Context, leaseUs int64) ([]Worker, err
 		return nil, err
 	}
 	return items, nil
+}
+
+const loseWorker = `-- name: LoseWorker :exec
+UPDATE workers SET seen_at = 'epoch' WHERE id = $1
+`
+
+// It stays until what it may hold was looked for.
+func (q *Queries) LoseWorker(ctx context.Context, id string) error {
+	_, err := q.db.Exec(ctx, loseWorker, id)
+	return err
 }
 
 const lostWorkers = `-- name: LostWorkers :many

@@ -1,0 +1,52 @@
+package db_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-245eaa15/obs/events"
+)
+
+// The job table is as long as the history of the house, and the relay
+// reconciles every ten seconds.
+func TestReclaimReadsTheJobTableOnlyWhenAWorkerWasLost(t *testing.T) {
+	t.Parallel()
+	b, rec := recorded(t)
+	w1, w2 := events.Holder{ID: "w1"}, events.Holder{ID: "w2"}
+	reclaim := func() (events.Lost, bool) {
+		lost, err := b.jobs.Reclaim(t.Context(), time.Hour)
+		require.NoError(t, err)
+		return lost, rec.asked("JobsHeldByLost")
+	}
+	names := []string{"a", "b", "c"}
+	jobs := b.enqueue(t, names...)
+	require.NoError(t, b.jobs.Seen(t.Context(), w1))
+	b.begin(t, w1, jobs[0])
+
+	lost, read := reclaim()
+	require.True(t, read, "the first one knows nothing")
+	require.Zero(t, lost)
+	lost, read = reclaim()
+	require.False(t, read, "nobody was lost")
+	require.Zero(t, lost)
+
+	require.NoError(t, b.jobs.Gone(t.Context(), w1))
+	b.begin(t, w1, jobs[1]) // the server ran it late, the worker has long left
+	lost, read = reclaim()
+	require.True(t, read)
+	require.Equal(t, events.Lost{Reclaimed: 2}, lost)
+
+	b.begin(t, w2, jobs[2]) // it has not said yet that it lives
+	lost, read = reclaim()
+	require.True(t, read)
+	require.Equal(t, events.Lost{Reclaimed: 1}, lost)
+
+	lost, read = reclaim()
+	require.False(t, read)
+	require.Zero(t, lost)
+	var workers int
+	require.NoError(t, b.pool.QueryRow(t.Context(), `SELECT count(*) FROM workers`).Scan(&workers))
+	require.Zero(t, workers, "those who hold nothing are forgotten")
+}
