@@ -30,7 +30,7 @@ type flow struct {
 	wake    chan struct{}
 }
 
-func newFlow(tb testing.TB, slots int) *flow {
+func newFlow(tb testing.TB, slots int, mode outbox.Mode) *flow {
 	tb.Helper()
 	f := &flow{bundle: bundle{pool: testenv.Pool(tb)}, streams: outbox.Streams{Kinds: []events.Kind{"event"}}, wake: make(chan struct{}, 1)}
 	_, err := f.pool.Exec(tb.Context(), `INSERT INTO teams VALUES ('t', 't'); INSERT INTO projects (id, team_id, name) VALUES ('p', 't', 'p')`)
@@ -39,7 +39,7 @@ func newFlow(tb testing.TB, slots int) *flow {
 	f.js, err = jetstream.New(testenv.NATS(tb))
 	require.NoError(tb, err)
 	require.NoError(tb, outbox.Ensure(tb.Context(), f.js, f.streams))
-	f.relay = outbox.New(f.jobs, f.jobs, f.js, outbox.Config{Streams: f.streams, Wake: f.wake})
+	f.relay = outbox.New(f.jobs, f.jobs, f.js, outbox.Config{Streams: f.streams, Wake: f.wake, Mode: mode})
 	f.worker = pipeline.New(f.jobs, f.js, pipeline.Config{
 		Stream: f.streams.JobsStream(), Consumer: f.streams.Consumer,
 		Lanes: map[events.Kind]pipeline.Lane{"event": {Slots: slots}},
@@ -88,7 +88,7 @@ func (f *flow) completed(tb testing.TB) int {
 
 func TestJobsFlowThroughAndTheChecksAreClean(t *testing.T) {
 	t.Parallel()
-	f := newFlow(t, 50)
+	f := newFlow(t, 50, "")
 	stop := f.start(t)
 	for i := range 10 {
 		f.fill(t, i*100, 100)
@@ -115,10 +115,18 @@ func TestJobsFlowThroughAndTheChecksAreClean(t *testing.T) {
 }
 
 // BenchmarkFlow drains jobs that already wait: claim and settle with an empty
-// handler, through the relay and JetStream.
+// handler, through the relay and JetStream, in both modes of publishing (ADR
+// 0008).
 func BenchmarkFlow(b *testing.B) {
+	for _, mode := range []outbox.Mode{outbox.Atomic, outbox.Async} {
+		b.Run(string(mode), func(b *testing.B) { benchFlow(b, mode) })
+	}
+}
+
+func benchFlow(b *testing.B, mode outbox.Mode) {
+	b.Helper()
 	const batch = 10_000
-	f := newFlow(b, 1000)
+	f := newFlow(b, 1000, mode)
 	n := 0
 	for b.Loop() {
 		b.StopTimer()
