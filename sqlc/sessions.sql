@@ -14,7 +14,9 @@ RETURNING *;
 
 -- name: RestartSession :one
 -- What a second start changes: a new prompt is kept, and without an external
--- id the metadata is the newest.
+-- id the metadata is the newest. The key says which row, so the tenant is
+-- compared inside a CASE: with cold statistics the planner would walk the
+-- sessions of the tenant instead.
 UPDATE server_sessions SET
     metadata = CASE WHEN @overwrite::bool THEN @metadata::jsonb ELSE metadata END,
     agent_type = CASE WHEN @overwrite::bool THEN COALESCE(sqlc.narg('agent_type')::text, agent_type) ELSE agent_type END,
@@ -23,7 +25,7 @@ UPDATE server_sessions SET
         ELSE prompts[GREATEST(1, cardinality(prompts) - 98):] || @prompt::text
     END,
     updated_at = CASE WHEN @overwrite::bool THEN now() ELSE updated_at END
-WHERE team_id = @team_id AND project_id = @project_id AND idempotency_key = @idempotency_key
+WHERE idempotency_key = @idempotency_key AND CASE WHEN team_id = @team_id AND project_id = @project_id THEN true END
 RETURNING *;
 
 -- name: GetSession :one

@@ -341,7 +341,7 @@ UPDATE server_sessions SET
         ELSE prompts[GREATEST(1, cardinality(prompts) - 98):] || $4::text
     END,
     updated_at = CASE WHEN $1::bool THEN now() ELSE updated_at END
-WHERE team_id = $5 AND project_id = $6 AND idempotency_key = $7
+WHERE idempotency_key = $5 AND CASE WHEN team_id = $6 AND project_id = $7 THEN true END
 RETURNING id, team_id, project_id, external_session_id, content_session_id, idempotency_key, agent_id, agent_type, platform_source, generation_status, metadata, last_message, prompts, open_batch_job_id, started_at, ended_at, last_generated_at, created_at, updated_at
 `
 
@@ -350,22 +350,24 @@ type RestartSessionParams struct {
 	Metadata       json.RawMessage
 	AgentType      *string
 	Prompt         string
+	IdempotencyKey *string
 	TeamID         string
 	ProjectID      string
-	IdempotencyKey *string
 }
 
 // What a second start changes: a new prompt is kept, and without an external
-// id the metadata is the newest.
+// id the metadata is the newest. The key says which row, so the tenant is
+// compared inside a CASE: with cold statistics the planner would walk the
+// sessions of the tenant instead.
 func (q *Queries) RestartSession(ctx context.Context, arg RestartSessionParams) (ServerSession, error) {
 	row := q.db.QueryRow(ctx, restartSession,
 		arg.Overwrite,
 		arg.Metadata,
 		arg.AgentType,
 		arg.Prompt,
+		arg.IdempotencyKey,
 		arg.TeamID,
 		arg.ProjectID,
-		arg.IdempotencyKey,
 	)
 	var i ServerSession
 	err := row.Scan(

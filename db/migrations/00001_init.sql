@@ -87,7 +87,7 @@ CREATE TABLE server_sessions (
     created_at          timestamptz NOT NULL DEFAULT now(),
     updated_at          timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (id),
-    UNIQUE (team_id, project_id, idempotency_key),
+    UNIQUE (idempotency_key, project_id, team_id), -- the key first: see RestartSession
     FOREIGN KEY (project_id, team_id) REFERENCES projects (id, team_id) ON DELETE CASCADE
 );
 CREATE INDEX ON server_sessions (team_id, project_id, content_session_id, created_at);

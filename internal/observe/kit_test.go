@@ -37,7 +37,12 @@ type world struct {
 
 func newWorld(t testing.TB, change ...func(*observe.Config)) *world {
 	t.Helper()
-	w := &world{pool: testenv.Pool(t), provider: &recorder{Provider: llm.NewOffline()}}
+	return newWorldOn(t, testenv.Pool(t), change...)
+}
+
+func newWorldOn(t testing.TB, pool *pgxpool.Pool, change ...func(*observe.Config)) *world {
+	t.Helper()
+	w := &world{pool: pool, provider: &recorder{Provider: llm.NewOffline()}}
 	w.jobs = db.NewJobs(w.pool, db.JobsConfig{Process: "test"})
 	cfg := observe.Config{
 		Pool: w.pool, Jobs: w.jobs, Provider: w.provider, Log: testenv.Log(t), Ring: func() { w.rings.Add(1) },

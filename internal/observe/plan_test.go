@@ -1,0 +1,173 @@
+package observe_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-245eaa15/obs/internal/observe"
+	"github.com/seed-245eaa15/obs/internal/testenv"
+)
+
+// calls keeps the last call of each query that reads: an insert looks for
+// nothing.
+type calls struct {
+	mu   sync.Mutex
+	last map[string]pgx.TraceQueryStartData
+}
+
+func (r *calls) TraceQueryStart(ctx context.Context, _ *pgx.Conn, d pgx.TraceQueryStartData) context.Context {
+	if name, ok := strings.CutPrefix(d.SQL, "-- name: "); ok && !strings.HasPrefix(name, "Insert") {
+		name, _, _ = strings.Cut(name, " ")
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.last[name] = d
+	}
+	return ctx
+}
+
+func (*calls) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
+
+// byTenant are the queries that read many rows of a tenant, or of all.
+var byTenant = map[string]bool{
+	"ListJobs": true, "CountJobs": true, "PageObservations": true, "SearchObservations": true, "LaneJobs": true, "LaneAsks": true,
+}
+
+// On tables that were never analyzed the planner knows nothing of a tenant's
+// size. What an id or a key names must be found without reading the tenant.
+func TestQueriesByIDReadFewRowsWithColdStatistics(t *testing.T) {
+	t.Parallel()
+	cfg, err := pgxpool.ParseConfig(testenv.Postgres(t))
+	require.NoError(t, err)
+	rec := &calls{last: map[string]pgx.TraceQueryStartData{}}
+	cfg.ConnConfig.Tracer = rec
+	pool, err := pgxpool.NewWithConfig(t.Context(), cfg)
+	require.NoError(t, err)
+	t.Cleanup(pool.Close)
+	for _, table := range tables {
+		_, err := pool.Exec(t.Context(), "ALTER TABLE "+table+" SET (autovacuum_enabled = off)")
+		require.NoError(t, err)
+	}
+	w := newWorldOn(t, pool)
+	burst := newWorldOn(t, pool, debounce(time.Minute))
+	fill(t, w)
+	clear(rec.last) // what made the worlds is not a tenant's
+
+	each := w.record(t, w.event(1), w.event(2))
+	w.record(t, w.event(1))
+	again := w.event(1)
+	again.Metadata = json.RawMessage(`{"more":1}`)
+	w.record(t, again)
+	w.do(t, each[0].Job.ID)
+	session := w.session(t, "s")
+	w.session(t, "s")
+	in := w.event(3)
+	in.ServerSessionID = &session.ID
+	w.record(t, in)
+	in = w.event(4)
+	in.ContentSessionID = new("s")
+	w.record(t, in)
+	_, summary, err := w.EndSession(t.Context(), w.me, session.ID)
+	require.NoError(t, err)
+	w.do(t, summary.ID)
+	_, err = w.Session(t.Context(), w.me, session.ID)
+	require.NoError(t, err)
+	_, err = w.Event(t.Context(), w.me, each[0].Event.ID)
+	require.NoError(t, err)
+	found, err := w.EventObservations(t.Context(), w.me, each[0].Event.ID)
+	require.NoError(t, err)
+	require.NotEmpty(t, found)
+	_, _, err = w.CancelJob(t.Context(), w.me, each[1].Job.ID)
+	require.NoError(t, err)
+	_, _, err = w.RetryJob(t.Context(), w.me, each[1].Job.ID)
+	require.NoError(t, err)
+	reindex, err := w.Reindex(t.Context(), w.me, w.project, found[0].ID)
+	require.NoError(t, err)
+	w.do(t, reindex.ID)
+	_, err = w.Search(t.Context(), w.me, observe.Query{ProjectID: w.project, Query: "x"})
+	require.NoError(t, err)
+
+	burst.team, burst.project, burst.me = w.team, w.project, w.me
+	in.ServerSessionID, in.ContentSessionID = new(burst.session(t, "b").ID), nil
+	burst.record(t, in)
+	in.OccurredAtEpoch++
+	one := burst.record(t, in)
+	burst.record(t, in)
+	burst.do(t, one[0].Job.ID)
+
+	require.Greater(t, len(rec.last), 25)
+	var slow []string
+	for name, call := range rec.last {
+		if !byTenant[name] {
+			if n := rowsRead(t, pool, call); n >= 500 {
+				slow = append(slow, fmt.Sprintf("%s reads %d rows", name, n))
+			}
+		}
+	}
+	require.Empty(t, slow)
+}
+
+// fill gives the project 5,000 rows in each table that grows.
+func fill(t *testing.T, w *world) {
+	t.Helper()
+	for _, insert := range []string{
+		`server_sessions (id, team_id, project_id, content_session_id, idempotency_key)
+		 SELECT 's' || i, $1, $2, 'c' || i, 's' || i`,
+		`agent_events (id, team_id, project_id, server_session_id, source_adapter, idempotency_key, event_type, batch_job_id, occurred_at)
+		 SELECT 'e' || i, $1, $2, 's' || i, 'hook', 'e' || i, 'x', 'b' || i, now()`,
+		`observation_generation_jobs (id, team_id, project_id, job_type, source_type, source_id, status, version, asked, cancelled_at, created_at, updated_at)
+		 SELECT 'j' || i, $1, $2, 'event', 'agent_event', 'e' || i, 'cancelled', 2, 1, now(), now(), now()`,
+		`observation_generation_job_events (job_id, version, team_id, project_id, event_type, status_after, attempt, at, schema)
+		 SELECT 'j' || i, 1, $1, $2, 'queued', 'queued', 0, now(), 1`,
+		`observations (id, team_id, project_id, server_session_id, kind, content, generation_key)
+		 SELECT 'o' || i, $1, $2, 's' || i, 'change', 'word' || i, 'o' || i`,
+		`observation_sources (id, team_id, project_id, observation_id, source_type, source_id)
+		 SELECT 'r' || i, $1, $2, 'o' || i, 'agent_event', 'e' || i`,
+	} {
+		_, err := w.pool.Exec(t.Context(), "INSERT INTO "+insert+" FROM generate_series(1, 5000) i", w.team, w.project)
+		require.NoError(t, err)
+	}
+}
+
+// rowsRead runs the call again, undoes it, and gives how many rows its plan
+// looked at.
+func rowsRead(t *testing.T, pool *pgxpool.Pool, call pgx.TraceQueryStartData) int {
+	t.Helper()
+	undo := errors.New("undo")
+	var plan []struct{ Plan node }
+	err := pgx.BeginFunc(t.Context(), pool, func(tx pgx.Tx) error {
+		var raw []byte
+		if err := tx.QueryRow(t.Context(), "EXPLAIN (ANALYZE, FORMAT JSON) "+call.SQL, call.Args...).Scan(&raw); err != nil {
+			return fmt.Errorf("%.60s: %w", call.SQL, err)
+		}
+		require.NoError(t, json.Unmarshal(raw, &plan))
+		return undo
+	})
+	require.ErrorIs(t, err, undo)
+	return plan[0].Plan.read()
+}
+
+type node struct {
+	Rows    float64 `json:"Actual Rows"`
+	Loops   float64 `json:"Actual Loops"`
+	Removed float64 `json:"Rows Removed by Filter"`
+	Joined  float64 `json:"Rows Removed by Join Filter"`
+	Plans   []node
+}
+
+func (n node) read() int {
+	sum := int((n.Rows + n.Removed + n.Joined) * n.Loops)
+	for _, p := range n.Plans {
+		sum += p.read()
+	}
+	return sum
+}
