@@ -21,12 +21,18 @@ ORDER BY id LIMIT @max_rows::int;
 SELECT id FROM outbox WHERE id = ANY(@row_ids::bigint[]);
 
 -- name: FreshFeed :many
--- The tenant is compared inside a CASE, here as in the other files: with cold
--- statistics the planner would walk the rows of the tenant for each id.
+-- Each row by its key, whatever the statistics say: joined as tables, the
+-- whole history was read for a page of some hundred rows. LIMIT keeps the
+-- planner from turning these back into joins.
 SELECT f.id AS row_id, j.job_type, e.*
 FROM (SELECT * FROM job_feed ORDER BY id LIMIT @max_rows::int) f
-JOIN observation_generation_job_events e ON e.job_id = f.job_id AND e.version = f.version
-JOIN observation_generation_jobs j ON j.id = f.job_id AND CASE WHEN j.team_id = f.team_id AND j.project_id = f.project_id THEN true END
+CROSS JOIN LATERAL (
+    SELECT * FROM observation_generation_job_events h WHERE h.job_id = f.job_id AND h.version = f.version LIMIT 1
+) e
+CROSS JOIN LATERAL (
+    SELECT g.job_type FROM observation_generation_jobs g
+    WHERE g.id = f.job_id AND CASE WHEN g.team_id = f.team_id AND g.project_id = f.project_id THEN true END LIMIT 1
+) j
 ORDER BY f.id;
 
 -- name: ForgetFeed :exec
