@@ -95,6 +95,29 @@ func TestRelayKilledAfterPublishing(t *testing.T) {
 	s.check()
 }
 
+// A relay that is stopped, like one whose host is gone, keeps its connections:
+// Postgres has to end its lead, and nothing is done twice when it wakes.
+func TestRelayFrozenWhileItLeads(t *testing.T) {
+	t.Parallel()
+	s := newStack(t)
+	s.server()
+	frozen := s.relay()
+	s.worker()
+	s.send(0, 1)
+	s.settled(1)
+	s.relay() // stands by
+
+	require.NoError(t, frozen.cmd.Process.Signal(syscall.SIGSTOP))
+	s.send(1, 20)
+	s.settled(21)
+	require.NoError(t, frozen.cmd.Process.Signal(syscall.SIGCONT))
+	require.Eventually(t, func() bool { return strings.Contains(frozen.out.String(), "relay leads no more") }, patience, look)
+	s.send(21, 20)
+	s.settled(41)
+	s.once(41)
+	s.check()
+}
+
 func TestStreamDeletedWithAThousandJobsWaiting(t *testing.T) {
 	t.Parallel()
 	s := newStack(t)

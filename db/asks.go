@@ -198,6 +198,10 @@ const relayLock = 0x6f62_7372_656c_6179
 // still lives.
 const leaderPing = time.Second
 
+// leaderSilence ends the session of a leader that does not ping: its process
+// is stopped or its host is gone, which the server would notice after hours.
+const leaderSilence = "SET idle_session_timeout = '5s'"
+
 // Lead makes the caller the leader for as long as one connection lives. It is
 // an optimisation: two leaders at once cost duplicates, nothing else.
 func (s *Jobs) Lead(ctx context.Context) (context.Context, func(), error) {
@@ -207,6 +211,9 @@ func (s *Jobs) Lead(ctx context.Context) (context.Context, func(), error) {
 		return nil, nil, fmt.Errorf("lead: %w", err)
 	}
 	won, err := sqlc.New(conn).TryLead(ctx, relayLock)
+	if err == nil && won {
+		_, err = conn.Exec(ctx, leaderSilence) // not at the start: poolers refuse settings that they do not know
+	}
 	if err != nil {
 		_ = conn.Close(context.WithoutCancel(ctx))
 		return nil, nil, fmt.Errorf("lead: %w", err)
