@@ -3,6 +3,7 @@ package db
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -117,7 +118,8 @@ const (
 // Reclaim asks anew for the jobs of workers that were not seen for the lease;
 // see outbox.Store. Nothing indexes who holds a job, so it reads the job table:
 // when a worker was lost, at first, and every ten minutes in case a claim was
-// stored just while its worker was being forgotten.
+// stored just while its worker was being forgotten. Then it also clears away
+// what jobs that were deleted with their tenant have left.
 func (s *Jobs) Reclaim(ctx context.Context, lease time.Duration) (events.Lost, error) {
 	var lost events.Lost
 	gone, err := s.q.LostWorkers(ctx, lease.Microseconds())
@@ -166,6 +168,9 @@ func (s *Jobs) Reclaim(ctx context.Context, lease time.Duration) (events.Lost, e
 		if err != nil {
 			return lost, fmt.Errorf("forget lost workers: %w", err)
 		}
+	}
+	if err := errors.Join(s.q.ForgetStrayAsks(ctx), s.q.ForgetStrayFeed(ctx)); err != nil {
+		return lost, fmt.Errorf("forget deleted jobs: %w", err)
 	}
 	s.scanned.Store(&began)
 	return lost, nil
@@ -257,7 +262,7 @@ func (s *Jobs) Fresh(ctx context.Context, limit int) ([]events.FeedEvent, error)
 	for i, r := range rows {
 		fresh[i] = events.FeedEvent{
 			Row: r.RowID, Kind: events.Kind(r.JobType), Scope: events.Scope{Team: r.TeamID, Project: r.ProjectID},
-			Event: EventOf(sqlc.JobEvent{
+			Event: eventOf(sqlc.JobEvent{
 				JobID: r.JobID, Version: r.Version, TeamID: r.TeamID, ProjectID: r.ProjectID,
 				EventType: r.EventType, StatusAfter: r.StatusAfter, Attempt: r.Attempt, At: r.At, NextAt: r.NextAt,
 				Actor: r.Actor, Process: r.Process, Build: r.Build, RequestID: r.RequestID, Reason: r.Reason,

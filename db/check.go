@@ -91,7 +91,7 @@ func (s *Jobs) checkPage(ctx context.Context, cfg CheckConfig, after string) (n 
 				if e.TeamID != r.TeamID || e.ProjectID != r.ProjectID {
 					c.add("I9", "event %d is another tenant's", e.Version)
 				}
-				c.history = append(c.history, EventOf(e))
+				c.history = append(c.history, eventOf(e))
 			}
 			for _, a := range asks {
 				if a.JobID == r.ID {

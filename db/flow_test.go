@@ -114,6 +114,52 @@ func TestJobsFlowThroughAndTheChecksAreClean(t *testing.T) {
 	require.Equal(t, 1000, n)
 }
 
+// What a worker that stops hands back is another one's at once: long before
+// the lease or an AckWait, both half a minute.
+func TestAReleasedJobIsTakenUpAtOnce(t *testing.T) {
+	t.Parallel()
+	f := newFlow(t, 1, "")
+	ring := func([]events.Step) {
+		select {
+		case f.wake <- struct{}{}:
+		default:
+		}
+	}
+	began := make(chan struct{})
+	first := pipeline.New(f.jobs, f.js, pipeline.Config{Grace: 50 * time.Millisecond, Settled: ring})
+	pipeline.Handle(first, "event", func(ctx context.Context, _ events.Job, _ struct{}) (pipeline.Commit, error) {
+		close(began)
+		<-ctx.Done()
+		return nil, ctx.Err()
+	})
+	var others sync.WaitGroup
+	defer others.Wait()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	others.Go(func() { _ = f.relay.Run(ctx) })
+	leaving, leave := context.WithCancel(t.Context())
+	left := make(chan error, 1)
+	go func() { left <- first.Run(leaving) }()
+	f.fill(t, 0, 1)
+	<-began
+	others.Go(func() { _ = f.worker.Run(ctx) })
+	leave()
+	require.NoError(t, <-left)
+	since := time.Now()
+	require.Eventually(t, func() bool { return f.completed(t) == 1 }, 20*time.Second, time.Millisecond)
+	t.Logf("completed %v after the first worker had left", time.Since(since))
+	job, history, err := f.jobs.Get(t.Context(), scope, events.NewID("event", "0"))
+	require.NoError(t, err)
+	require.Equal(t, 1, job.Attempts, "what was handed back does not count")
+	var types []events.Type
+	for _, e := range history {
+		if e.Type != events.Enqueued { // written where a claim took more than a second
+			types = append(types, e.Type)
+		}
+	}
+	require.Equal(t, []events.Type{events.Queued, events.Processing, events.Released, events.Processing, events.Completed}, types)
+}
+
 // BenchmarkFlow drains jobs that already wait: claim and settle with an empty
 // handler, through the relay and JetStream, in both modes of publishing (ADR
 // 0008).

@@ -101,7 +101,7 @@ func (s *Jobs) Get(ctx context.Context, scope events.Scope, id events.ID) (event
 		job = JobOf(row)
 		rows, err := q.JobHistory(ctx, sqlc.JobHistoryParams{JobID: string(id), TeamID: scope.Team, ProjectID: scope.Project})
 		for _, r := range rows {
-			history = append(history, EventOf(r))
+			history = append(history, eventOf(r))
 		}
 		return err
 	})
@@ -250,8 +250,8 @@ func JobOf(r sqlc.Job) events.Job {
 	return j
 }
 
-// EventOf reads a row of the history in the words of package events.
-func EventOf(r sqlc.JobEvent) events.Event {
+// eventOf reads a row of the history in the words of package events.
+func eventOf(r sqlc.JobEvent) events.Event {
 	return events.Event{
 		Job: events.ID(r.JobID), Version: int(r.Version), Type: events.Type(r.EventType),
 		Attempt: int(r.Attempt), Status: events.Status(r.StatusAfter), At: r.At.UTC(), NextAt: timeOf(r.NextAt),

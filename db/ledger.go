@@ -164,7 +164,7 @@ func (s *Jobs) Settle(ctx context.Context, steps []events.Step, commits []func(c
 				continue
 			}
 			if err := commits[i](ctx, tx); err != nil {
-				return &CommitError{Job: steps[i].Job.ID, Err: err}
+				return fmt.Errorf("commit of job %s: %w", steps[i].Job.ID, err)
 			}
 		}
 		return nil
@@ -174,17 +174,6 @@ func (s *Jobs) Settle(ctx context.Context, steps []events.Step, commits []func(c
 	}
 	return errs, nil
 }
-
-// A CommitError is what a handler's commit returned. It is the attempt's
-// failure unless its cause is the database's trouble.
-type CommitError struct {
-	Job events.ID
-	Err error
-}
-
-func (e *CommitError) Error() string { return fmt.Sprintf("commit of job %s: %v", e.Job, e.Err) }
-
-func (e *CommitError) Unwrap() error { return e.Err }
 
 // Seen says that the worker lives, by this database's clock.
 func (s *Jobs) Seen(ctx context.Context, worker events.Holder) error {

@@ -50,3 +50,25 @@ func TestReclaimReadsTheJobTableOnlyWhenAWorkerWasLost(t *testing.T) {
 	require.NoError(t, b.pool.QueryRow(t.Context(), `SELECT count(*) FROM workers`).Scan(&workers))
 	require.Zero(t, workers, "those who hold nothing are forgotten")
 }
+
+// A tenant that is deleted takes its jobs with it, by foreign keys, but not
+// what they have left for the relay: enough of it would stop the feed.
+func TestWhatDeletedJobsHaveLeftIsClearedAway(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.enqueue(t, "a", "b", "c")
+	b.exec(t, `DELETE FROM observation_generation_jobs WHERE source_id <> 'c'`)
+	fresh, err := b.jobs.Fresh(t.Context(), 2)
+	require.NoError(t, err)
+	require.Empty(t, fresh, "those that can't be told stand before the one that can")
+
+	_, err = b.jobs.Reclaim(t.Context(), time.Hour)
+	require.NoError(t, err)
+	fresh, err = b.jobs.Fresh(t.Context(), 2)
+	require.NoError(t, err)
+	require.Len(t, fresh, 1)
+	asks, err := b.jobs.Asks(t.Context(), events.AskQuery{Limit: 10})
+	require.NoError(t, err)
+	require.Len(t, asks, 1)
+	require.Equal(t, fresh[0].Event.Job, asks[0].Envelope.Job)
+}

@@ -38,6 +38,14 @@ ORDER BY f.id;
 -- name: ForgetFeed :exec
 DELETE FROM job_feed WHERE id = ANY(@row_ids::bigint[]);
 
+-- name: ForgetStrayAsks :exec
+-- A job that was deleted with its tenant leaves rows here and in the feed, for
+-- neither table has a foreign key: it would be checked at every step of a job.
+DELETE FROM outbox o WHERE NOT EXISTS (SELECT FROM observation_generation_jobs j WHERE j.id = o.job_id);
+
+-- name: ForgetStrayFeed :exec
+DELETE FROM job_feed f WHERE NOT EXISTS (SELECT FROM observation_generation_jobs j WHERE j.id = f.job_id);
+
 -- name: SeeWorker :exec
 INSERT INTO workers (id, name, build, slots) VALUES (@id, @name, @build, @slots)
 ON CONFLICT (id) DO UPDATE SET seen_at = now(), slots = excluded.slots;

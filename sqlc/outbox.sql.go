@@ -194,6 +194,26 @@ func (q *Queries) ForgetLostWorkers(ctx context.Context, arg ForgetLostWorkersPa
 	return err
 }
 
+const forgetStrayAsks = `-- name: ForgetStrayAsks :exec
+DELETE FROM outbox o WHERE NOT EXISTS (SELECT FROM observation_generation_jobs j WHERE j.id = o.job_id)
+`
+
+// A job that was deleted with its tenant leaves rows here and in the feed, for
+// neither table has a foreign key: it would be checked at every step of a job.
+func (q *Queries) ForgetStrayAsks(ctx context.Context) error {
+	_, err := q.db.Exec(ctx, forgetStrayAsks)
+	return err
+}
+
+const forgetStrayFeed = `-- name: ForgetStrayFeed :exec
+DELETE FROM job_feed f WHERE NOT EXISTS (SELECT FROM observation_generation_jobs j WHERE j.id = f.job_id)
+`
+
+func (q *Queries) ForgetStrayFeed(ctx context.Context) error {
+	_, err := q.db.Exec(ctx, forgetStrayFeed)
+	return err
+}
+
 const freshFeed = `-- name: FreshFeed :many
 SELECT f.id AS row_id, j.job_type, e.job_id, e.version, e.team_id, e.project_id, e.event_type, e.status_after, e.attempt, e.at, e.next_at, e.actor, e.process, e.build, e.request_id, e.reason, e.details, e.schema
 FROM (SELECT id, team_id, project_id, job_id, version FROM job_feed ORDER BY id LIMIT $1::int) f
