@@ -81,22 +81,21 @@ func (s *Jobs) checkPage(ctx context.Context, cfg CheckConfig, after string) (n 
 		if err != nil {
 			return err
 		}
+		histories, asksOf := make(map[string][]sqlc.JobEvent, n), make(map[string][]sqlc.Outbox)
+		for _, e := range history {
+			histories[e.JobID] = append(histories[e.JobID], e)
+		}
+		for _, a := range asks {
+			asksOf[a.JobID] = append(asksOf[a.JobID], a)
+		}
 		for _, r := range rows {
 			job := JobOf(r)
-			c := jobCheck{job: job, live: live}
-			for _, e := range history {
-				if e.JobID != r.ID {
-					continue
-				}
+			c := jobCheck{job: job, live: live, asks: asksOf[r.ID]}
+			for _, e := range histories[r.ID] {
 				if e.TeamID != r.TeamID || e.ProjectID != r.ProjectID {
 					c.add("I9", "event %d is another tenant's", e.Version)
 				}
 				c.history = append(c.history, eventOf(e))
-			}
-			for _, a := range asks {
-				if a.JobID == r.ID {
-					c.asks = append(c.asks, a)
-				}
 			}
 			c.run()
 			if cfg.Job != nil {

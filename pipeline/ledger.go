@@ -26,7 +26,8 @@ type Ledger interface {
 	// transaction for all. An error in the slice says that this step was not
 	// stored: ErrHeld when the attempt is no longer ours. An error of the
 	// second kind says that nothing of the batch was stored, or that its
-	// outcome is unknown: settle the steps one by one.
+	// outcome is unknown: settle the steps again, each by itself where a commit
+	// may be to blame.
 	Settle(ctx context.Context, steps []events.Step, commits []Commit) ([]error, error)
 	// Seen says that the worker lives. It must be repeated well within the lease.
 	Seen(ctx context.Context, worker events.Holder) error
