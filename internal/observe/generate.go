@@ -74,14 +74,14 @@ func (s *Service) generateForBatch(ctx context.Context, job events.Job, a jobArg
 // generate asks the provider about events and leaves what it wrote to be
 // stored.
 func (s *Service) generate(ctx context.Context, job events.Job, a jobArgs, m material) (pipeline.Commit, error) {
-	project, err := projectName(ctx, s.q, job.Scope)
+	project, err := s.projectName(ctx, job.Scope)
 	if err != nil {
 		return nil, permanentIfGone(err)
 	}
 	w := s.writing(job, a)
 	w.outcome["events"], w.outcome["private"] = len(m.shown), m.private
 	for _, question := range portions(m.shown) {
-		answer, err := s.ask(ctx, llm.Question{Task: llm.TaskObserve, Project: strip(project), Session: a.Session, Events: question})
+		answer, err := s.ask(ctx, llm.Question{Task: llm.TaskObserve, Project: project, Session: a.Session, Events: question})
 		if err != nil {
 			return nil, err
 		}

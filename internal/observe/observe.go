@@ -62,6 +62,7 @@ type Service struct {
 	log     *slog.Logger
 	waiters waiters
 	lanes   laneCache
+	names   nameCache
 }
 
 // New gives the application on a migrated database.

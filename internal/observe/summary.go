@@ -62,11 +62,11 @@ func (s *Service) generateSummary(ctx context.Context, job events.Job, a jobArgs
 // sessionStory is the question about a session.
 func (s *Service) sessionStory(ctx context.Context, scope events.Scope, session sqlc.ServerSession) (llm.Question, error) {
 	q := llm.Question{Task: llm.TaskSummarize, Session: session.ID}
-	project, err := projectName(ctx, s.q, scope)
+	project, err := s.projectName(ctx, scope)
 	if err != nil {
 		return q, err
 	}
-	q.Project = strip(project)
+	q.Project = project
 	shown, last, err := s.sessionEvents(ctx, scope, session.ID)
 	if err != nil {
 		return q, err

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -95,14 +97,54 @@ func (s *Service) EnsureLocal(ctx context.Context, name string) (team, project s
 	return team, project, nil
 }
 
-// projectName is for prompts. A job whose project is gone has nothing to do.
-func projectName(ctx context.Context, q *sqlc.Queries, scope events.Scope) (string, error) {
-	name, err := q.ProjectName(ctx, sqlc.ProjectNameParams{ProjectID: scope.Project, TeamID: scope.Team})
+// A name of a project is for prompts: one that is nameFor old is good enough,
+// and saves each job a question to Postgres.
+const (
+	nameFor  = 10 * time.Second
+	maxNames = 1000 // kept at once
+)
+
+// nameCache keeps names of projects. The zero value is empty.
+type nameCache struct {
+	mu    sync.Mutex
+	names map[events.Scope]keptName
+}
+
+type keptName struct {
+	name  string
+	until time.Time
+}
+
+func (c *nameCache) get(scope events.Scope) (string, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	kept := c.names[scope]
+	return kept.name, time.Now().Before(kept.until)
+}
+
+func (c *nameCache) put(scope events.Scope, name string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.names == nil || len(c.names) >= maxNames {
+		c.names = map[events.Scope]keptName{}
+	}
+	c.names[scope] = keptName{name, time.Now().Add(nameFor)}
+}
+
+// projectName gives the name as a provider may see it. A job whose project is
+// gone has nothing to do.
+func (s *Service) projectName(ctx context.Context, scope events.Scope) (string, error) {
+	if name, ok := s.names.get(scope); ok {
+		return name, nil
+	}
+	name, err := s.q.ProjectName(ctx, sqlc.ProjectNameParams{ProjectID: scope.Project, TeamID: scope.Team})
 	if errors.Is(err, pgx.ErrNoRows) {
 		return "", notFound("Project")
 	}
 	if err != nil {
 		return "", fmt.Errorf("read project: %w", err)
 	}
+	name = strip(name)
+	s.names.put(scope, name)
 	return name, nil
 }
