@@ -11,7 +11,7 @@ WITH good AS (
     WHERE k.id = g.id AND k.team_id = g.team_id AND k.project_id IS NOT DISTINCT FROM g.project_id
       AND (k.last_used_at IS NULL OR k.last_used_at < now() - interval '1 minute')
 )
-SELECT g.id, g.team_id, g.project_id, g.actor_id, g.scopes FROM good g;
+SELECT g.id, g.team_id, g.project_id, g.actor_id, g.scopes, g.expires_at FROM good g;
 
 -- name: InsertKey :one
 INSERT INTO api_keys (id, team_id, project_id, actor_id, label, prefix, key_hash, scopes, expires_at)

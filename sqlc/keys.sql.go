@@ -178,7 +178,7 @@ WITH good AS (
     WHERE k.id = g.id AND k.team_id = g.team_id AND k.project_id IS NOT DISTINCT FROM g.project_id
       AND (k.last_used_at IS NULL OR k.last_used_at < now() - interval '1 minute')
 )
-SELECT g.id, g.team_id, g.project_id, g.actor_id, g.scopes FROM good g
+SELECT g.id, g.team_id, g.project_id, g.actor_id, g.scopes, g.expires_at FROM good g
 `
 
 type UseKeyRow struct {
@@ -187,6 +187,7 @@ type UseKeyRow struct {
 	ProjectID *string
 	ActorID   string
 	Scopes    []string
+	ExpiresAt *time.Time
 }
 
 // API keys. Used by internal/observe only.
@@ -201,6 +202,7 @@ func (q *Queries) UseKey(ctx context.Context, keyHash []byte) (UseKeyRow, error)
 		&i.ProjectID,
 		&i.ActorID,
 		&i.Scopes,
+		&i.ExpiresAt,
 	)
 	return i, err
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -31,7 +32,8 @@ type Caller struct {
 	Team      string
 	Project   string // "" means all of the team's
 	Scopes    []string
-	RequestID string // set by the door; goes into the audit log and to the job
+	Expires   *time.Time // nil: never
+	RequestID string     // set by the door; goes into the audit log and to the job
 }
 
 // Has reports whether the caller was granted the scope.
@@ -59,7 +61,7 @@ func (s *Service) Authenticate(ctx context.Context, key string) (Caller, error) 
 	if err != nil {
 		return Caller{}, fmt.Errorf("authenticate: %w", err)
 	}
-	return Caller{KeyID: row.ID, Actor: row.ActorID, Team: row.TeamID, Project: deref(row.ProjectID), Scopes: row.Scopes}, nil
+	return Caller{KeyID: row.ID, Actor: row.ActorID, Team: row.TeamID, Project: deref(row.ProjectID), Scopes: row.Scopes, Expires: row.ExpiresAt}, nil
 }
 
 // granted is the part of allow that needs no database. Methods with much to

@@ -26,7 +26,7 @@ const (
 
 // CreateKey makes a key with the caller's team, project and actor, and
 // returns its secret, which is stored nowhere. Nobody can grant what they do
-// not have.
+// not have: no other scope, and no longer a time.
 func (s *Service) CreateKey(ctx context.Context, c Caller, n NewKey) (Key, string, error) {
 	if err := c.granted(toWrite); err != nil {
 		return Key{}, "", err
@@ -50,6 +50,9 @@ func (s *Service) CreateKey(ctx context.Context, c Caller, n NewKey) (Key, strin
 		var expires *time.Time
 		if n.ExpiresInDays > 0 {
 			expires = new(time.Now().AddDate(0, 0, n.ExpiresInDays))
+		}
+		if c.Expires != nil && (expires == nil || expires.After(*c.Expires)) {
+			expires = c.Expires
 		}
 		if key, secret, err = insertKey(ctx, q, scope, c.Actor, n.Label, n.Scopes, expires); err != nil {
 			return err

@@ -38,7 +38,7 @@ func TestCreateKey(t *testing.T) {
 
 	c, err := w.Authenticate(t.Context(), secret)
 	require.NoError(t, err)
-	require.Equal(t, observe.Caller{KeyID: key.ID, Actor: "tester", Team: w.team, Project: w.project, Scopes: []string{observe.ScopeWrite}}, c)
+	require.Equal(t, observe.Caller{KeyID: key.ID, Actor: "tester", Team: w.team, Project: w.project, Scopes: []string{observe.ScopeWrite}, Expires: key.ExpiresAt}, c)
 
 	usual, _, err := w.CreateKey(t.Context(), w.me, observe.NewKey{})
 	require.NoError(t, err)
@@ -67,6 +67,24 @@ func TestABadKeyChangesNoRow(t *testing.T) {
 			require.ErrorIs(t, err, observe.ErrForbidden, "nobody can grant what they do not have")
 		}
 	})
+}
+
+func TestAKeyThatExpiresMakesNoneThatOutlivesIt(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	end := time.Now().Add(36 * time.Hour).UTC().Truncate(time.Microsecond)
+	_, secret, err := w.IssueKey(t.Context(), w.team, "", "a", "", []string{observe.ScopeAll}, end)
+	require.NoError(t, err)
+	c, err := w.Authenticate(t.Context(), secret)
+	require.NoError(t, err)
+	for _, days := range []int{0, 2} {
+		key, _, err := w.CreateKey(t.Context(), c, observe.NewKey{ExpiresInDays: days})
+		require.NoError(t, err)
+		require.Equal(t, end, key.ExpiresAt.UTC(), "asked for %d days", days)
+	}
+	sooner, _, err := w.CreateKey(t.Context(), c, observe.NewKey{ExpiresInDays: 1})
+	require.NoError(t, err)
+	require.True(t, sooner.ExpiresAt.Before(end))
 }
 
 func TestAuthenticate(t *testing.T) {
