@@ -11,9 +11,6 @@ import (
 	"github.com/seed-245eaa15/obs/internal/observe"
 )
 
-// maxBatch is how many events a batch may have.
-const maxBatch = 500
-
 func epoch(t time.Time) int64 { return t.UnixMilli() }
 
 // epochOrNull is nil for the zero time.
@@ -97,7 +94,7 @@ type batchRequest struct{ recordRequest }
 func (r *batchRequest) read(in *input) {
 	r.flags(in)
 	r.batch = true
-	for _, o := range in.objects(1, maxBatch) {
+	for _, o := range in.objects(1, observe.MaxBatch) {
 		r.events = append(r.events, newEvent(o))
 	}
 }
@@ -106,7 +103,7 @@ func newEvent(o object) observe.NewEvent {
 	_, hasPlatform := o.members["platformSource"]
 	return observe.NewEvent{
 		ProjectID:        o.name("projectId"),
-		SourceType:       o.oneOf("sourceType", "hook", "worker", "provider", "server", "api"),
+		SourceType:       o.oneOf("sourceType", observe.SourceTypes()...),
 		EventType:        o.name("eventType"),
 		OccurredAtEpoch:  o.integer("occurredAtEpoch", 0, maxEpoch),
 		Payload:          o.anything("payload"),

@@ -62,7 +62,7 @@ type jobBody struct {
 	SourceID        string        `json:"sourceId"`
 	AgentEventID    *string       `json:"agentEventId"`
 	ServerSessionID *string       `json:"serverSessionId"`
-	JobType         events.Kind   `json:"jobType"`
+	JobType         string        `json:"jobType"`
 	Status          events.Status `json:"status"`
 	MessageID       string        `json:"bullmqJobId"`
 	Attempts        int           `json:"attempts"`
@@ -77,18 +77,15 @@ type jobBody struct {
 }
 
 func asJob(j events.Job) jobBody {
-	b := jobBody{
+	return jobBody{
 		ID: j.ID, ProjectID: j.Scope.Project, TeamID: j.Scope.Team, SourceType: j.SourceType, SourceID: j.SourceID,
-		JobType: j.Kind, Status: j.Status, MessageID: observe.TransportID(j),
+		JobType: observe.JobType(j.Kind), Status: j.Status, MessageID: observe.TransportID(j),
 		Attempts: j.Attempts, MaxAttempts: j.MaxAttempts, NextEpoch: epochOrNull(j.NextAt),
 		CompletedEpoch: epochOrNull(j.CompletedAt), FailedEpoch: epochOrNull(j.FailedAt),
-		CancelledEpoch: epochOrNull(j.CancelledAt), LastError: textOrNull(j.LastError), ServerSessionID: textOrNull(observe.JobSession(j)),
+		CancelledEpoch: epochOrNull(j.CancelledAt), LastError: textOrNull(j.LastError),
+		AgentEventID: textOrNull(observe.JobAgentEvent(j)), ServerSessionID: textOrNull(observe.JobSession(j)),
 		CreatedEpoch: epoch(j.CreatedAt), UpdatedEpoch: epoch(j.UpdatedAt),
 	}
-	if j.SourceType == observe.SourceEvent {
-		b.AgentEventID = &j.SourceID
-	}
-	return b
 }
 
 func textOrNull(s string) *string {

@@ -84,7 +84,7 @@ func jobCases(w *world) []check {
 		{
 			name: "good", request: request{path: path, key: "team"}, want: 200,
 			has: map[string]any{
-				"generationJob.id": id, "generationJob.status": "queued", "generationJob.jobType": "event", "generationJob.attempts": 1,
+				"generationJob.id": id, "generationJob.status": "queued", "generationJob.jobType": "observation_generate_for_event", "generationJob.attempts": 1,
 				"generationJob.agentEventId": posted.str("event.id"), "generationJob.serverSessionId": nil, "generationJob.lastError": "because",
 				"history.0.version": 1, "history.0.type": "queued", "history.1.type": "processing", "history.1.process": "worker-1",
 				"history.2.type": "retry_scheduled", "history.2.status": "queued", "history.2.attempt": 1, "history.2.reason": "because",

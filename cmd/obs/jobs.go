@@ -313,7 +313,7 @@ type jobBody struct {
 
 func bodyOfJob(j events.Job) jobBody {
 	return jobBody{
-		ID: string(j.ID), Kind: string(j.Kind), TeamID: j.Scope.Team, ProjectID: j.Scope.Project,
+		ID: string(j.ID), Kind: observe.JobType(j.Kind), TeamID: j.Scope.Team, ProjectID: j.Scope.Project,
 		SourceType: j.SourceType, SourceID: j.SourceID, Status: string(j.Status), Version: j.Version,
 		Attempts: j.Attempts, MaxAttempts: j.MaxAttempts, LockedBy: j.LockedBy, LastError: j.LastError, RequestID: j.RequestID,
 		NextEpoch: epoch(j.NextAt), CreatedEpoch: epoch(j.CreatedAt), UpdatedEpoch: epoch(j.UpdatedAt),
