@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -60,6 +61,9 @@ func (d devCommand) Run(ctx context.Context, std boot.Std) error {
 		if dir, err = boot.DataDir(std.LookupEnv); err != nil {
 			return err
 		}
+	}
+	if dir, err = filepath.Abs(dir); err != nil { // told later, for other terminals
+		return err
 	}
 	log := boot.NewLog(std.Stderr, c)
 	l, err := startLocal(ctx, localConfig{

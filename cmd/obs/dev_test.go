@@ -147,6 +147,40 @@ func TestDevPortInUse(t *testing.T) {
 	require.NoDirExists(t, dir, "nothing was begun")
 }
 
+func TestDevDataDirThatIsAFile(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(openDir(t), "data")
+	require.NoError(t, os.WriteFile(file, nil, 0o644))
+	code, stdout, stderr := obs(t.Context(), "dev", "--data-dir", file, "--addr", "127.0.0.1:0")
+	require.Equal(t, 1, code)
+	require.Empty(t, stdout.String())
+	require.Equal(t, "obs: make the data directory: mkdir "+file+": not a directory; choose another --data-dir (OBS_DATA_DIR)\n", stderr.String())
+}
+
+func TestDemoThatFailsNamesAFewJobs(t *testing.T) {
+	t.Parallel()
+	why := "no room"
+	tale := &story{}
+	for _, id := range []string{"a", "b", "c", "d", "e"} {
+		tale.jobs = append(tale.jobs, seenJob{ID: id, Status: "failed", LastError: &why})
+	}
+	tale.jobs = append(tale.jobs, seenJob{ID: "f", Status: "completed"})
+	require.EqualError(t, tale.outcome(), "5 of 6 jobs are not completed: job a is failed: no room; job b is failed: no room; "+
+		"job c is failed: no room; and 2 more")
+}
+
+func TestStatusStaysOnOneLineOfATerminal(t *testing.T) {
+	t.Parallel()
+	out := &output{}
+	plain := func(s string) string { return s }
+	s := &screen{w: out, live: true, dim: plain, bold: plain}
+	s.now("3 jobs")
+	s.line("a note")
+	s.still()
+	status := "\x1b[?7l3 jobs\x1b[?7h"
+	require.Equal(t, "\r\x1b[K"+status+"\r\x1b[Ka note\n"+status+"\n", out.String())
+}
+
 func TestDemo(t *testing.T) {
 	t.Parallel()
 	code, stdout, stderr := obs(t.Context(), "demo", "--fast")

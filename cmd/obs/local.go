@@ -67,7 +67,7 @@ func (l *local) start(ctx context.Context, c localConfig) error {
 	}
 	l.url = "http://" + l.door.Addr().String()
 	if err := os.MkdirAll(c.dir, 0o755); err != nil {
-		return fmt.Errorf("make the data directory: %w", err)
+		return fmt.Errorf("make the data directory: %w; choose another --data-dir (OBS_DATA_DIR)", err)
 	}
 	if c.DatabaseURL == "" {
 		l.pg, err = embedded.StartPostgres(ctx, embedded.PostgresConfig{

@@ -27,6 +27,10 @@ type screen struct {
 	last   time.Time // when
 }
 
+// unwrapped keeps text on one line of a terminal however narrow: what does not
+// fit is cut off, or the status could not be written anew.
+func unwrapped(text string) string { return "\x1b[?7l" + text + "\x1b[?7h" }
+
 // statusEvery is how often the status is told where it cannot be live.
 const statusEvery = 2 * time.Second
 
@@ -55,7 +59,7 @@ func (s *screen) put(line string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.live && s.status != "" {
-		line = "\r\x1b[K" + line + "\n" + s.dim(s.status)
+		line = "\r\x1b[K" + line + "\n" + unwrapped(s.dim(s.status))
 	} else {
 		line += "\n"
 	}
@@ -72,7 +76,7 @@ func (s *screen) now(format string, args ...any) {
 	switch {
 	case text == s.status:
 	case s.live:
-		fmt.Fprint(s.w, "\r\x1b[K"+s.dim(text))
+		fmt.Fprint(s.w, "\r\x1b[K"+unwrapped(s.dim(text)))
 	case time.Since(s.last) >= statusEvery && text != s.told:
 		fmt.Fprintln(s.w, text)
 		s.told, s.last = text, time.Now()

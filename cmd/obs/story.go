@@ -268,6 +268,9 @@ func (t *story) tellJob(ctx context.Context, j seenJob) error {
 	return nil
 }
 
+// reasonsMost is how many jobs are told with their reasons when the demo fails.
+const reasonsMost = 3
+
 // outcome says whether everything went well.
 func (t *story) outcome() error {
 	var bad []string
@@ -280,8 +283,11 @@ func (t *story) outcome() error {
 			bad = append(bad, fmt.Sprintf("job %s is %s%s", j.ID, j.Status, why))
 		}
 	}
-	if len(bad) > 0 {
-		return fmt.Errorf("%d of %d jobs are not completed: %s", len(bad), len(t.jobs), strings.Join(bad, "; "))
+	if n := len(bad); n > 0 {
+		if n > reasonsMost {
+			bad = append(bad[:reasonsMost], fmt.Sprintf("and %d more", n-reasonsMost))
+		}
+		return fmt.Errorf("%d of %d jobs are not completed: %s", n, len(t.jobs), strings.Join(bad, "; "))
 	}
 	if t.sent != len(t.recording.Events) || len(t.jobs) == 0 || len(t.notes) == 0 {
 		return fmt.Errorf("%d of %d events gave %d jobs and %d notes", t.sent, len(t.recording.Events), len(t.jobs), len(t.notes))

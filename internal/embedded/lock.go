@@ -38,7 +38,7 @@ func lockDir(dir, name string) (*flock.Flock, error) {
 	lock := flock.New(path, flock.SetFlag(os.O_CREATE|os.O_RDWR), flock.SetPermissions(0o644))
 	held, err := lock.TryLock()
 	if err != nil {
-		return nil, fmt.Errorf("lock data directory %s: %w", dir, err)
+		return nil, fmt.Errorf("lock data directory %s: %w; choose another --data-dir", dir, err)
 	}
 	if !held {
 		text, _ := os.ReadFile(path) // the owner may not have written its number yet: then we do not name it

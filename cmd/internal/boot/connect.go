@@ -137,7 +137,11 @@ func OpenDatabase(ctx context.Context, c Config, name string) (*pgxpool.Pool, er
 		return db.Open(ctx, db.Config{URL: c.DatabaseURL, MaxConns: c.PoolSize, Timeout: c.ConnectTimeout, Name: name})
 	})
 	if err != nil {
-		return nil, fmt.Errorf("Postgres at %s: %s; start it, or set --database-url (OBS_DATABASE_URL)", databaseHost(c.DatabaseURL), causePostgres(err)) //nolint:staticcheck // a name
+		what := "start it"
+		if _, answers := errors.AsType[*pgconn.PgError](err); answers {
+			what = "mend that"
+		}
+		return nil, fmt.Errorf("Postgres at %s: %s; %s, or set --database-url (OBS_DATABASE_URL)", databaseHost(c.DatabaseURL), causePostgres(err), what) //nolint:staticcheck // a name
 	}
 	return pool, nil
 }

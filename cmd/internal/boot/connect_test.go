@@ -80,6 +80,19 @@ func TestWrongPasswordOfNATSIsToldAtOnce(t *testing.T) {
 	require.NotContains(t, stderr.String(), "secret")
 }
 
+func TestPostgresThatRefusesIsToldAtOnce(t *testing.T) {
+	t.Parallel()
+	began := time.Now()
+	url := testenv.EmptyPostgres(t)
+	_, after, ok := strings.Cut(url, "?")
+	require.True(t, ok, url)
+	code, stderr := worker(t.Context(), nil, "--database-url", "postgres://postgres@/nowhere?"+after, "--nats-url", someNATS, "--addr", "off")
+	require.Equal(t, boot.ExitFailed, code)
+	require.Less(t, time.Since(began), 5*time.Second, "waiting would not help")
+	require.Len(t, stderr.lines(), 1)
+	require.Contains(t, stderr.String(), `database "nowhere" does not exist; mend that, or set --database-url (OBS_DATABASE_URL)`)
+}
+
 func TestPortInUse(t *testing.T) {
 	t.Parallel()
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
