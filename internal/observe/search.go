@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -14,6 +15,13 @@ import (
 
 // maxQuery bounds what is worth parsing, in bytes.
 const maxQuery = 10_000
+
+// dashes are not the - that excludes a word: they begin a flag, as --data-dir,
+// or rule a line. Postgres would negate once for each, and gives up at 32.
+var dashes = regexp.MustCompile(`-(?:[^-\pL\pN"]*-)+`)
+
+// words makes a query that Postgres can parse.
+func words(query string) string { return dashes.ReplaceAllString(plain(query), " ") }
 
 // Search finds the observations of a project that hold all the words of the
 // query, the best match first, then the newest.
@@ -51,7 +59,7 @@ func (s *Service) search(ctx context.Context, c Caller, query Query, mode string
 			return err
 		}
 		rows, err := q.SearchObservations(ctx, sqlc.SearchObservationsParams{
-			Query: plain(query.Query), TeamID: scope.Team, ProjectID: scope.Project,
+			Query: words(query.Query), TeamID: scope.Team, ProjectID: scope.Project,
 			Platform: plain(deref(platformOf(query.PlatformSource))), MaxRows: int32(query.Limit),
 		})
 		if err != nil {

@@ -160,3 +160,18 @@ func (w *world) like(t *testing.T, pattern string) int {
 	require.NoError(t, w.pool.QueryRow(t.Context(), "SELECT count(*) FROM observations WHERE content LIKE $1", pattern).Scan(&n))
 	return n
 }
+
+// What people paste into a search is no fault of ours, whatever it is.
+func TestAnyTextCanBeSearchedFor(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for _, text := range []string{
+		strings.Repeat("a", 4096), strings.Repeat("a ", 2048), strings.Repeat(`"`, 4095), strings.Repeat("-", 4096) + "x", strings.Repeat("- ", 2000) + "x", "a" + strings.Repeat(" -b", 1000),
+		strings.Repeat("-\u00a0", 1000) + "x", strings.Repeat("-\u3000", 1000) + "x", strings.Repeat("-'", 1000) + "x", strings.Repeat("-(", 1000) + "x", strings.Repeat(`-"`, 1000) + "x", strings.Repeat(`-""`, 1000) + "x",
+		strings.Repeat("or ", 1365),
+		strings.Repeat(`-"a b" or `, 400), "a\x00b", "\xff", "& | ! <-> :* ( ) '", `\`, "the of and", strings.Repeat("é", 2048), "\u2028", "<private>x",
+	} {
+		_, err := w.Search(t.Context(), w.me, observe.Query{ProjectID: w.project, Query: text})
+		require.NoError(t, err, "%.40q", text)
+	}
+}

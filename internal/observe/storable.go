@@ -89,10 +89,10 @@ func rewrite(raw []byte, edit editor) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		switch kind {
-		case '{', '[':
+		if kind == '{' || kind == '[' {
 			edit.begin(kind == '[')
-		case '}', ']':
+		}
+		if kind == '}' || kind == ']' {
 			edit.end()
 		}
 		if d.StackDepth() == 0 {
