@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 
 	"github.com/jackc/pgx/v5"
 
@@ -50,6 +51,13 @@ type entry struct {
 
 // audit writes the entry in the transaction of what it tells of.
 func (c Caller) audit(ctx context.Context, q *sqlc.Queries, e entry) error {
+	if c.Via != "" {
+		e.details = maps.Clone(e.details)
+		if e.details == nil {
+			e.details = map[string]any{}
+		}
+		e.details["via"] = c.Via
+	}
 	details, err := json.Marshal(e.details)
 	if e.details == nil {
 		details = []byte("{}")

@@ -100,6 +100,9 @@ var attempts = map[string]attempt{
 		found, _, err := h.Context(ctx, c, observe.Query{ProjectID: h.project, Query: "batch"})
 		return found, err
 	}},
+	"Recent": {scope: observe.ScopeRead, call: func(ctx context.Context, c observe.Caller, h *home) (any, error) {
+		return h.Recent(ctx, c, h.project, 5)
+	}},
 	"Reindex": {scope: observe.ScopeWrite, call: func(ctx context.Context, c observe.Caller, h *home) (any, error) {
 		return h.Reindex(ctx, c, h.project, h.observation)
 	}},
