@@ -103,6 +103,7 @@ type route struct {
 const (
 	get    = http.MethodGet
 	post   = http.MethodPost
+	patch  = http.MethodPatch
 	remove = http.MethodDelete
 
 	reads  = observe.ScopeRead
@@ -135,6 +136,12 @@ func (s *server) routes() []route {
 		{post, "/v1/sessions/start", writes, handle(s, s.startSession)},
 		{get, "/v1/sessions/:id", reads, handle(s, s.getSession)},
 		{post, "/v1/sessions/:id/end", writes, handle(s, s.endSession)},
+
+		{post, "/v1/memories", writes, handle(s, s.createMemory)},
+		{get, "/v1/memories/:id", reads, handle(s, s.getMemory)},
+		{patch, "/v1/memories/:id", writes, handle(s, s.editMemory)},
+		{remove, "/v1/memories/:id", writes, handle(s, s.deleteMemory)},
+		{remove, "/v1/projects/:projectId/memory", writes, handle(s, s.purgeProject)},
 
 		{post, "/v1/search", reads, handle(s, s.search)},
 		{post, "/v1/context", reads, handle(s, s.context)},

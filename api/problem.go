@@ -122,6 +122,9 @@ func answerTo(c echo.Context, err error) problem {
 		}
 	} else {
 		p.Status, p.Message = lookUp(err)
+		if _, ok := errors.AsType[gone](err); ok {
+			p.Err = "not_found"
+		}
 	}
 
 	switch p.Status {

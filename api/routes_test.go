@@ -112,13 +112,20 @@ func guards(w *world, r api.Route) []check {
 		}
 	}
 	if strings.Contains(r.Path, "/:id") {
+		notFound, body := "NotFound", ""
+		switch r.Method + " " + r.Path {
+		case "DELETE /v1/memories/:id":
+			notFound = "not_found"
+		case "PATCH /v1/memories/:id":
+			body = `{"kind":"x"}`
+		}
 		for name, id := range map[string]string{
 			"unknown": "nothing", "NUL": "a%00b", "not UTF-8": "%ff%fe", "5 kB": strings.Repeat("x", 5000),
 			"quote": "x'%20OR%201=1--", "escaped path": "%2e%2e%2fjobs", "wildcard": "ev.*.%3e", "emoji": "%F0%9F%98%80",
 		} {
 			out = append(out, check{
-				name: name, request: request{path: strings.Replace(r.Path, ":id", id, 1), key: "star"}, want: 404,
-				has: map[string]any{"error": "NotFound"},
+				name: name, request: request{path: strings.Replace(r.Path, ":id", id, 1), key: "star", body: body}, want: 404,
+				has: map[string]any{"error": notFound},
 			})
 		}
 	}

@@ -105,6 +105,7 @@ type Observation struct {
 	CreatedByJobID  *string
 	CreatedAt       time.Time
 	UpdatedAt       time.Time
+	EditedAt        *time.Time
 }
 
 type Outbox struct {

@@ -12,7 +12,7 @@ import (
 )
 
 const getObservation = `-- name: GetObservation :one
-SELECT id, team_id, project_id, server_session_id, kind, content, search_extra, content_search, generation_key, metadata, created_by_job_id, created_at, updated_at FROM observations
+SELECT id, team_id, project_id, server_session_id, kind, content, search_extra, content_search, generation_key, metadata, created_by_job_id, created_at, updated_at, edited_at FROM observations
 WHERE id = $1 AND CASE WHEN team_id = $2 AND ($3::text = '' OR project_id = $3::text) THEN true END
 `
 
@@ -39,6 +39,7 @@ func (q *Queries) GetObservation(ctx context.Context, arg GetObservationParams) 
 		&i.CreatedByJobID,
 		&i.CreatedAt,
 		&i.UpdatedAt,
+		&i.EditedAt,
 	)
 	return i, err
 }
@@ -158,7 +159,7 @@ func (q *Queries) InsertGenerated(ctx context.Context, arg InsertGeneratedParams
 }
 
 const observationsOfEvent = `-- name: ObservationsOfEvent :many
-SELECT o.id, o.team_id, o.project_id, o.server_session_id, o.kind, o.content, o.search_extra, o.content_search, o.generation_key, o.metadata, o.created_by_job_id, o.created_at, o.updated_at, s.id AS source_row_id, s.source_type, s.source_id, s.generation_job_id, s.created_at AS source_created_at
+SELECT o.id, o.team_id, o.project_id, o.server_session_id, o.kind, o.content, o.search_extra, o.content_search, o.generation_key, o.metadata, o.created_by_job_id, o.created_at, o.updated_at, o.edited_at, s.id AS source_row_id, s.source_type, s.source_id, s.generation_job_id, s.created_at AS source_created_at
 FROM observation_sources s
 JOIN observations o ON o.id = s.observation_id AND CASE WHEN o.team_id = s.team_id AND o.project_id = s.project_id THEN true END
 WHERE s.team_id = $1 AND s.project_id = $2 AND s.source_type = 'agent_event' AND s.source_id = $3
@@ -203,6 +204,7 @@ func (q *Queries) ObservationsOfEvent(ctx context.Context, arg ObservationsOfEve
 			&i.Observation.CreatedByJobID,
 			&i.Observation.CreatedAt,
 			&i.Observation.UpdatedAt,
+			&i.Observation.EditedAt,
 			&i.SourceRowID,
 			&i.SourceType,
 			&i.SourceID,
@@ -220,7 +222,7 @@ func (q *Queries) ObservationsOfEvent(ctx context.Context, arg ObservationsOfEve
 }
 
 const observationsOfSession = `-- name: ObservationsOfSession :many
-SELECT id, team_id, project_id, server_session_id, kind, content, search_extra, content_search, generation_key, metadata, created_by_job_id, created_at, updated_at FROM observations
+SELECT id, team_id, project_id, server_session_id, kind, content, search_extra, content_search, generation_key, metadata, created_by_job_id, created_at, updated_at, edited_at FROM observations
 WHERE server_session_id = $1 AND CASE WHEN team_id = $2 AND project_id = $3 THEN true END
 ORDER BY created_at DESC, id DESC LIMIT $4::int
 `
@@ -261,6 +263,7 @@ func (q *Queries) ObservationsOfSession(ctx context.Context, arg ObservationsOfS
 			&i.CreatedByJobID,
 			&i.CreatedAt,
 			&i.UpdatedAt,
+			&i.EditedAt,
 		); err != nil {
 			return nil, err
 		}
@@ -273,7 +276,7 @@ func (q *Queries) ObservationsOfSession(ctx context.Context, arg ObservationsOfS
 }
 
 const pageObservations = `-- name: PageObservations :many
-SELECT id, team_id, project_id, server_session_id, kind, content, search_extra, content_search, generation_key, metadata, created_by_job_id, created_at, updated_at FROM observations
+SELECT id, team_id, project_id, server_session_id, kind, content, search_extra, content_search, generation_key, metadata, created_by_job_id, created_at, updated_at, edited_at FROM observations
 WHERE team_id = $1 AND project_id = $2 AND id > $3::text
   AND ($4::text = '' OR id = $4::text)
 ORDER BY id LIMIT $5::int
@@ -317,6 +320,7 @@ func (q *Queries) PageObservations(ctx context.Context, arg PageObservationsPara
 			&i.CreatedByJobID,
 			&i.CreatedAt,
 			&i.UpdatedAt,
+			&i.EditedAt,
 		); err != nil {
 			return nil, err
 		}
@@ -383,7 +387,7 @@ func (q *Queries) RenderObservations(ctx context.Context, arg RenderObservations
 }
 
 const searchObservations = `-- name: SearchObservations :many
-SELECT o.id, o.team_id, o.project_id, o.server_session_id, o.kind, o.content, o.search_extra, o.content_search, o.generation_key, o.metadata, o.created_by_job_id, o.created_at, o.updated_at FROM observations o, websearch_to_tsquery('english', $1::text) q
+SELECT o.id, o.team_id, o.project_id, o.server_session_id, o.kind, o.content, o.search_extra, o.content_search, o.generation_key, o.metadata, o.created_by_job_id, o.created_at, o.updated_at, o.edited_at FROM observations o, websearch_to_tsquery('english', $1::text) q
 WHERE o.team_id = $2 AND o.project_id = $3 AND o.content_search @@ q
   AND ($4::text = '' OR EXISTS (
         SELECT FROM server_sessions s
@@ -436,6 +440,7 @@ func (q *Queries) SearchObservations(ctx context.Context, arg SearchObservations
 			&i.CreatedByJobID,
 			&i.CreatedAt,
 			&i.UpdatedAt,
+			&i.EditedAt,
 		); err != nil {
 			return nil, err
 		}

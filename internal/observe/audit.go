@@ -28,6 +28,9 @@ const (
 	actKeyCreate     = "api_key.create"
 	actKeyRevoke     = "api_key.revoke"
 	actKeyRotate     = "api_key.rotate"
+	actMemoryWrite   = "memory.write"
+	actMemoryDelete  = "observation.deleted"
+	actPurge         = "project.memory_purged"
 )
 
 const (
@@ -36,6 +39,7 @@ const (
 	resObservation = "observation"
 	resJob         = "observation_generation_job"
 	resKey         = "api_key"
+	resProject     = "project"
 )
 
 // entry is a row of the audit log. It holds ids and counts, never text of a

@@ -61,7 +61,7 @@ func (s *Service) askAbout(ctx context.Context, tx pgx.Tx, q *sqlc.Queries, c Ca
 	for event, id := range jobOf {
 		job, ok := jobs[id]
 		if !ok {
-			return nil, false, fmt.Errorf("job %s of event %s vanished", id, event)
+			return nil, false, fmt.Errorf("job %s of event %s vanished: %w", id, event, errPurged)
 		}
 		byEvent[event] = job
 	}

@@ -239,7 +239,7 @@ func readKnown(ctx context.Context, q *sqlc.Queries, team string, known []incomi
 		rows[r.ID] = r
 	}
 	if len(found) < len(known) {
-		return fmt.Errorf("read agent events: %d of %d vanished", len(known)-len(found), len(known))
+		return fmt.Errorf("read agent events: %d of %d vanished: %w", len(known)-len(found), len(known), errPurged)
 	}
 	return nil
 }

@@ -63,10 +63,14 @@ func startSession(ctx context.Context, q *sqlc.Queries, scope events.Scope, p sq
 	if *created = len(rows) > 0; *created || err != nil {
 		return first(rows), err
 	}
-	return q.RestartSession(ctx, sqlc.RestartSessionParams{
+	row, err := q.RestartSession(ctx, sqlc.RestartSessionParams{
 		Overwrite: p.ExternalSessionID == nil, Metadata: p.Metadata, AgentType: p.AgentType, Prompt: prompt,
 		TeamID: scope.Team, ProjectID: scope.Project, IdempotencyKey: p.IdempotencyKey,
 	})
+	if errors.Is(err, pgx.ErrNoRows) {
+		err = errPurged
+	}
+	return row, err
 }
 
 // sessionID follows from the key, so that the same session has one id even

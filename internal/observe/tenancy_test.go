@@ -206,6 +206,12 @@ func newHomeFor(t *testing.T, h *home, method string) *home {
 	case "RetryJob":
 		_, _, err := h.CancelJob(t.Context(), h.me, h.cancelled)
 		require.NoError(t, err)
+	case "DeleteMemory":
+		m, err := h.AddMemory(t.Context(), h.me, observe.NewMemory{ProjectID: h.project, Content: "again"})
+		require.NoError(t, err)
+		h.observation = m.ID
+	case "Purge":
+		h.record(t, h.world.event(4))
 	case "RevokeKey", "RotateKey":
 		key, _, err := h.IssueKey(t.Context(), h.team, h.project, "a", "", nil, time.Time{})
 		require.NoError(t, err)
