@@ -109,6 +109,7 @@ const (
 	reads  = observe.ScopeRead
 	writes = observe.ScopeWrite
 	admins = observe.ScopeAdmin
+	all    = observe.ScopeAll
 	anyone = ""    // no key is asked for
 	anyKey = "key" // it depends on the row, and observe knows
 )
@@ -146,6 +147,13 @@ func (s *server) routes() []route {
 		{post, "/v1/search", reads, handle(s, s.search)},
 		{post, "/v1/context", reads, handle(s, s.context)},
 		{post, "/v1/reindex", writes, handle(s, s.reindex)},
+
+		{get, "/v1/projects", reads, handle(s, s.listProjects)},
+		{post, "/v1/projects", admins, handle(s, s.createProject)},
+		{get, "/v1/projects/:id", reads, handle(s, s.getProject)},
+		{get, "/v1/teams", reads, handle(s, s.listTeams)},
+		{post, "/v1/teams", all, handle(s, s.createTeam)},
+		{get, "/v1/audit", admins, handle(s, s.audit)},
 
 		{post, "/v1/keys", writes, handle(s, s.createKey)},
 		{get, "/v1/keys", admins, handle(s, s.listKeys)},

@@ -33,12 +33,16 @@ type newKeyBody struct {
 
 func (newKeyBody) status() int { return http.StatusCreated }
 
-func (s *server) createKey(ctx context.Context, c observe.Caller, r keyRequest) (newKeyBody, error) {
-	k, secret, err := s.cfg.Service.CreateKey(ctx, c, r.key)
+func asNewKey(k observe.Key, secret string) newKeyBody {
 	return newKeyBody{
 		ID: k.ID, APIKey: secret, Label: k.Label, TeamID: k.TeamID, ProjectID: textOrNull(k.ProjectID),
 		Scopes: k.Scopes, ExpiresAt: k.ExpiresAt,
-	}, err
+	}
+}
+
+func (s *server) createKey(ctx context.Context, c observe.Caller, r keyRequest) (newKeyBody, error) {
+	k, secret, err := s.cfg.Service.CreateKey(ctx, c, r.key)
+	return asNewKey(k, secret), err
 }
 
 type keyBody struct {

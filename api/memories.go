@@ -126,4 +126,3 @@ func asGone(err error) error {
 	}
 	return err
 }
-
