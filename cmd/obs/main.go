@@ -35,13 +35,18 @@ type commands struct {
 	Jobs     jobsCommand     `cmd:"" help:"Look at jobs, try them again, cancel them."`
 	Check    checkCommand    `cmd:"" help:"Verify what must always hold, on a live database."`
 
+	Install   installCommand   `cmd:"" help:"Make Claude Code report to a server."`
+	Uninstall uninstallCommand `cmd:"" help:"Take out of Claude Code what install put in."`
+	Hook      hookCommand      `cmd:"" help:"What Claude Code calls."`
+
 	Info    versionCommand   `cmd:"" name:"version" help:"Print the version."`
 	Version boot.VersionFlag `help:"Print the version and end."`
 }
 
 func main() { boot.Main(run) }
 
-func run(ctx context.Context, std boot.Std) int {
+func run(ctx context.Context, std boot.Std) (code int) {
+	defer neverFails(std, &code)
 	if len(std.Args) == 0 {
 		std.Args = []string{"--help"}
 	}
