@@ -148,6 +148,9 @@ func (s *server) routes() []route {
 		{post, "/v1/context", reads, handle(s, s.context)},
 		{post, "/v1/reindex", writes, handle(s, s.reindex)},
 
+		{post, "/v1/mcp", reads, s.postMCP},
+		{get, "/v1/mcp", reads, s.getMCP},
+
 		{get, "/v1/projects", reads, handle(s, s.listProjects)},
 		{post, "/v1/projects", admins, handle(s, s.createProject)},
 		{get, "/v1/projects/:id", reads, handle(s, s.getProject)},

@@ -22,6 +22,7 @@ import (
 const (
 	keyRequestID = "request id"
 	keyCaller    = "caller"
+	keyWhole     = "whole" // the request's context as it was before bounded
 )
 
 var plainRequestID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$`)
@@ -163,6 +164,7 @@ func (s *server) bounded(next echo.HandlerFunc) echo.HandlerFunc {
 		if c.QueryParam("wait") == "true" {
 			limit += s.cfg.WaitLimit
 		}
+		c.Set(keyWhole, c.Request().Context())
 		ctx, cancel := context.WithTimeout(c.Request().Context(), limit)
 		defer cancel()
 		c.SetRequest(c.Request().WithContext(ctx))

@@ -30,6 +30,8 @@ type problem struct {
 	Detail    string  `json:"detail"`
 	Instance  string  `json:"instance"`
 	RequestID string  `json:"requestId"`
+
+	nowhere bool // there is no such route
 }
 
 type issue struct {
@@ -102,8 +104,20 @@ var names = map[int]string{
 	http.StatusServiceUnavailable:    "ServiceUnavailable",
 }
 
-// answerTo turns any error into the problem that the client may see.
+// answerTo is the problem that the answer to c's request tells.
 func answerTo(c echo.Context, err error) problem {
+	p := problemOf(err)
+	if p.nowhere {
+		p.Message = fmt.Sprintf("Cannot %.20s %.200s", c.Request().Method, c.Request().URL.Path)
+		p.Detail = p.Message
+	}
+	p.RequestID = requestID(c)
+	p.Instance = "urn:obs:request:" + p.RequestID
+	return p
+}
+
+// problemOf turns any error into the problem that the client may see.
+func problemOf(err error) problem {
 	p := problem{Status: http.StatusInternalServerError}
 	if r, ok := errors.AsType[*refusal](err); ok {
 		p.Status, p.Message = r.status, r.message
@@ -113,13 +127,8 @@ func answerTo(c echo.Context, err error) problem {
 		p.Status, p.Issues = http.StatusBadRequest, asIssues(invalid.Issues)
 		p.Message = summary(invalid.Issues)
 	} else if he, ok := errors.AsType[*echo.HTTPError](err); ok {
-		p.Status = he.Code
-		switch he.Code {
-		case http.StatusNotFound, http.StatusMethodNotAllowed:
-			p.Message = fmt.Sprintf("Cannot %.20s %.200s", c.Request().Method, c.Request().URL.Path)
-		default:
-			p.Message = http.StatusText(he.Code)
-		}
+		p.Status, p.Message = he.Code, http.StatusText(he.Code)
+		p.nowhere = he.Code == http.StatusNotFound || he.Code == http.StatusMethodNotAllowed
 	} else {
 		p.Status, p.Message = lookUp(err)
 		if _, ok := errors.AsType[gone](err); ok {
@@ -138,8 +147,6 @@ func answerTo(c echo.Context, err error) problem {
 	p.Type = "about:blank"
 	p.Title = cmp.Or(http.StatusText(p.Status), p.Err)
 	p.Detail = p.Message
-	p.RequestID = requestID(c)
-	p.Instance = "urn:obs:request:" + p.RequestID
 	return p
 }
 

@@ -28,6 +28,8 @@ type commands struct {
 	Relay  relayCommand  `cmd:"" help:"Bring committed jobs to the stream."`
 	Worker workerCommand `cmd:"" help:"Do jobs."`
 
+	MCP mcpCommand `cmd:"" name:"mcp" help:"Serve the tools for agents over stdin and stdout (MCP)."`
+
 	Migrate  migrateCommand  `cmd:"" help:"Bring the database to this program's schema."`
 	Teams    teamsCommand    `cmd:"" help:"Make and list teams."`
 	Projects projectsCommand `cmd:"" help:"Make and list projects."`
