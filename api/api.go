@@ -36,6 +36,9 @@ type Config struct {
 	Log       *slog.Logger  // nil discards
 	Version   string        // of the program; empty means "dev"
 	Metrics   http.Handler  // serves GET /metrics, without a key; nil means there is none
+
+	Feed   Feed // what GET /v1/stream tells; nil means there is none
+	Stream StreamConfig
 }
 
 func (c Config) withDefaults() Config {
@@ -60,6 +63,7 @@ func (c Config) withDefaults() Config {
 	if c.Version == "" {
 		c.Version = "dev"
 	}
+	c.Stream = c.Stream.withDefaults()
 	return c
 }
 
@@ -91,6 +95,7 @@ func New(cfg Config) http.Handler {
 type server struct {
 	cfg     Config
 	started time.Time
+	streams streams
 }
 
 // route is a line of the table.
@@ -162,6 +167,9 @@ func (s *server) routes() []route {
 		{get, "/v1/keys", admins, handle(s, s.listKeys)},
 		{post, "/v1/keys/:id/revoke", anyKey, handle(s, s.revokeKey)},
 		{remove, "/v1/keys/:id", anyKey, handle(s, s.revokeKey)},
+	}
+	if s.cfg.Feed != nil {
+		table = append(table, route{get, "/v1/stream", reads, s.stream})
 	}
 	if s.cfg.Metrics != nil {
 		table = append(table, route{get, "/metrics", anyone, echo.WrapHandler(s.cfg.Metrics)})

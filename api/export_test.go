@@ -17,6 +17,9 @@ var WellFormed = wellFormed
 // Local is which origins may call from a browser.
 var Local = local
 
+// ParseEventID reads an id of the stream.
+var ParseEventID = parseEventID
+
 // AnyKey is the scope of routes that depend on the row.
 const AnyKey = anyKey
 

@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"strings"
@@ -9,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-245eaa15/obs/api"
+	"github.com/seed-245eaa15/obs/events"
 	"github.com/seed-245eaa15/obs/internal/observe"
 )
 
@@ -28,6 +30,8 @@ var routeCases = map[string]func(w *world) []check{}
 
 func withMetrics(c *api.Config) {
 	c.Metrics = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "obs_up 1\n") })
+	// A feed that ends at once; the tests of the stream have the real one.
+	c.Feed = func(context.Context, events.Scope, events.Cursor, func(events.Heard) error) error { return nil }
 }
 
 func routes() []api.Route {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"slices"
 	"testing"
 	"time"
 
@@ -109,13 +110,14 @@ func TestFollowAgainAndAgain(t *testing.T) {
 	require.NoError(t, err)
 	at := events.CursorAt(stream.CachedInfo().Created, 0)
 	w.relay(w.store)
+	var steps []events.Step
+	for n := range 60 {
+		steps = append(steps, step(t, n, teamA), step(t, n, teamB))
+	}
 	go func() {
-		for range 30 {
-			for _, s := range []events.Scope{teamA, teamB} {
-				steps := []events.Step{step(t, rand.Int(), s), step(t, rand.Int(), s)}
-				if _, err := w.store.Enqueue(t.Context(), steps...); err != nil {
-					return
-				}
+		for some := range slices.Chunk(steps, 4) {
+			if _, err := w.store.Enqueue(t.Context(), some...); err != nil {
+				return
 			}
 		}
 	}()

@@ -117,10 +117,15 @@ const (
 func (p *Process) API(l net.Listener, service *observe.Service) {
 	handler := api.New(api.Config{
 		Service: service, Health: p.Health.Health, Info: p.info, Log: p.Log.With("part", "api"), Version: Version(),
-		WaitLimit: waitLimit, Timeout: requestLimit, Metrics: p.metrics(),
+		WaitLimit: waitLimit, Timeout: requestLimit, Metrics: p.metrics(), Feed: p.feed,
 	})
 	p.add(rankDoor, "api", Serve(l, handler, waitLimit+requestLimit, p.Log))
 	p.add(rankDoor, "follower", Follow(p.Links, p.Config.Streams, p.Log, service.Notice))
+}
+
+// feed is the api.Feed of this process.
+func (p *Process) feed(ctx context.Context, scope events.Scope, after events.Cursor, tell func(events.Heard) error) error {
+	return outbox.Follow(ctx, p.Links.JS, outbox.Following{Streams: p.Config.Streams, Scope: scope, After: after, Log: p.Log}, tell)
 }
 
 // Relay makes the process a relay.
