@@ -143,6 +143,9 @@ func (s *server) routes() []route {
 		{get, "/v1/sessions/:id", reads, handle(s, s.getSession)},
 		{post, "/v1/sessions/:id/end", writes, handle(s, s.endSession)},
 
+		{post, "/api/sessions/observations", writes, handle(s, s.postToolUse)},
+		{post, "/api/sessions/summarize", writes, handle(s, s.summarize)},
+
 		{post, "/v1/memories", writes, handle(s, s.createMemory)},
 		{get, "/v1/memories/:id", reads, handle(s, s.getMemory)},
 		{patch, "/v1/memories/:id", writes, handle(s, s.editMemory)},

@@ -115,14 +115,9 @@ func (s *server) purgeProject(ctx context.Context, c observe.Caller, r inProject
 	return purgedBody{true, r.project, purgedNumbers(p)}, asGone(err)
 }
 
-// gone is what the two routes that delete call NotFound.
-type gone struct{ error }
-
-func (g gone) Unwrap() error { return g.error }
-
 func asGone(err error) error {
 	if errors.Is(err, observe.ErrNotFound) {
-		return gone{err}
+		return called{"not_found", err}
 	}
 	return err
 }

@@ -60,6 +60,15 @@ type refusal struct {
 
 func (r *refusal) Error() string { return r.message }
 
+// called is an error that has another name in the member error than its
+// status has, as clients know it from claude-mem.
+type called struct {
+	name string
+	error
+}
+
+func (c called) Unwrap() error { return c.error }
+
 // syntaxError is a body that is not JSON, or none that could be stored.
 type syntaxError struct{ err error }
 
@@ -131,9 +140,9 @@ func problemOf(err error) problem {
 		p.nowhere = he.Code == http.StatusNotFound || he.Code == http.StatusMethodNotAllowed
 	} else {
 		p.Status, p.Message = lookUp(err)
-		if _, ok := errors.AsType[gone](err); ok {
-			p.Err = "not_found"
-		}
+	}
+	if other, ok := errors.AsType[called](err); ok {
+		p.Err = other.name
 	}
 
 	switch p.Status {

@@ -137,7 +137,7 @@ func (e NewEvent) prepare(team string, wrong *issues, path []any) incoming {
 	}
 	needed(e.ProjectID, "projectId")
 	needed(e.EventType, "eventType")
-	if !slices.Contains(SourceTypes(), e.SourceType) {
+	if !slices.Contains(SourceTypes(), e.SourceType) && e.SourceType != sourceCompat {
 		wrong.add(CodeValue, fmt.Sprintf("one of %q", SourceTypes()), at("sourceType")...)
 	}
 	if e.OccurredAtEpoch < 0 {

@@ -46,10 +46,11 @@ func newHome(t *testing.T) *home {
 // attempt is one method called for what is at home. answer is what it gave
 // of value: a stranger must see none of it.
 type attempt struct {
-	scope string // what it needs
-	call  func(ctx context.Context, c observe.Caller, h *home) (answer any, err error)
-	lists bool // it names nothing, so a stranger gets an empty answer instead of an error
-	wide  bool // a key for one project may not do it at all
+	scope  string // what it needs
+	call   func(ctx context.Context, c observe.Caller, h *home) (answer any, err error)
+	lists  bool // it names nothing, so a stranger gets an empty answer instead of an error
+	wide   bool // a key for one project may not do it at all
+	narrow bool // only a key for one project may do it
 }
 
 // attempts has every method that takes a Caller.
@@ -194,7 +195,7 @@ func TestStrangersSeeAndChangeNothing(t *testing.T) {
 			} {
 				h = newHomeFor(t, h, name)
 				answer, err := a.call(t.Context(), c, h)
-				if a.wide && c.Project != "" {
+				if a.wide && c.Project != "" || a.narrow && c.Project == "" {
 					require.ErrorIs(t, err, observe.ErrForbidden, who)
 					continue
 				}
