@@ -73,6 +73,7 @@ func (c Config) withDefaults() Config {
 // answered as if the wait had run out.
 func New(cfg Config) http.Handler {
 	s := &server{cfg: cfg.withDefaults(), started: time.Now()}
+	s.mcp = s.newMCP()
 	e := echo.New()
 	e.HideBanner, e.HidePort = true, true
 	e.Logger.SetOutput(io.Discard) // all that is to be said is said by logged
@@ -95,6 +96,7 @@ func New(cfg Config) http.Handler {
 type server struct {
 	cfg     Config
 	started time.Time
+	mcp     http.Handler // see newMCP
 	streams streams
 }
 

@@ -342,7 +342,7 @@ func (o object) anything(name string) json.RawMessage {
 }
 
 // record is a JSON object or null or absent, which are nil.
-func (o object) record(name string) json.RawMessage {
+func (o object) record(name string) json.RawMessage { //nolint:unparam // metadata is the only one so far
 	if !o.has(name) {
 		return nil
 	}

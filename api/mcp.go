@@ -119,9 +119,44 @@ const (
 	rpcAcceptable = -32000 // as the TypeScript SDK has it
 )
 
+// mcpCall is what a request to /v1/mcp has besides its message.
+type mcpCall struct {
+	ctx    context.Context //nolint:containedctx // on its way through the SDK, which has a context of its own
+	caller observe.Caller
+}
+
+type mcpCallKey struct{}
+
+// newMCP makes the handler behind POST /v1/mcp. It has two servers, which all
+// requests share, for making one takes half a millisecond: one for keys of a
+// project, one for the others. Who calls comes with the request's context.
+func (s *server) newMCP() http.Handler {
+	do := func(ctx context.Context, name string, args json.RawMessage) *mcp.CallToolResult {
+		call, ok := ctx.Value(mcpCallKey{}).(mcpCall)
+		if !ok {
+			return ToolError("The call has lost its caller") // and may do nothing
+		}
+		// The tool has the request's deadline, and the SDK has not: it would
+		// end an answer without a word where the tool can still say what is wrong.
+		return s.callTool(call.ctx, call.caller, name, args) //nolint:contextcheck // see above
+	}
+	anyProject, oneProject := NewMCP(s.cfg.Version, false, do), NewMCP(s.cfg.Version, true, do)
+	choose := func(r *http.Request) *mcp.Server {
+		if call, ok := r.Context().Value(mcpCallKey{}).(mcpCall); ok && call.caller.Project != "" {
+			return oneProject
+		}
+		return anyProject
+	}
+	return mcp.NewStreamableHTTPHandler(choose, &mcp.StreamableHTTPOptions{
+		Stateless: true, MaxRequestBodyBytes: s.cfg.BodyLimit,
+		// A page that rebinds a name cannot know a key, and crossOrigin has
+		// looked at its origin. A proxy on this machine may keep its own Host.
+		DisableLocalhostProtection: true,
+	})
+}
+
 // postMCP answers one message, or a batch of them where the client's version
-// of the protocol has that. There are no sessions: each request has a server
-// of its own, which knows its caller.
+// of the protocol has that. There are no sessions.
 func (s *server) postMCP(c echo.Context) error {
 	if !accepts(c, echo.MIMEApplicationJSON, mimeEvents) {
 		return rpcRefusal(c, http.StatusNotAcceptable, rpcAcceptable, "Not Acceptable: Client must accept both application/json and text/event-stream")
@@ -133,23 +168,12 @@ func (s *server) postMCP(c echo.Context) error {
 	if bad := wellFormed(body); bad != nil {
 		return rpcRefusal(c, http.StatusBadRequest, rpcParse, "Parse error: "+bad.Error())
 	}
-	ctx := c.Request().Context()
 	caller, _ := c.Get(keyCaller).(observe.Caller)
 	caller.Via = "mcp"
-	// The tool has the request's deadline, and the SDK has not: it would end
-	// an answer without a word where the tool can still say what is wrong.
-	srv := NewMCP(s.cfg.Version, caller.Project != "", func(_ context.Context, name string, args json.RawMessage) *mcp.CallToolResult {
-		return s.callTool(ctx, caller, name, args)
-	})
-	r := c.Request().Clone(whole(c))
+	r := c.Request().Clone(context.WithValue(whole(c), mcpCallKey{}, mcpCall{c.Request().Context(), caller}))
 	r.Header.Set(echo.HeaderContentType, echo.MIMEApplicationJSON) // readBody has seen to it
 	r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
-	mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return srv }, &mcp.StreamableHTTPOptions{
-		Stateless: true, MaxRequestBodyBytes: s.cfg.BodyLimit,
-		// A page that rebinds a name cannot know a key, and crossOrigin has
-		// looked at its origin. A proxy on this machine may keep its own Host.
-		DisableLocalhostProtection: true,
-	}).ServeHTTP(&rpcWriter{ResponseWriter: c.Response()}, r)
+	s.mcp.ServeHTTP(&rpcWriter{ResponseWriter: c.Response()}, r)
 	return nil
 }
 

@@ -53,10 +53,10 @@ func (m mcpCommand) Run(ctx context.Context, std boot.Std) error {
 		in = io.NopCloser(std.Stdin)
 	}
 	err = api.NewMCP(boot.Version(), true, door.call).Run(ctx, &mcp.IOTransport{Reader: in, Writer: neverClosed{std.Stdout}})
-	if ctx.Err() != nil {
-		return nil // told to end
+	if err != nil && ctx.Err() == nil {
+		return err
 	}
-	return err
+	return nil // the agent has gone, or we were told to
 }
 
 type neverClosed struct{ io.Writer }
