@@ -30,6 +30,7 @@ type Config struct {
 	Health func(ctx context.Context) Health
 	Info   func(ctx context.Context) (Info, error)
 
+	PublicURL string        // where clients reach the API; empty: what they called
 	BodyLimit int64         // the largest body, in bytes; zero means 5 MiB
 	WaitLimit time.Duration // how long ?wait=true waits for jobs; zero means 30 s
 	Timeout   time.Duration // how long a request may take besides waiting; zero means 30 s
@@ -166,6 +167,8 @@ func (s *server) routes() []route {
 		{get, "/v1/projects/:id", reads, handle(s, s.getProject)},
 		{get, "/v1/teams", reads, handle(s, s.listTeams)},
 		{post, "/v1/teams", all, handle(s, s.createTeam)},
+		{get, "/v1/connect", reads, handle(s, s.connect)},
+		{get, "/v1/usage", reads, handle(s, s.usage)},
 		{get, "/v1/audit", admins, handle(s, s.audit)},
 
 		{post, "/v1/keys", writes, handle(s, s.createKey)},

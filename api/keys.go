@@ -8,7 +8,10 @@ import (
 	"github.com/seed-245eaa15/obs/internal/observe"
 )
 
-type keyRequest struct{ key observe.NewKey }
+type keyRequest struct {
+	key  observe.NewKey
+	base string
+}
 
 func (r *keyRequest) read(in *input) {
 	o := in.object()
@@ -18,6 +21,7 @@ func (r *keyRequest) read(in *input) {
 	}
 	r.key.ExpiresInDays = int(o.optionalInteger("expiresInDays", 0, 1, 365))
 	r.key.Scopes = o.names("scopes", 16)
+	r.base = in.base()
 }
 
 // newKeyBody is the only answer that has the key itself.
@@ -31,6 +35,12 @@ type newKeyBody struct {
 	ExpiresAt *time.Time `json:"expiresAt"`
 }
 
+// connectedKeyBody also says how to use it.
+type connectedKeyBody struct {
+	newKeyBody
+	connection
+}
+
 func (newKeyBody) status() int { return http.StatusCreated }
 
 func asNewKey(k observe.Key, secret string) newKeyBody {
@@ -40,9 +50,9 @@ func asNewKey(k observe.Key, secret string) newKeyBody {
 	}
 }
 
-func (s *server) createKey(ctx context.Context, c observe.Caller, r keyRequest) (newKeyBody, error) {
+func (s *server) createKey(ctx context.Context, c observe.Caller, r keyRequest) (connectedKeyBody, error) {
 	k, secret, err := s.cfg.Service.CreateKey(ctx, c, r.key)
-	return asNewKey(k, secret), err
+	return connectedKeyBody{asNewKey(k, secret), s.connection(r.base, secret)}, err
 }
 
 type keyBody struct {

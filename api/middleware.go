@@ -190,6 +190,9 @@ func (s *server) keyed(scope string) echo.MiddlewareFunc {
 			if scope != anyKey && !caller.Has(scope) {
 				return observe.ErrNoScope
 			}
+			if err := s.admit(c, caller, scope); err != nil {
+				return err
+			}
 			return next(c)
 		}
 	}

@@ -30,6 +30,8 @@ type problem struct {
 	Detail    string  `json:"detail"`
 	Instance  string  `json:"instance"`
 	RequestID string  `json:"requestId"`
+	Used      *int64  `json:"used,omitempty"` // of a quota
+	Cap       *int64  `json:"cap,omitempty"`
 
 	nowhere bool // there is no such route
 }
@@ -143,6 +145,9 @@ func problemOf(err error) problem {
 	}
 	if other, ok := errors.AsType[called](err); ok {
 		p.Err = other.name
+	}
+	if quota, ok := errors.AsType[*overQuota](err); ok {
+		p.Used, p.Cap = &quota.quota.Used, &quota.quota.Cap
 	}
 
 	switch p.Status {

@@ -38,6 +38,8 @@ func newHome(t *testing.T) *home {
 	key, _, err := w.IssueKey(t.Context(), w.team, w.project, "a", "", nil, time.Time{})
 	require.NoError(t, err)
 	h.key = key.ID
+	_, err = w.pool.Exec(t.Context(), "INSERT INTO usage_events (team_id, project_id, kind, quantity) VALUES ($1, $2, 'tokens', 7)", w.team, w.project)
+	require.NoError(t, err)
 	h.second, err = w.CreateProject(t.Context(), w.team, "second")
 	require.NoError(t, err)
 	return h
@@ -132,6 +134,9 @@ var attempts = map[string]attempt{
 		key, _, err := h.RotateKey(ctx, c, h.key)
 		return key, err
 	}},
+	"SetPolicy": {scope: observe.ScopeAdmin, call: func(ctx context.Context, c observe.Caller, h *home) (any, error) {
+		return nil, h.SetPolicy(ctx, c, h.project, observe.Policy{Name: observe.PolicyEndOfSession})
+	}},
 }
 
 // A method that is added has to be added here.
@@ -139,6 +144,9 @@ func TestEveryMethodIsAttempted(t *testing.T) {
 	t.Parallel()
 	typ := reflect.TypeFor[*observe.Service]()
 	for m := range typ.Methods() {
+		if m.Name == "Admit" {
+			continue // it asks for no row: it counts the caller
+		}
 		if m.Type.NumIn() > 2 && m.Type.In(2) == reflect.TypeFor[observe.Caller]() {
 			require.Contains(t, attempts, m.Name)
 		}
