@@ -134,9 +134,6 @@ var attempts = map[string]attempt{
 		key, _, err := h.RotateKey(ctx, c, h.key)
 		return key, err
 	}},
-	"SetPolicy": {scope: observe.ScopeAdmin, call: func(ctx context.Context, c observe.Caller, h *home) (any, error) {
-		return nil, h.SetPolicy(ctx, c, h.project, observe.Policy{Name: observe.PolicyEndOfSession})
-	}},
 }
 
 // A method that is added has to be added here.
