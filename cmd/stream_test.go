@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/seed-245eaa15/obs/events"
 )
 
 // follower reads GET /v1/stream, and keeps what it was told over several
@@ -129,4 +131,52 @@ func TestStreamGoesOnOverServersAndBrokers(t *testing.T) {
 	}
 	require.Equal(t, s.count(`SELECT count(*) FROM observation_generation_job_events`), history)
 	s.check()
+}
+
+// obs follow prints the same, for people and as JSON.
+func TestFollowCommand(t *testing.T) {
+	t.Parallel()
+	s := newStack(t)
+	s.server()
+	s.relay()
+	s.worker()
+	follow := func(key string, more ...string) *proc {
+		return run(t, "obs", append([]string{"follow", "--url", s.api, "--key", key}, more...)...)
+	}
+	text := follow(s.key)
+	// Whether it stands is not printed, so events are sent until one is.
+	sent := 0
+	require.Eventually(t, func() bool {
+		s.send(sent, 1)
+		sent++
+		return strings.Contains(text.out.String(), "completed")
+	}, patience, time.Second)
+	s.settled(sent)
+	require.Regexp(t, `(?m)^\d\d:\d\d:\d\d  processing      event_\w+  attempt 1$`, text.out.String())
+	require.Regexp(t, `(?m)^\d\d:\d\d:\d\d  observation     \w+: .*TestPart`, text.out.String())
+
+	all := follow(s.key, "--json", "--after", s.start0())
+	require.Eventually(t, func() bool { return strings.Count(all.out.String(), `"type":"completed"`) == sent }, patience, look, "all from the start")
+	for line := range strings.Lines(all.out.String()) {
+		var f struct {
+			ID, Event string
+			Data      map[string]any
+		}
+		require.NoError(t, json.Unmarshal([]byte(line), &f), line)
+		require.Equal(t, s.project, f.Data["projectId"])
+	}
+	for _, p := range []*proc{text, all} {
+		require.Zero(t, p.end(t, syscall.SIGINT, patience))
+	}
+	bad := follow("obs_nobody")
+	require.Equal(t, 1, bad.exit(t, patience))
+	require.Contains(t, bad.out.String(), "Invalid API key")
+}
+
+// start0 is the id before the first event of the stream.
+func (s *stack) start0() string {
+	s.t.Helper()
+	stream, err := s.js().Stream(s.t.Context(), "EVENTS")
+	require.NoError(s.t, err)
+	return events.CursorAt(stream.CachedInfo().Created, 0).String()
 }
