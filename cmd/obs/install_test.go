@@ -51,13 +51,14 @@ func (h *home) file(path ...string) string {
 	return string(text)
 }
 
-const someSettings = `{
+// someSettings have to come back to the byte, not only as equal JSON.
+var someSettings = []byte(`{
   "model": "opus",
   "hooks": {
     "Stop": [{ "hooks": [{ "type": "command", "command": "say done" }] }]
   }
 }
-`
+`)
 
 func TestInstallAndUninstall(t *testing.T) {
 	t.Parallel()
@@ -65,7 +66,7 @@ func TestInstallAndUninstall(t *testing.T) {
 	require.NoError(t, os.MkdirAll(filepath.Join(h.dir, "dotfiles"), 0o755))
 	require.NoError(t, os.MkdirAll(filepath.Join(h.dir, ".claude"), 0o755))
 	kept := filepath.Join(h.dir, "dotfiles", "claude.json")
-	require.NoError(t, os.WriteFile(kept, []byte(someSettings), 0o640))
+	require.NoError(t, os.WriteFile(kept, someSettings, 0o640))
 	require.NoError(t, os.Symlink(kept, filepath.Join(h.dir, ".claude", "settings.json")))
 	args := []string{"--url", "http://obs.test:1", "--key", "obs_secret", "--project", "p1", "--program", "/opt/obs"}
 
@@ -73,7 +74,7 @@ func TestInstallAndUninstall(t *testing.T) {
 	require.Contains(t, out, `+            "command": "/opt/obs hook session-start`)
 	require.Contains(t, out, "nothing was written")
 	require.NotContains(t, out, "obs_secret")
-	require.Equal(t, someSettings, h.file("dotfiles", "claude.json"))
+	require.Equal(t, someSettings, []byte(h.file("dotfiles", "claude.json")))
 	require.NoDirExists(t, filepath.Join(h.dir, ".config"))
 
 	out = h.must(append([]string{"install"}, args...)...)
@@ -90,7 +91,7 @@ func TestInstallAndUninstall(t *testing.T) {
 	require.Len(t, backups, 1)
 	text, err := os.ReadFile(backups[0])
 	require.NoError(t, err)
-	require.Equal(t, someSettings, string(text))
+	require.Equal(t, someSettings, text)
 	s, err := hook.LoadSettings(filepath.Join(h.dir, ".config", "obs", "hook.json"))
 	require.NoError(t, err)
 	require.Equal(t, hook.Settings{URL: "http://obs.test:1", Key: "obs_secret", Project: "p1"}, s)
@@ -99,7 +100,7 @@ func TestInstallAndUninstall(t *testing.T) {
 	require.Contains(t, h.must("install", "--program", "/opt/obs", "--project", "p2"), "project p2", "the rest is known")
 	require.Contains(t, h.must("uninstall", "--dry-run"), `-            "command": "/opt/obs hook session-start`)
 	require.Contains(t, h.must("uninstall"), "removed "+filepath.Join(h.dir, ".config", "obs", "hook.json"))
-	require.Equal(t, someSettings, h.file("dotfiles", "claude.json"))
+	require.Equal(t, someSettings, []byte(h.file("dotfiles", "claude.json")))
 	require.NoFileExists(t, filepath.Join(h.dir, ".config", "obs", "hook.json"))
 	require.Contains(t, h.must("uninstall"), "nothing to do")
 }
@@ -127,8 +128,14 @@ func TestHookNeverFails(t *testing.T) {
 	t.Parallel()
 	h := newHome(t)
 	for _, args := range [][]string{
-		{"hook"}, {"hook", "stop"}, {"hook", "nonsense"}, {"hook", "--nope"}, {"hook", "stop", "more", "words"},
-		{"hook", "stop", "--timeout", "soon"}, {"hook", "stop", "--config", h.dir}, {"hook", "stop", "--state-dir", "/dev/null/x"},
+		{"hook"},
+		{"hook", "stop"},
+		{"hook", "nonsense"},
+		{"hook", "--nope"},
+		{"hook", "stop", "more", "words"},
+		{"hook", "stop", "--timeout", "soon"},
+		{"hook", "stop", "--config", h.dir},
+		{"hook", "stop", "--state-dir", "/dev/null/x"},
 		{"hook", "PostToolUse", "--url", "::", "--key", "k", "--project", "p"},
 	} {
 		for _, stdin := range []string{"", "{", `{"session_id":"s","tool_name":"Bash"}`} {

@@ -3,6 +3,7 @@ package hook_test
 import (
 	"bytes"
 	"encoding/json"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -130,9 +131,7 @@ func input(t *testing.T, event string, change map[string]any) string {
 	var m map[string]any
 	require.NoError(t, json.Unmarshal(text, &m))
 	m["transcript_path"] = transcript
-	for name, value := range change {
-		m[name] = value
-	}
+	maps.Copy(m, change)
 	text, err = json.Marshal(m)
 	require.NoError(t, err)
 	return string(text)

@@ -99,7 +99,7 @@ func (d *drain) one(ctx context.Context, name string) error {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil
 	case errors.Is(err, errUnreadable):
-		s.log.Error("a file of the spool cannot be read", "name", name, "err", err)
+		s.log.ErrorContext(ctx, "a file of the spool cannot be read", "name", name, "err", err)
 		d.report.Rejected++
 		return s.reject(name)
 	case err != nil:
@@ -128,19 +128,19 @@ func (d *drain) one(ctx context.Context, name string) error {
 	}
 	switch r.verdict() {
 	case hopeless:
-		s.log.Error("the server rejects what a hook reported", attributes...)
+		s.log.ErrorContext(ctx, "the server rejects what a hook reported", attributes...)
 		d.report.Rejected++
 		return s.reject(name)
 	case unknown:
-		s.log.Error("the key is not good for this project", attributes...)
+		s.log.ErrorContext(ctx, "the key is not good for this project", attributes...)
 		d.skip[name], d.skip[project] = true, true
 	case broken:
-		s.log.Warn("the server stumbles", attributes...)
+		s.log.WarnContext(ctx, "the server stumbles", attributes...)
 		d.skip[name], d.skip[session] = true, true
 		d.broken++
 		d.over = d.broken >= maxBroken
 	case later:
-		s.log.Warn("the server is away", attributes...)
+		s.log.WarnContext(ctx, "the server is away", attributes...)
 		d.over = true
 		switch {
 		case r.status == http.StatusTooManyRequests || r.after > 0:
