@@ -74,10 +74,11 @@ func (c teamList) Run(ctx context.Context, std boot.Std) error {
 type projectsCommand struct {
 	Create projectCreate `cmd:"" help:"Make a project of a team."`
 	List   projectList   `cmd:"" help:"List projects."`
+	Set    projectSet    `cmd:"" help:"Choose when a project's sessions are asked about."`
 }
 
 func (projectsCommand) Help() string {
-	return "Examples:\n\n  obs projects create --team 0197… api\n  obs projects list"
+	return "Examples:\n\n  obs projects create --team 0197… api\n  obs projects list\n  obs projects set 0197… --policy end-of-session"
 }
 
 type projectCreate struct {

@@ -159,8 +159,8 @@ func (s *Service) Session(ctx context.Context, c Caller, id string) (Session, er
 	return session, err
 }
 
-// EndSession notes that a session is over and asks for its summary, once. It
-// may be said again.
+// EndSession notes that a session is over and asks for its summary, once, and
+// at once for what its events have waited for. It may be said again.
 func (s *Service) EndSession(ctx context.Context, c Caller, id string) (Session, *events.Job, error) {
 	var session Session
 	var job events.Job
@@ -187,7 +187,11 @@ func (s *Service) EndSession(ctx context.Context, c Caller, id string) (Session,
 		if err != nil {
 			return err
 		}
-		job, asked = jobs[step.Job.ID], added
+		released, err := s.askNow(ctx, tx, q, c, scope, row.ID)
+		if err != nil {
+			return err
+		}
+		job, asked = jobs[step.Job.ID], added || released
 		return c.audit(ctx, q, entry{
 			scope: scope, action: actSessionEnd, resource: resSession, id: row.ID, job: string(job.ID),
 		})

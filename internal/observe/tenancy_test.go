@@ -134,6 +134,12 @@ var attempts = map[string]attempt{
 		key, _, err := h.RotateKey(ctx, c, h.key)
 		return key, err
 	}},
+	"SetPolicy": {scope: observe.ScopeAdmin, call: func(ctx context.Context, c observe.Caller, h *home) (any, error) {
+		if err := h.SetPolicy(ctx, c, h.project, observe.Policy{Name: observe.PolicyEndOfSession}); err != nil {
+			return nil, err
+		}
+		return "set", nil
+	}},
 }
 
 // A method that is added has to be added here.
