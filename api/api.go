@@ -30,12 +30,16 @@ type Config struct {
 	Health func(ctx context.Context) Health
 	Info   func(ctx context.Context) (Info, error)
 
+	PublicURL string        // where clients reach the API; empty: what they called
 	BodyLimit int64         // the largest body, in bytes; zero means 5 MiB
 	WaitLimit time.Duration // how long ?wait=true waits for jobs; zero means 30 s
 	Timeout   time.Duration // how long a request may take besides waiting; zero means 30 s
 	Log       *slog.Logger  // nil discards
 	Version   string        // of the program; empty means "dev"
 	Metrics   http.Handler  // serves GET /metrics, without a key; nil means there is none
+
+	Feed   Feed // what GET /v1/stream tells; nil means there is none
+	Stream StreamConfig
 }
 
 func (c Config) withDefaults() Config {
@@ -60,6 +64,7 @@ func (c Config) withDefaults() Config {
 	if c.Version == "" {
 		c.Version = "dev"
 	}
+	c.Stream = c.Stream.withDefaults()
 	return c
 }
 
@@ -69,6 +74,7 @@ func (c Config) withDefaults() Config {
 // answered as if the wait had run out.
 func New(cfg Config) http.Handler {
 	s := &server{cfg: cfg.withDefaults(), started: time.Now()}
+	s.mcp = s.newMCP()
 	e := echo.New()
 	e.HideBanner, e.HidePort = true, true
 	e.Logger.SetOutput(io.Discard) // all that is to be said is said by logged
@@ -91,6 +97,8 @@ func New(cfg Config) http.Handler {
 type server struct {
 	cfg     Config
 	started time.Time
+	mcp     http.Handler // see newMCP
+	streams streams
 }
 
 // route is a line of the table.
@@ -103,11 +111,13 @@ type route struct {
 const (
 	get    = http.MethodGet
 	post   = http.MethodPost
+	patch  = http.MethodPatch
 	remove = http.MethodDelete
 
 	reads  = observe.ScopeRead
 	writes = observe.ScopeWrite
 	admins = observe.ScopeAdmin
+	all    = observe.ScopeAll
 	anyone = ""    // no key is asked for
 	anyKey = "key" // it depends on the row, and observe knows
 )
@@ -136,14 +146,38 @@ func (s *server) routes() []route {
 		{get, "/v1/sessions/:id", reads, handle(s, s.getSession)},
 		{post, "/v1/sessions/:id/end", writes, handle(s, s.endSession)},
 
+		{post, "/api/sessions/observations", writes, handle(s, s.postToolUse)},
+		{post, "/api/sessions/summarize", writes, handle(s, s.summarize)},
+
+		{post, "/v1/memories", writes, handle(s, s.createMemory)},
+		{get, "/v1/memories/:id", reads, handle(s, s.getMemory)},
+		{patch, "/v1/memories/:id", writes, handle(s, s.editMemory)},
+		{remove, "/v1/memories/:id", writes, handle(s, s.deleteMemory)},
+		{remove, "/v1/projects/:projectId/memory", writes, handle(s, s.purgeProject)},
+
 		{post, "/v1/search", reads, handle(s, s.search)},
 		{post, "/v1/context", reads, handle(s, s.context)},
 		{post, "/v1/reindex", writes, handle(s, s.reindex)},
+
+		{post, "/v1/mcp", reads, s.postMCP},
+		{get, "/v1/mcp", reads, s.getMCP},
+
+		{get, "/v1/projects", reads, handle(s, s.listProjects)},
+		{post, "/v1/projects", admins, handle(s, s.createProject)},
+		{get, "/v1/projects/:id", reads, handle(s, s.getProject)},
+		{get, "/v1/teams", reads, handle(s, s.listTeams)},
+		{post, "/v1/teams", all, handle(s, s.createTeam)},
+		{get, "/v1/connect", reads, handle(s, s.connect)},
+		{get, "/v1/usage", reads, handle(s, s.usage)},
+		{get, "/v1/audit", admins, handle(s, s.audit)},
 
 		{post, "/v1/keys", writes, handle(s, s.createKey)},
 		{get, "/v1/keys", admins, handle(s, s.listKeys)},
 		{post, "/v1/keys/:id/revoke", anyKey, handle(s, s.revokeKey)},
 		{remove, "/v1/keys/:id", anyKey, handle(s, s.revokeKey)},
+	}
+	if s.cfg.Feed != nil {
+		table = append(table, route{get, "/v1/stream", reads, s.stream})
 	}
 	if s.cfg.Metrics != nil {
 		table = append(table, route{get, "/metrics", anyone, echo.WrapHandler(s.cfg.Metrics)})

@@ -18,7 +18,7 @@ func TestDocs(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("../docs/api.md")
 	require.NoError(t, err)
-	want := map[string]string{"": "none", observe.ScopeRead: "`memories:read`", observe.ScopeWrite: "`memories:write`", observe.ScopeAdmin: "`memories:admin`", api.AnyKey: "`memories:admin`, or any for the key itself"}
+	want := map[string]string{"": "none", observe.ScopeRead: "`memories:read`", observe.ScopeWrite: "`memories:write`", observe.ScopeAdmin: "`memories:admin`", observe.ScopeAll: "`*`", api.AnyKey: "`memories:admin`, or any for the key itself"}
 	var table []string
 	for _, r := range routes() {
 		table = append(table, r.Method+" "+r.Path+": "+want[r.Scope])

@@ -1,10 +1,14 @@
 package api
 
 import (
+	"context"
 	"net/http"
 	"net/http/httptest"
 
 	"github.com/labstack/echo/v4"
+	"github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"github.com/seed-245eaa15/obs/internal/observe"
 )
 
 // WellFormed is what the decoder demands of a body before it reads a member.
@@ -12,6 +16,9 @@ var WellFormed = wellFormed
 
 // Local is which origins may call from a browser.
 var Local = local
+
+// ParseEventID reads an id of the stream.
+var ParseEventID = parseEventID
 
 // AnyKey is the scope of routes that depend on the row.
 const AnyKey = anyKey
@@ -47,4 +54,13 @@ func DecodeBatch(r *http.Request, w http.ResponseWriter) (int, error) {
 func StatusOf(err error) int {
 	r := httptest.NewRequest(http.MethodGet, "/", nil)
 	return answerTo(echo.New().NewContext(r, httptest.NewRecorder()), err).Status
+}
+
+// Idle is what GET /v1/mcp does.
+var Idle = idle
+
+// CallTool calls a tool for the caller and gives the text of the answer.
+func CallTool(ctx context.Context, cfg Config, c observe.Caller, name, args string) string {
+	s := &server{cfg: cfg.withDefaults()}
+	return s.callTool(ctx, c, name, []byte(args)).Content[0].(*mcp.TextContent).Text
 }

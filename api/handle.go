@@ -43,13 +43,7 @@ func handle[Req, Resp any, P reader[Req]](s *server, fn func(context.Context, ob
 func decode(c echo.Context, limit int64, req interface{ read(in *input) }) error {
 	in := &input{c: c, limit: limit}
 	req.read(in)
-	if in.err != nil {
-		return in.err
-	}
-	if len(in.issues) > 0 {
-		return &observe.Invalid{Issues: in.issues}
-	}
-	return nil
+	return in.failure()
 }
 
 // readBody reads the whole body, if it is JSON and no longer than limit.

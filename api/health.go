@@ -134,7 +134,7 @@ func (s *server) health(ctx context.Context, _ observe.Caller, _ none) (healthBo
 	h := s.checked(ctx)
 	body := healthBody{
 		Status: "ok", Reasons: h.reasons(), Runtime: runtimeName, Version: s.cfg.Version,
-		Uptime: int64(time.Since(s.started).Seconds()), Platform: runtime.GOOS, PID: os.Getpid(), Initialized: true,
+		Uptime: int64(time.Since(s.started).Seconds()), Platform: runtime.GOOS, PID: os.Getpid(), Initialized: true, MCPReady: true,
 		Dependencies: dependencies{Statuses: []checkBody{}},
 	}
 	for _, c := range h.Checks {
@@ -169,7 +169,7 @@ func (s *server) readiness(ctx context.Context, _ observe.Caller, _ none) (readi
 			return readinessBody{Status: "initializing", Message: c.Name + ": " + c.Reason}, nil
 		}
 	}
-	return readinessBody{Status: "ready"}, nil
+	return readinessBody{Status: "ready", MCPReady: true}, nil
 }
 
 type versionBody struct {

@@ -2,6 +2,7 @@ package api
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"net/url"
@@ -51,6 +52,17 @@ func (in *input) issue(path []any, code, format string, args ...any) {
 	if len(in.issues) < maxIssues {
 		in.issues = append(in.issues, observe.Issue{Path: path, Code: code, Message: fmt.Sprintf(format, args...)})
 	}
+}
+
+// failure is what is wrong with the input, or nil.
+func (in *input) failure() error {
+	if in.err != nil {
+		return in.err
+	}
+	if len(in.issues) > 0 {
+		return &observe.Invalid{Issues: in.issues}
+	}
+	return nil
 }
 
 // id is a name from the path. One that no row can have, because Postgres
@@ -208,6 +220,15 @@ func (o object) bounded(name, s string, limit int) {
 	}
 }
 
+// visible is a text with something in it besides blanks.
+func (o object) visible(name string, limit int) string {
+	s := o.text(name, limit)
+	if s != "" && strings.TrimSpace(s) == "" {
+		o.issue(name, observe.CodeTooSmall, "Too small: expected string to have >=1 characters that are no blanks")
+	}
+	return s
+}
+
 // name is a required string that is looked up or compared. A NUL is refused:
 // it is stored nowhere, so nothing can have such a name.
 func (o object) name(name string) string {
@@ -286,6 +307,32 @@ func (o object) optionalInteger(name string, absent, low, high int64) int64 {
 	return o.integer(name, low, high)
 }
 
+// within is a number that is brought within low and high; null and absent
+// give the default.
+func (o object) within(name string, absent, low, high int64) int64 {
+	if !o.has(name) {
+		return absent
+	}
+	f, err := strconv.ParseFloat(string(o.members[name]), 64)
+	if err != nil && !errors.Is(err, strconv.ErrRange) {
+		o.wrong(name, "number")
+		return absent
+	}
+	return int64(min(max(f, float64(low)), float64(high)))
+}
+
+// yes is a boolean; null and absent give the default.
+func (o object) yes(name string, absent bool) bool {
+	if !o.has(name) {
+		return absent
+	}
+	b := absent
+	if json.Unmarshal(o.members[name], &b) != nil {
+		o.wrong(name, "boolean")
+	}
+	return b
+}
+
 // anything is the member's JSON as it came; null and absent are nil.
 func (o object) anything(name string) json.RawMessage {
 	if !o.has(name) {
@@ -295,7 +342,7 @@ func (o object) anything(name string) json.RawMessage {
 }
 
 // record is a JSON object or null or absent, which are nil.
-func (o object) record(name string) json.RawMessage {
+func (o object) record(name string) json.RawMessage { //nolint:unparam // metadata is the only one so far
 	if !o.has(name) {
 		return nil
 	}

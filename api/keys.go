@@ -8,7 +8,10 @@ import (
 	"github.com/seed-245eaa15/obs/internal/observe"
 )
 
-type keyRequest struct{ key observe.NewKey }
+type keyRequest struct {
+	key  observe.NewKey
+	base string
+}
 
 func (r *keyRequest) read(in *input) {
 	o := in.object()
@@ -18,6 +21,7 @@ func (r *keyRequest) read(in *input) {
 	}
 	r.key.ExpiresInDays = int(o.optionalInteger("expiresInDays", 0, 1, 365))
 	r.key.Scopes = o.names("scopes", 16)
+	r.base = in.base()
 }
 
 // newKeyBody is the only answer that has the key itself.
@@ -31,14 +35,24 @@ type newKeyBody struct {
 	ExpiresAt *time.Time `json:"expiresAt"`
 }
 
+// connectedKeyBody also says how to use it.
+type connectedKeyBody struct {
+	newKeyBody
+	connection
+}
+
 func (newKeyBody) status() int { return http.StatusCreated }
 
-func (s *server) createKey(ctx context.Context, c observe.Caller, r keyRequest) (newKeyBody, error) {
-	k, secret, err := s.cfg.Service.CreateKey(ctx, c, r.key)
+func asNewKey(k observe.Key, secret string) newKeyBody {
 	return newKeyBody{
 		ID: k.ID, APIKey: secret, Label: k.Label, TeamID: k.TeamID, ProjectID: textOrNull(k.ProjectID),
 		Scopes: k.Scopes, ExpiresAt: k.ExpiresAt,
-	}, err
+	}
+}
+
+func (s *server) createKey(ctx context.Context, c observe.Caller, r keyRequest) (connectedKeyBody, error) {
+	k, secret, err := s.cfg.Service.CreateKey(ctx, c, r.key)
+	return connectedKeyBody{asNewKey(k, secret), s.connection(r.base, secret)}, err
 }
 
 type keyBody struct {

@@ -22,6 +22,7 @@ import (
 const (
 	keyRequestID = "request id"
 	keyCaller    = "caller"
+	keyWhole     = "whole" // the request's context as it was before bounded
 )
 
 var plainRequestID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$`)
@@ -163,6 +164,7 @@ func (s *server) bounded(next echo.HandlerFunc) echo.HandlerFunc {
 		if c.QueryParam("wait") == "true" {
 			limit += s.cfg.WaitLimit
 		}
+		c.Set(keyWhole, c.Request().Context())
 		ctx, cancel := context.WithTimeout(c.Request().Context(), limit)
 		defer cancel()
 		c.SetRequest(c.Request().WithContext(ctx))
@@ -187,6 +189,9 @@ func (s *server) keyed(scope string) echo.MiddlewareFunc {
 			c.Set(keyCaller, caller)
 			if scope != anyKey && !caller.Has(scope) {
 				return observe.ErrNoScope
+			}
+			if err := s.admit(c, caller, scope); err != nil {
+				return err
 			}
 			return next(c)
 		}

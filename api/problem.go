@@ -30,6 +30,10 @@ type problem struct {
 	Detail    string  `json:"detail"`
 	Instance  string  `json:"instance"`
 	RequestID string  `json:"requestId"`
+	Used      *int64  `json:"used,omitempty"` // of a quota
+	Cap       *int64  `json:"cap,omitempty"`
+
+	nowhere bool // there is no such route
 }
 
 type issue struct {
@@ -57,6 +61,15 @@ type refusal struct {
 }
 
 func (r *refusal) Error() string { return r.message }
+
+// called is an error that has another name in the member error than its
+// status has, as clients know it from claude-mem.
+type called struct {
+	name string
+	error
+}
+
+func (c called) Unwrap() error { return c.error }
 
 // syntaxError is a body that is not JSON, or none that could be stored.
 type syntaxError struct{ err error }
@@ -102,8 +115,20 @@ var names = map[int]string{
 	http.StatusServiceUnavailable:    "ServiceUnavailable",
 }
 
-// answerTo turns any error into the problem that the client may see.
+// answerTo is the problem that the answer to c's request tells.
 func answerTo(c echo.Context, err error) problem {
+	p := problemOf(err)
+	if p.nowhere {
+		p.Message = fmt.Sprintf("Cannot %.20s %.200s", c.Request().Method, c.Request().URL.Path)
+		p.Detail = p.Message
+	}
+	p.RequestID = requestID(c)
+	p.Instance = "urn:obs:request:" + p.RequestID
+	return p
+}
+
+// problemOf turns any error into the problem that the client may see.
+func problemOf(err error) problem {
 	p := problem{Status: http.StatusInternalServerError}
 	if r, ok := errors.AsType[*refusal](err); ok {
 		p.Status, p.Message = r.status, r.message
@@ -113,15 +138,16 @@ func answerTo(c echo.Context, err error) problem {
 		p.Status, p.Issues = http.StatusBadRequest, asIssues(invalid.Issues)
 		p.Message = summary(invalid.Issues)
 	} else if he, ok := errors.AsType[*echo.HTTPError](err); ok {
-		p.Status = he.Code
-		switch he.Code {
-		case http.StatusNotFound, http.StatusMethodNotAllowed:
-			p.Message = fmt.Sprintf("Cannot %.20s %.200s", c.Request().Method, c.Request().URL.Path)
-		default:
-			p.Message = http.StatusText(he.Code)
-		}
+		p.Status, p.Message = he.Code, http.StatusText(he.Code)
+		p.nowhere = he.Code == http.StatusNotFound || he.Code == http.StatusMethodNotAllowed
 	} else {
 		p.Status, p.Message = lookUp(err)
+	}
+	if other, ok := errors.AsType[called](err); ok {
+		p.Err = other.name
+	}
+	if quota, ok := errors.AsType[*overQuota](err); ok {
+		p.Used, p.Cap = &quota.quota.Used, &quota.quota.Cap
 	}
 
 	switch p.Status {
@@ -135,8 +161,6 @@ func answerTo(c echo.Context, err error) problem {
 	p.Type = "about:blank"
 	p.Title = cmp.Or(http.StatusText(p.Status), p.Err)
 	p.Detail = p.Message
-	p.RequestID = requestID(c)
-	p.Instance = "urn:obs:request:" + p.RequestID
 	return p
 }
 

@@ -42,6 +42,21 @@ type ApiKey struct {
 	LastUsedAt *time.Time
 }
 
+type AuditLog struct {
+	ID           int64
+	TeamID       string
+	ProjectID    *string
+	ActorID      string
+	ApiKeyID     *string
+	Action       string
+	ResourceType string
+	ResourceID   string
+	RequestID    *string
+	JobID        *string
+	Details      json.RawMessage
+	CreatedAt    time.Time
+}
+
 type Job struct {
 	ID              string
 	TeamID          string

@@ -89,7 +89,7 @@ LIMIT @max_rows::int;
 
 -- name: PageObservations :many
 -- A page of a project in the order of ids, or the one observation named.
-SELECT id, kind, content, search_extra, metadata, created_by_job_id, updated_at FROM observations
+SELECT id, kind, content, search_extra, metadata, created_by_job_id, edited_at, updated_at FROM observations
 WHERE team_id = @team_id AND project_id = @project_id AND id > @after::text
   AND (@id::text = '' OR id = @id::text)
 ORDER BY id LIMIT @max_rows::int;

@@ -262,7 +262,7 @@ func (q *Queries) ObservationsOfSession(ctx context.Context, arg ObservationsOfS
 }
 
 const pageObservations = `-- name: PageObservations :many
-SELECT id, kind, content, search_extra, metadata, created_by_job_id, updated_at FROM observations
+SELECT id, kind, content, search_extra, metadata, created_by_job_id, edited_at, updated_at FROM observations
 WHERE team_id = $1 AND project_id = $2 AND id > $3::text
   AND ($4::text = '' OR id = $4::text)
 ORDER BY id LIMIT $5::int
@@ -283,6 +283,7 @@ type PageObservationsRow struct {
 	SearchExtra    string
 	Metadata       json.RawMessage
 	CreatedByJobID *string
+	EditedAt       *time.Time
 	UpdatedAt      time.Time
 }
 
@@ -309,6 +310,7 @@ func (q *Queries) PageObservations(ctx context.Context, arg PageObservationsPara
 			&i.SearchExtra,
 			&i.Metadata,
 			&i.CreatedByJobID,
+			&i.EditedAt,
 			&i.UpdatedAt,
 		); err != nil {
 			return nil, err

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/alecthomas/kong"
+
 	"github.com/seed-245eaa15/obs/cmd/internal/boot"
 )
 
@@ -26,6 +28,7 @@ type devCommand struct {
 	boot.DatabaseFlags
 	boot.BrokerFlags
 	boot.JobFlags
+	boot.LimitFlags
 	boot.LeaseFlags
 	boot.LaneFlags `set:"grace=2s"`
 	boot.ProviderFlags
@@ -44,31 +47,37 @@ Examples:
   obs dev --database-url postgres://me@localhost/obs`
 }
 
-func (d devCommand) Run(ctx context.Context, std boot.Std) error {
-	began := time.Now()
+func (d devCommand) Run(ctx context.Context, std boot.Std, k *kong.Context) error {
 	ctx, stop := boot.WithGoRun(ctx)
 	defer stop()
-	c, err := boot.LoadOptional(d.HTTPFlags, d.DatabaseFlags, d.BrokerFlags, d.JobFlags, d.LeaseFlags, d.LaneFlags, d.ProviderFlags, d.LogFlags)
-	port, portErr := d.natsPort()
-	if err := boot.Join(err, portErr); err != nil {
+	return d.run(ctx, std, k, false)
+}
+
+// run runs everything until ctx ends. In the background nobody reads what is
+// printed: the log has it, without the key.
+func (d devCommand) run(ctx context.Context, std boot.Std, k *kong.Context, background bool) error {
+	began := time.Now()
+	c, port, err := d.load()
+	if err != nil {
 		return err
 	}
-	if c.Addr == "" {
-		return boot.Misused("--addr (OBS_ADDR): it has to listen somewhere, want host:port")
-	}
-	dir := d.DataDir
-	if dir == "" {
-		if dir, err = boot.DataDir(std.LookupEnv); err != nil {
-			return err
-		}
+	dir, err := d.dir(std)
+	if err != nil {
+		return err
 	}
 	if dir, err = filepath.Abs(dir); err != nil { // told later, for other terminals
 		return err
 	}
 	log := boot.NewLog(std.Stderr, c)
 	l, err := startLocal(ctx, localConfig{
-		Config: c, dir: dir, noDownload: d.NoDownload, pgBin: d.PGBin, natsPort: port, log: log,
-		progress: func(what string) { fmt.Fprintln(std.Stdout, "obs:", what, "…") },
+		Config: c, dir: dir, noDownload: d.NoDownload, pgBin: d.PGBin, natsPort: port, log: log, how: howStarted(std, k, background),
+		progress: func(what string) {
+			if background {
+				log.InfoContext(ctx, "starting", "doing", what)
+				return
+			}
+			fmt.Fprintln(std.Stdout, "obs:", what, "…")
+		},
 	})
 	if err != nil {
 		if ctx.Err() != nil {
@@ -77,10 +86,41 @@ func (d devCommand) Run(ctx context.Context, std boot.Std) error {
 		return err
 	}
 	defer l.close(ctx)
-	fmt.Fprint(std.Stdout, l.welcome(dir, time.Since(began)))
+	if background {
+		log.InfoContext(ctx, "up", "url", l.url, "version", boot.Version(), "took", time.Since(began))
+	} else {
+		fmt.Fprint(std.Stdout, l.welcome(dir, time.Since(began)))
+	}
 	err = l.run(ctx)
-	fmt.Fprintln(std.Stdout, "obs: stopping")
+	if background {
+		log.InfoContext(ctx, "stopping")
+	} else {
+		fmt.Fprintln(std.Stdout, "obs: stopping")
+	}
 	return err
+}
+
+// load reads all flags but the directory.
+func (d devCommand) load() (c boot.Config, natsPort int, err error) {
+	c, err = boot.LoadOptional(d.HTTPFlags, d.DatabaseFlags, d.BrokerFlags, d.JobFlags, d.LimitFlags, d.LeaseFlags, d.LaneFlags, d.ProviderFlags, d.LogFlags)
+	natsPort, portErr := d.natsPort()
+	if err := boot.Join(err, portErr); err != nil {
+		return c, 0, err
+	}
+	if c.Addr == "" {
+		return c, 0, boot.Misused("--addr (OBS_ADDR): it has to listen somewhere, want host:port")
+	}
+	return c, natsPort, nil
+}
+
+func (d devCommand) dir(std boot.Std) (string, error) { return dataDir(std, d.DataDir) }
+
+// dataDir is the directory that is named, or the usual one.
+func dataDir(std boot.Std, named string) (string, error) {
+	if named != "" {
+		return named, nil
+	}
+	return boot.DataDir(std.LookupEnv)
 }
 
 func (d devCommand) natsPort() (int, error) {

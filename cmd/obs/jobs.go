@@ -15,14 +15,15 @@ import (
 
 type jobsCommand struct {
 	List    jobList    `cmd:"" help:"List jobs, newest first."`
+	Failed  jobFailed  `cmd:"" help:"List the jobs that failed, with the reason."`
 	Show    jobShow    `cmd:"" help:"Show one job."`
 	History jobHistory `cmd:"" help:"Show all that happened to one job."`
-	Retry   jobRetry   `cmd:"" help:"Ask again for a job that failed or was cancelled."`
+	Retry   jobRetry   `cmd:"" help:"Ask again for a job that failed or was cancelled, or for all that failed."`
 	Cancel  jobCancel  `cmd:"" help:"Stop a job that waits or is being done."`
 }
 
 func (jobsCommand) Help() string {
-	return "Examples:\n\n  obs jobs list --status failed\n  obs jobs history event_0a1b…\n  obs jobs retry event_0a1b…"
+	return "Examples:\n\n  obs jobs list --status failed\n  obs jobs history event_0a1b…\n  obs jobs retry event_0a1b…\n  obs jobs failed --since 24h"
 }
 
 type jobList struct {
@@ -57,13 +58,11 @@ func (c jobList) filter() (observe.JobFilter, error) {
 	if c.Limit < 1 || c.Limit > 200 {
 		problems = append(problems, fmt.Sprintf("--limit: got %d, want a number from 1 to 200", c.Limit))
 	}
-	if c.Since != "" {
-		if d, err := time.ParseDuration(c.Since); err == nil {
-			f.Since = time.Now().Add(-d)
-		} else if f.Since, err = time.Parse(time.RFC3339, c.Since); err != nil {
-			problems = append(problems, fmt.Sprintf("--since: got %.80q, want a time such as 2h or 2026-01-31T08:00:00Z", c.Since))
-		}
+	since, err := sinceOf(c.Since)
+	if err != nil {
+		problems = append(problems, err.Error())
 	}
+	f.Since = since
 	if len(problems) > 0 {
 		return f, &boot.Misuse{Problems: problems}
 	}
@@ -216,8 +215,12 @@ func (c jobHistory) Run(ctx context.Context, std boot.Std) error {
 	}
 	if c.JSON {
 		bodies := []eventBody{}
-		for _, e := range history {
-			bodies = append(bodies, bodyOfEvent(e))
+		for i, e := range history {
+			b := bodyOfEvent(e)
+			if i > 0 {
+				b.AfterMS = e.At.Sub(history[i-1].At).Milliseconds()
+			}
+			bodies = append(bodies, b)
 		}
 		return printJSON(std.Stdout, bodies)
 	}
@@ -239,14 +242,39 @@ func (c jobHistory) Run(ctx context.Context, std boot.Std) error {
 	return nil
 }
 
-type jobRetry struct{ oneJob }
+type jobRetry struct {
+	ID     string `arg:"" optional:"" help:"The job's id."`
+	Failed bool   `help:"All that failed, in place of one."`
+	failedFlags
+	Limit int  `default:"1000" placeholder:"N" help:"With --failed: at most so many, up to 10000."`
+	Rate  int  `default:"50" placeholder:"N" help:"With --failed: so many a second."`
+	JSON  bool `help:"Print JSON."`
+	boot.DatabaseFlags
+}
 
 func (jobRetry) Help() string {
-	return "The job gets all its attempts again.\n\nExamples:\n\n  obs jobs retry event_0a1b…"
+	return `The job gets all its attempts again.
+
+Examples:
+
+  obs jobs retry event_0a1b…
+  obs jobs retry --failed --since 24h --rate 10
+  obs jobs retry --failed --project 0197… --limit 100 --json`
 }
 
 func (c jobRetry) Run(ctx context.Context, std boot.Std) error {
-	op, caller, err := c.open(ctx, std)
+	switch {
+	case c.Failed && c.ID != "":
+		return boot.Misused("want a job's id or --failed, not both")
+	case c.Failed:
+		return c.retryFailed(ctx, std)
+	case c.ID == "":
+		return boot.Misused("want a job's id, or --failed for all that failed")
+	case c.failedFlags != failedFlags{}:
+		return boot.Misused("--team, --project and --since go with --failed")
+	}
+	one := oneJob{ID: c.ID, JSON: c.JSON, DatabaseFlags: c.DatabaseFlags}
+	op, caller, err := one.open(ctx, std)
 	if err != nil {
 		return err
 	}
@@ -327,6 +355,7 @@ type eventBody struct {
 	Status    string `json:"status"`
 	Attempt   int    `json:"attempt"`
 	At        string `json:"at"`
+	AfterMS   int64  `json:"afterMs"` // since the event before; 0 for the first
 	NextEpoch *int64 `json:"nextAttemptAtEpoch"`
 	Actor     string `json:"actor,omitempty"`
 	Process   string `json:"process,omitempty"`

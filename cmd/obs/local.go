@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -29,6 +30,7 @@ type localConfig struct {
 	natsPort   int // 0: nobody else may connect to it
 	log        *slog.Logger
 	progress   func(string)
+	how        boot.ServerRuntime // how it was started, for those who look after it
 }
 
 // local is everything in one process, ready to run.
@@ -45,6 +47,7 @@ type local struct {
 	pg      *embedded.Postgres
 	ns      *embedded.NATS
 	links   *boot.Links
+	files   *boot.RunFiles
 	door    net.Listener
 	log     *slog.Logger
 }
@@ -63,11 +66,14 @@ func startLocal(ctx context.Context, c localConfig) (*local, error) {
 func (l *local) start(ctx context.Context, c localConfig) error {
 	var err error
 	if l.door, err = boot.Listen(c.Addr); err != nil { // first: it is quick to tell
-		return err
+		return cmp.Or(boot.InUse(c.dir), err) // the same one has both: that says more
 	}
 	l.url = "http://" + l.door.Addr().String()
 	if err := os.MkdirAll(c.dir, 0o755); err != nil {
 		return fmt.Errorf("make the data directory: %w; choose another --data-dir (OBS_DATA_DIR)", err)
+	}
+	if l.files, err = boot.HoldDir(ctx, c.dir, l.door, c.how); err != nil {
+		return err
 	}
 	if c.DatabaseURL == "" {
 		l.pg, err = embedded.StartPostgres(ctx, embedded.PostgresConfig{
@@ -112,8 +118,14 @@ func (l *local) start(ctx context.Context, c localConfig) error {
 			}
 		})
 	}
-	return l.tenant(ctx, service, filepath.Join(c.dir, "dev.key"))
+	if err := l.tenant(ctx, service, filepath.Join(c.dir, keyFile)); err != nil {
+		return err
+	}
+	return l.files.Up(l.links.Schema, "api", "relay", "worker")
 }
+
+// keyFile is where the key of the local project is kept, in the data directory.
+const keyFile = "dev.key"
 
 // localName is the name of the team and of the project.
 const localName = "local"
@@ -182,5 +194,8 @@ func (l *local) close(ctx context.Context) {
 	}
 	if l.door != nil {
 		_ = l.door.Close() // it is closed already when the API has run
+	}
+	if l.files != nil {
+		l.files.Remove() // last: now the next one may have the directory
 	}
 }

@@ -24,16 +24,26 @@ Examples:
 type commands struct {
 	Dev    devCommand    `cmd:"" help:"Run everything on this machine: Postgres, NATS, API, relay and worker."`
 	Demo   demoCommand   `cmd:"" help:"Send a real agent's session through all of it and show what happens."`
-	Server serverCommand `cmd:"" help:"Serve the HTTP API."`
+	Server serverCommand `cmd:"" help:"Serve the HTTP API; or run everything in the background."`
 	Relay  relayCommand  `cmd:"" help:"Bring committed jobs to the stream."`
 	Worker workerCommand `cmd:"" help:"Do jobs."`
+
+	MCP mcpCommand `cmd:"" name:"mcp" help:"Serve the tools for agents over stdin and stdout (MCP)."`
 
 	Migrate  migrateCommand  `cmd:"" help:"Bring the database to this program's schema."`
 	Teams    teamsCommand    `cmd:"" help:"Make and list teams."`
 	Projects projectsCommand `cmd:"" help:"Make and list projects."`
-	Keys     keysCommand     `cmd:"" help:"Make, list and revoke API keys."`
+	Keys     keysCommand     `cmd:"" help:"Make, list, revoke and rotate API keys."`
 	Jobs     jobsCommand     `cmd:"" help:"Look at jobs, try them again, cancel them."`
+	Follow   followCommand   `cmd:"" help:"Print what happens to jobs, and what they find, as it happens."`
+	Audit    auditCommand    `cmd:"" help:"Read who did what."`
 	Check    checkCommand    `cmd:"" help:"Verify what must always hold, on a live database."`
+
+	Install   installCommand   `cmd:"" help:"Make Claude Code report to a server."`
+	Uninstall uninstallCommand `cmd:"" help:"Take out of Claude Code what install put in."`
+	Hook      hookCommand      `cmd:"" help:"What Claude Code calls."`
+
+	Completion completionCommand `cmd:"" help:"Print a script that makes a shell complete commands."`
 
 	Info    versionCommand   `cmd:"" name:"version" help:"Print the version."`
 	Version boot.VersionFlag `help:"Print the version and end."`
@@ -41,7 +51,8 @@ type commands struct {
 
 func main() { boot.Main(run) }
 
-func run(ctx context.Context, std boot.Std) int {
+func run(ctx context.Context, std boot.Std) (code int) {
+	defer neverFails(std, &code)
 	if len(std.Args) == 0 {
 		std.Args = []string{"--help"}
 	}

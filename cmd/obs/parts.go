@@ -7,14 +7,14 @@ import (
 	"github.com/seed-245eaa15/obs/cmd/internal/boot"
 )
 
-type serverCommand struct{ boot.ServerFlags }
+type serverAPI struct{ boot.ServerFlags }
 
-func (serverCommand) Help() string {
-	return `Serves the HTTP API and nothing else; relays and workers are processes of their own.
+func (serverAPI) Help() string {
+	return `Serves the HTTP API and nothing else; relays and workers are processes of their own. The same as obs server alone.
 
 Examples:
 
-  obs server --database-url postgres://obs@db/obs --nats-url nats://broker:4222
+  obs server api --database-url postgres://obs@db/obs --nats-url nats://broker:4222
   OBS_DATABASE_URL=… OBS_NATS_URL=… obs server --addr 0.0.0.0:8080`
 }
 

@@ -4,12 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/seed-245eaa15/obs/cmd/internal/boot"
-	"github.com/seed-245eaa15/obs/events"
 	"github.com/seed-245eaa15/obs/internal/observe"
 )
 
@@ -77,10 +74,11 @@ func (c teamList) Run(ctx context.Context, std boot.Std) error {
 type projectsCommand struct {
 	Create projectCreate `cmd:"" help:"Make a project of a team."`
 	List   projectList   `cmd:"" help:"List projects."`
+	Set    projectSet    `cmd:"" help:"Choose when a project's sessions are asked about."`
 }
 
 func (projectsCommand) Help() string {
-	return "Examples:\n\n  obs projects create --team 0197… api\n  obs projects list"
+	return "Examples:\n\n  obs projects create --team 0197… api\n  obs projects list\n  obs projects set 0197… --policy end-of-session"
 }
 
 type projectCreate struct {
@@ -142,158 +140,6 @@ func (c projectList) Run(ctx context.Context, std boot.Std) error {
 	return listed(std, c.JSON, bodies, rows)
 }
 
-type keysCommand struct {
-	Create keyCreate `cmd:"" help:"Make a key."`
-	List   keyList   `cmd:"" help:"List keys, without their secrets."`
-	Revoke keyRevoke `cmd:"" help:"Make a key useless at once."`
-}
-
-func (keysCommand) Help() string {
-	return "Examples:\n\n  obs keys create --team 0197… --scopes memories:read\n  obs keys list\n  obs keys revoke 0197…"
-}
-
-type keyCreate struct {
-	Team    string   `required:"" placeholder:"ID" help:"The team."`
-	Project string   `placeholder:"ID" help:"Only for this project of it."`
-	Scopes  []string `default:"memories:read" help:"What it may do: memories:read, memories:write, memories:admin, or * for all."`
-	Label   string   `help:"For people."`
-	Days    int      `placeholder:"N" help:"It expires after so many days; never by default."`
-	JSON    bool     `help:"Print JSON."`
-	boot.DatabaseFlags
-}
-
-func (keyCreate) Help() string {
-	return `The secret is printed once and stored nowhere.
-
-Examples:
-
-  obs keys create --team 0197… --project 0197… --scopes memories:read,memories:write
-  obs keys create --team 0197… --label ci --days 90`
-}
-
-type keyBody struct {
-	ID            string   `json:"id"`
-	APIKey        string   `json:"apiKey,omitempty"` // only when it is made
-	Label         string   `json:"label"`
-	Prefix        string   `json:"prefix"`
-	TeamID        string   `json:"teamId"`
-	ProjectID     string   `json:"projectId"` // empty: all of the team's
-	Scopes        []string `json:"scopes"`
-	Status        string   `json:"status"`
-	CreatedEpoch  *int64   `json:"createdAtEpoch"`
-	ExpiresEpoch  *int64   `json:"expiresAtEpoch"`
-	LastUsedEpoch *int64   `json:"lastUsedAtEpoch"`
-}
-
-func (c keyCreate) Run(ctx context.Context, std boot.Std) error {
-	var expires time.Time
-	switch {
-	case c.Days < 0 || c.Days > 3650:
-		return boot.Misused("--days: got %d, want a number from 1 to 3650", c.Days)
-	case c.Days > 0:
-		expires = time.Now().AddDate(0, 0, c.Days)
-	}
-	for _, s := range c.Scopes {
-		if !slices.Contains(observe.Scopes(), s) {
-			return boot.Misused("--scopes: got %.80q, want one of %s", s, strings.Join(observe.Scopes(), ", "))
-		}
-	}
-	op, err := openOperator(ctx, std, c.DatabaseFlags)
-	if err != nil {
-		return err
-	}
-	defer op.close()
-	key, secret, err := op.service.IssueKey(ctx, c.Team, c.Project, op.name, c.Label, c.Scopes, expires)
-	if err != nil {
-		return told(err)
-	}
-	if c.JSON {
-		body := bodyOfKey(key)
-		body.APIKey = secret
-		return printJSON(std.Stdout, body)
-	}
-	fmt.Fprintln(std.Stdout, secret)
-	return nil
-}
-
-type keyList struct {
-	Team   string `placeholder:"ID" help:"Only this team's."`
-	Active bool   `help:"Only those that let somebody in."`
-	JSON   bool   `help:"Print JSON."`
-	boot.DatabaseFlags
-}
-
-func (keyList) Help() string {
-	return "Examples:\n\n  obs keys list\n  obs keys list --team 0197… --active --json"
-}
-
-func (c keyList) Run(ctx context.Context, std boot.Std) error {
-	op, err := lookOperator(ctx, std, c.DatabaseFlags)
-	if err != nil {
-		return err
-	}
-	defer op.close()
-	teams, err := op.teams(ctx, c.Team)
-	if err != nil {
-		return err
-	}
-	bodies, rows := []keyBody{}, [][]string{{"ID", "KEY", "STATUS", "USED", "SCOPES"}}
-	for _, team := range teams {
-		keys, err := op.service.ListKeys(ctx, op.as(events.Scope{Team: team}))
-		if err != nil {
-			return told(err)
-		}
-		for _, k := range keys {
-			b := bodyOfKey(k)
-			if c.Active && b.Status != "active" {
-				continue
-			}
-			used := "never"
-			if k.LastUsedAt != nil {
-				used = ago(*k.LastUsedAt)
-			}
-			bodies = append(bodies, b)
-			rows = append(rows, []string{k.ID, k.Prefix + "…", b.Status, used, strings.Join(k.Scopes, ",")})
-		}
-	}
-	return listed(std, c.JSON, bodies, rows)
-}
-
-type keyRevoke struct {
-	ID   string `arg:"" help:"The key's id, not its secret."`
-	Team string `placeholder:"ID" help:"Its team; looked for when not given."`
-	boot.DatabaseFlags
-}
-
-func (keyRevoke) Help() string { return "Examples:\n\n  obs keys revoke 0197…" }
-
-func (c keyRevoke) Run(ctx context.Context, std boot.Std) error {
-	if strings.HasPrefix(c.ID, "obs_") {
-		return boot.Misused("that is a key's secret; want its id, see obs keys list")
-	}
-	op, err := openOperator(ctx, std, c.DatabaseFlags)
-	if err != nil {
-		return err
-	}
-	defer op.close()
-	teams, err := op.teams(ctx, c.Team)
-	if err != nil {
-		return err
-	}
-	for _, team := range teams {
-		key, err := op.service.RevokeKey(ctx, op.as(events.Scope{Team: team}), c.ID)
-		switch {
-		case errors.Is(err, observe.ErrNotFound):
-			continue
-		case err != nil:
-			return told(err)
-		}
-		fmt.Fprintf(std.Stdout, "key %s is revoked\n", key.ID)
-		return nil
-	}
-	return fmt.Errorf("there is no key %.80q", c.ID)
-}
-
 // teams are all of them, or the one that is named.
 func (o *operator) teams(ctx context.Context, named string) ([]string, error) {
 	if named != "" {
@@ -308,26 +154,6 @@ func (o *operator) teams(ctx context.Context, named string) ([]string, error) {
 		ids[i] = t.ID
 	}
 	return ids, nil
-}
-
-func bodyOfKey(k observe.Key) keyBody {
-	b := keyBody{
-		ID: k.ID, Label: k.Label, Prefix: k.Prefix, TeamID: k.TeamID, ProjectID: k.ProjectID,
-		Scopes: k.Scopes, Status: "active", CreatedEpoch: epoch(k.CreatedAt),
-	}
-	if k.LastUsedAt != nil {
-		b.LastUsedEpoch = epoch(*k.LastUsedAt)
-	}
-	if k.ExpiresAt != nil {
-		b.ExpiresEpoch = epoch(*k.ExpiresAt)
-		if k.ExpiresAt.Before(time.Now()) {
-			b.Status = "expired"
-		}
-	}
-	if k.RevokedAt != nil {
-		b.Status = "revoked"
-	}
-	return b
 }
 
 // made prints what a script needs of something new.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 
 	"github.com/jackc/pgx/v5"
 
@@ -27,6 +28,9 @@ const (
 	actKeyCreate     = "api_key.create"
 	actKeyRevoke     = "api_key.revoke"
 	actKeyRotate     = "api_key.rotate"
+	actMemoryWrite   = "memory.write"
+	actMemoryDelete  = "observation.deleted"
+	actPurge         = "project.memory_purged"
 )
 
 const (
@@ -35,6 +39,7 @@ const (
 	resObservation = "observation"
 	resJob         = "observation_generation_job"
 	resKey         = "api_key"
+	resProject     = "project"
 )
 
 // entry is a row of the audit log. It holds ids and counts, never text of a
@@ -50,6 +55,13 @@ type entry struct {
 
 // audit writes the entry in the transaction of what it tells of.
 func (c Caller) audit(ctx context.Context, q *sqlc.Queries, e entry) error {
+	if c.Via != "" {
+		e.details = maps.Clone(e.details)
+		if e.details == nil {
+			e.details = map[string]any{}
+		}
+		e.details["via"] = c.Via
+	}
 	details, err := json.Marshal(e.details)
 	if e.details == nil {
 		details = []byte("{}")

@@ -23,8 +23,12 @@ func (s *Service) askAbout(ctx context.Context, tx pgx.Tx, q *sqlc.Queries, c Ca
 	jobOf := make(map[string]events.ID, len(rows)) // the event's job
 	var steps []events.Step
 	var bursts []sqlc.AgentEvent
+	wait, err := s.waitsOf(ctx, q, c.Team, rows)
+	if err != nil {
+		return nil, false, err
+	}
 	for _, r := range inOrder(rows) {
-		if s.cfg.Debounce > 0 && r.ServerSessionID != nil && r.BatchJobID == nil {
+		if wait.of(r.ProjectID) > 0 && r.ServerSessionID != nil && r.BatchJobID == nil {
 			bursts = append(bursts, r)
 			continue
 		}
@@ -39,7 +43,7 @@ func (s *Service) askAbout(ctx context.Context, tx pgx.Tx, q *sqlc.Queries, c Ca
 		steps, jobOf[r.ID] = append(steps, step), step.Job.ID
 	}
 	if len(bursts) > 0 {
-		more, err := s.joinBursts(ctx, q, c, bursts, created, jobOf)
+		more, err := s.joinBursts(ctx, q, c, wait, bursts, created, jobOf)
 		if err != nil {
 			return nil, false, err
 		}
@@ -61,7 +65,7 @@ func (s *Service) askAbout(ctx context.Context, tx pgx.Tx, q *sqlc.Queries, c Ca
 	for event, id := range jobOf {
 		job, ok := jobs[id]
 		if !ok {
-			return nil, false, fmt.Errorf("job %s of event %s vanished", id, event)
+			return nil, false, fmt.Errorf("job %s of event %s vanished: %w", id, event, errPurged)
 		}
 		byEvent[event] = job
 	}
@@ -90,12 +94,16 @@ func inOrder(rows map[string]sqlc.AgentEvent) []sqlc.AgentEvent {
 // while it is queued: a worker about to begin it waits for our commit and
 // then reads the events that joined. A batch that a worker was faster with
 // takes no more, and a new one is made.
-func (s *Service) joinBursts(ctx context.Context, q *sqlc.Queries, c Caller, bursts []sqlc.AgentEvent, created map[string]bool, jobOf map[string]events.ID) ([]events.Step, error) {
+func (s *Service) joinBursts(ctx context.Context, q *sqlc.Queries, c Caller, wait waits, bursts []sqlc.AgentEvent, created map[string]bool, jobOf map[string]events.ID) ([]events.Step, error) {
 	open, err := lockOpen(ctx, q, c.Team, bursts)
 	if err != nil {
 		return nil, err
 	}
 	bursts, err = s.withoutAsked(ctx, q, c, bursts, created, jobOf)
+	if err != nil {
+		return nil, err
+	}
+	waiting, err := wait.bySession(ctx, q, c.Team, bursts)
 	if err != nil {
 		return nil, err
 	}
@@ -112,7 +120,7 @@ func (s *Service) joinBursts(ctx context.Context, q *sqlc.Queries, c Caller, bur
 			if err != nil {
 				return nil, err
 			}
-			step.Delay = s.cfg.Debounce
+			step.Delay = waiting[session]
 			steps = append(steps, step)
 			batch = openBatch{id: step.Job.ID}
 			announce.Ids = append(announce.Ids, session.id)

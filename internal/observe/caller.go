@@ -34,6 +34,7 @@ type Caller struct {
 	Scopes    []string
 	Expires   *time.Time // nil: never
 	RequestID string     // set by the door; goes into the audit log and to the job
+	Via       string     // set by the door where it is not the plain HTTP API, as "mcp"; goes into the audit log
 }
 
 // Has reports whether the caller was granted the scope.

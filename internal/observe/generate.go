@@ -278,6 +278,9 @@ func (w *writing) commit(ctx context.Context, tx pgx.Tx) error {
 	if _, err := q.InsertGenerated(ctx, p); err != nil {
 		return fmt.Errorf("store %d observations: %w", len(p.Ids), err)
 	}
+	if err := w.meter(ctx, q); err != nil {
+		return err
+	}
 	if w.after != nil {
 		return w.after(ctx, q)
 	}

@@ -47,6 +47,7 @@ type Config struct {
 	Log         *slog.Logger  // nil: nothing is logged
 	Ring        func()        // called after each commit that queued something; must not block; nil: none
 	Debounce    time.Duration // events of one session within this time share one batch job; 0: a job an event
+	Limits      Limits        // of keys and teams; zero: none
 	MaxAttempts int           // of each job; 0: events.DefaultMaxAttempts
 	Process     string        // who writes, in the history of jobs; empty is kept empty
 	Build       string        // the program's version
@@ -80,13 +81,21 @@ func New(cfg Config) *Service {
 // it off for the sake of another one.
 const txTries = 4
 
-// inTx runs fn in one transaction, and runs it again after a deadlock. So fn
-// must set its results anew each time.
+// errPurged says that a row was there and then was not: the project was purged
+// in between.
+var errPurged = errors.New("the project was purged meanwhile")
+
+// inTx runs fn in one transaction, and runs it again after a deadlock, or when
+// what it had found was purged before it could refer to it. So fn must set its
+// results anew each time.
 func (s *Service) inTx(ctx context.Context, fn func(tx pgx.Tx, q *sqlc.Queries) error) error {
 	var err error
 	for range txTries {
 		err = db.InTx(ctx, s.pool, func(tx pgx.Tx) error { return fn(tx, s.q.WithTx(tx)) })
-		if pg, ok := errors.AsType[*pgconn.PgError](err); !ok || (pg.Code != "40P01" && pg.Code != "40001") {
+		if pg, ok := errors.AsType[*pgconn.PgError](err); ok && (pg.Code == "40P01" || pg.Code == "40001" || pg.Code == "23503") {
+			continue
+		}
+		if !errors.Is(err, errPurged) {
 			return err
 		}
 	}

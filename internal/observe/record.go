@@ -137,7 +137,7 @@ func (e NewEvent) prepare(team string, wrong *issues, path []any) incoming {
 	}
 	needed(e.ProjectID, "projectId")
 	needed(e.EventType, "eventType")
-	if !slices.Contains(SourceTypes(), e.SourceType) {
+	if !slices.Contains(SourceTypes(), e.SourceType) && e.SourceType != sourceCompat {
 		wrong.add(CodeValue, fmt.Sprintf("one of %q", SourceTypes()), at("sourceType")...)
 	}
 	if e.OccurredAtEpoch < 0 {
@@ -239,7 +239,7 @@ func readKnown(ctx context.Context, q *sqlc.Queries, team string, known []incomi
 		rows[r.ID] = r
 	}
 	if len(found) < len(known) {
-		return fmt.Errorf("read agent events: %d of %d vanished", len(known)-len(found), len(known))
+		return fmt.Errorf("read agent events: %d of %d vanished: %w", len(known)-len(found), len(known), errPurged)
 	}
 	return nil
 }

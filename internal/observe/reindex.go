@@ -100,10 +100,10 @@ func (s *Service) reindex(ctx context.Context, job events.Job, a jobArgs) (pipel
 }
 
 // renderAgain makes the observation from its metadata. One that was written
-// by hand, or by a program that kept other metadata, keeps its text, without
+// or edited by hand, or by a program that kept other metadata, keeps its text, without
 // what is private.
 func renderAgain(r sqlc.PageObservationsRow) (rendered, error) {
-	if r.CreatedByJobID != nil {
+	if r.CreatedByJobID != nil && r.EditedAt == nil {
 		var next rendered
 		if r.Kind == kindSummaryNote {
 			var m summaryMeta

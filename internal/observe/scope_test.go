@@ -55,19 +55,20 @@ var (
 // The queries that work for all tenants, or on what makes a tenant. A file
 // stands for all of its queries.
 var forAllTenants = map[string]string{
-	"outbox.sql":     "the relay deals between tenants and tells of every tenant's events",
-	"check.sql":      "obs check reads everything",
-	"operator.sql":   "asked by those who have the database, never for a request",
-	"KnownJobs":      "tells an unknown job from another tenant's, so that the lie can be recorded",
-	"JobsHeldByLost": "the relay takes back the jobs of lost workers",
-	"LaneAsks":       "counts for those who look after the service",
-	"LaneJobs":       "counts for those who look after the service",
-	"UseKey":         "who asks is not known before: the key's hash finds the tenant",
-	"InsertTeam":     "makes a tenant",
-	"HasTeam":        "the team itself",
-	"ProjectName":    "the project itself, by its id and team",
-	"ProjectByName":  "the project itself, by its team",
-	"OwnedProjects":  "the projects themselves, by their team",
+	"outbox.sql":      "the relay deals between tenants and tells of every tenant's events",
+	"check.sql":       "obs check reads everything",
+	"operator.sql":    "asked by those who have the database, never for a request",
+	"KnownJobs":       "tells an unknown job from another tenant's, so that the lie can be recorded",
+	"JobsHeldByLost":  "the relay takes back the jobs of lost workers",
+	"LaneAsks":        "counts for those who look after the service",
+	"LaneJobs":        "counts for those who look after the service",
+	"UseKey":          "who asks is not known before: the key's hash finds the tenant",
+	"InsertTeam":      "makes a tenant",
+	"HasTeam":         "the team itself",
+	"ProjectName":     "the project itself, by its id and team",
+	"ProjectByName":   "the project itself, by its team",
+	"OwnedProjects":   "the projects themselves, by their team",
+	"ProjectPolicies": "the projects themselves, by their team",
 }
 
 func (q query) exempt() bool { return forAllTenants[q.name] != "" || forAllTenants[q.file] != "" }
@@ -141,6 +142,12 @@ var mutations = map[string]mutation{
 	}},
 	"RevokeKey": {call: func(ctx context.Context, q *sqlc.Queries, x target) error {
 		_, err := q.RevokeKey(ctx, sqlc.RevokeKeyParams{ID: x.key, TeamID: x.scope.Team, ProjectID: x.scope.Project})
+		return err
+	}},
+	"SetProjectPolicy": {makes: true, call: func(ctx context.Context, q *sqlc.Queries, x target) error {
+		_, err := q.SetProjectPolicy(ctx, sqlc.SetProjectPolicyParams{
+			ProjectID: x.scope.Project, TeamID: x.scope.Team, Policy: json.RawMessage(`{"policy":"debounce"}`),
+		})
 		return err
 	}},
 	"InsertAudit": {makes: true, call: func(ctx context.Context, q *sqlc.Queries, x target) error {

@@ -63,10 +63,14 @@ func startSession(ctx context.Context, q *sqlc.Queries, scope events.Scope, p sq
 	if *created = len(rows) > 0; *created || err != nil {
 		return first(rows), err
 	}
-	return q.RestartSession(ctx, sqlc.RestartSessionParams{
+	row, err := q.RestartSession(ctx, sqlc.RestartSessionParams{
 		Overwrite: p.ExternalSessionID == nil, Metadata: p.Metadata, AgentType: p.AgentType, Prompt: prompt,
 		TeamID: scope.Team, ProjectID: scope.Project, IdempotencyKey: p.IdempotencyKey,
 	})
+	if errors.Is(err, pgx.ErrNoRows) {
+		err = errPurged
+	}
+	return row, err
 }
 
 // sessionID follows from the key, so that the same session has one id even
@@ -155,8 +159,8 @@ func (s *Service) Session(ctx context.Context, c Caller, id string) (Session, er
 	return session, err
 }
 
-// EndSession notes that a session is over and asks for its summary, once. It
-// may be said again.
+// EndSession notes that a session is over and asks for its summary, once, and
+// at once for what its events have waited for. It may be said again.
 func (s *Service) EndSession(ctx context.Context, c Caller, id string) (Session, *events.Job, error) {
 	var session Session
 	var job events.Job
@@ -183,7 +187,11 @@ func (s *Service) EndSession(ctx context.Context, c Caller, id string) (Session,
 		if err != nil {
 			return err
 		}
-		job, asked = jobs[step.Job.ID], added
+		released, err := s.askNow(ctx, tx, q, c, scope, row.ID)
+		if err != nil {
+			return err
+		}
+		job, asked = jobs[step.Job.ID], added || released
 		return c.audit(ctx, q, entry{
 			scope: scope, action: actSessionEnd, resource: resSession, id: row.ID, job: string(job.ID),
 		})

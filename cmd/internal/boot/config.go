@@ -44,6 +44,9 @@ type Config struct {
 	MaxAttempts int
 	Lease       time.Duration
 
+	Limits    observe.Limits
+	PublicURL string // empty: what clients call
+
 	Lanes      map[events.Kind]pipeline.Lane
 	Grace      time.Duration
 	WorkerName string // empty: the host's name

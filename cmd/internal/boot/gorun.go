@@ -23,7 +23,7 @@ var errParentGone = errors.New("go run has ended")
 func WithGoRun(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	path, err := os.Executable()
-	if err == nil && builtByGoRun(path) {
+	if err == nil && BuiltByGoRun(path) {
 		go watchParent(ctx, cancel)
 	}
 	return ctx, func() { cancel(nil) }
@@ -53,7 +53,9 @@ var (
 	cachedProgram = regexp.MustCompile(`^[0-9a-f]{64}-d$`)
 )
 
-func builtByGoRun(path string) bool {
+// BuiltByGoRun reports whether the program at path is one that `go run` made,
+// and will remove.
+func BuiltByGoRun(path string) bool {
 	dir := filepath.Dir(path)
 	if cachedProgram.MatchString(filepath.Base(dir)) {
 		return true

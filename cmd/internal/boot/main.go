@@ -16,6 +16,9 @@ const (
 	ExitOK      = 0
 	ExitFailed  = 1 // it did not work, or obs check found something
 	ExitMisused = 2 // flags, variables or arguments are wrong
+
+	ExitNotRunning = 3 // obs server status: no server there
+	ExitSilent     = 4 // obs server status: there is one, and it does not answer
 )
 
 // Std is what a program has from outside: tests give their own.
@@ -53,6 +56,11 @@ func Misused(format string, args ...any) error {
 // ErrTold is a failure that has been told already: exit code 1 and no line.
 var ErrTold = errors.New("told already")
 
+// ExitCode is like ErrTold with a code of its own.
+type ExitCode int
+
+func (c ExitCode) Error() string { return fmt.Sprintf("exit code %d", int(c)) }
+
 // Exit tells err in a line for each thing to mend, and gives the exit code.
 func Exit(std Std, program string, err error) int {
 	switch {
@@ -60,6 +68,9 @@ func Exit(std Std, program string, err error) int {
 		return ExitOK
 	case errors.Is(err, ErrTold):
 		return ExitFailed
+	}
+	if code, ok := errors.AsType[ExitCode](err); ok {
+		return int(code)
 	}
 	if m, ok := errors.AsType[*Misuse](err); ok {
 		for _, p := range m.Problems {

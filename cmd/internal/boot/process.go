@@ -100,7 +100,7 @@ func (p *Process) Run(ctx context.Context) error {
 func (p *Process) Service(provider llm.Provider) *observe.Service {
 	return observe.New(observe.Config{
 		Pool: p.Links.Pool, Jobs: p.Jobs, Provider: provider, Log: p.Log,
-		Ring: p.Bell.Ring, Debounce: p.Config.Debounce, MaxAttempts: p.Config.MaxAttempts,
+		Ring: p.Bell.Ring, Debounce: p.Config.Debounce, MaxAttempts: p.Config.MaxAttempts, Limits: p.Config.Limits,
 		Process: p.ID, Build: Build(),
 	})
 }
@@ -117,10 +117,15 @@ const (
 func (p *Process) API(l net.Listener, service *observe.Service) {
 	handler := api.New(api.Config{
 		Service: service, Health: p.Health.Health, Info: p.info, Log: p.Log.With("part", "api"), Version: Version(),
-		WaitLimit: waitLimit, Timeout: requestLimit, Metrics: p.metrics(),
+		PublicURL: p.Config.PublicURL, WaitLimit: waitLimit, Timeout: requestLimit, Metrics: p.metrics(), Feed: p.feed,
 	})
 	p.add(rankDoor, "api", Serve(l, handler, waitLimit+requestLimit, p.Log))
 	p.add(rankDoor, "follower", Follow(p.Links, p.Config.Streams, p.Log, service.Notice))
+}
+
+// feed is the api.Feed of this process.
+func (p *Process) feed(ctx context.Context, scope events.Scope, after events.Cursor, tell func(events.Heard) error) error {
+	return outbox.Follow(ctx, p.Links.JS, outbox.Following{Streams: p.Config.Streams, Scope: scope, After: after, Log: p.Log}, tell)
 }
 
 // Relay makes the process a relay.

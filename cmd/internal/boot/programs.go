@@ -34,13 +34,14 @@ type WorkerFlags struct {
 	LeaseFlags
 	LaneFlags
 	ProviderFlags
+	LimitFlags
 	HTTPFlags
 	LogFlags
 }
 
 // Run runs a worker until ctx ends.
 func (f WorkerFlags) Run(ctx context.Context, std Std) error {
-	c, err := Load(f.DatabaseFlags, f.BrokerFlags, f.LeaseFlags, f.LaneFlags, f.ProviderFlags, f.HTTPFlags, f.LogFlags)
+	c, err := Load(f.DatabaseFlags, f.BrokerFlags, f.LeaseFlags, f.LaneFlags, f.ProviderFlags, f.LimitFlags, f.HTTPFlags, f.LogFlags)
 	if err != nil {
 		return err
 	}
@@ -59,13 +60,14 @@ type ServerFlags struct {
 	DatabaseFlags
 	BrokerFlags
 	JobFlags
+	LimitFlags
 	HTTPFlags
 	LogFlags
 }
 
 // Run serves the API until ctx ends.
 func (f ServerFlags) Run(ctx context.Context, std Std) error {
-	c, err := Load(f.DatabaseFlags, f.BrokerFlags, f.JobFlags, f.HTTPFlags, f.LogFlags)
+	c, err := Load(f.DatabaseFlags, f.BrokerFlags, f.JobFlags, f.LimitFlags, f.HTTPFlags, f.LogFlags)
 	if err != nil {
 		return err
 	}

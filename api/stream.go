@@ -1,0 +1,420 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/seed-245eaa15/obs/events"
+	"github.com/seed-245eaa15/obs/internal/observe"
+)
+
+// A Feed tells what happens to the jobs of a scope, whose Project may be
+// empty for all of the team's, behind a place or from now on. It ends when ctx
+// does, or with the error of tell, and waits while tell does not return.
+type Feed func(ctx context.Context, scope events.Scope, after events.Cursor, tell func(events.Heard) error) error
+
+// StreamConfig bounds GET /v1/stream. The zero value is right for a server.
+type StreamConfig struct {
+	Limit    int           // streams at once in this process; zero means 256
+	KeyLimit int           // streams at once of one key; zero means 16
+	Beat     time.Duration // the longest silence, and half the time a revoked key may go on; zero means 15 s
+	Stall    time.Duration // how long a client may take nothing; zero means 10 s
+}
+
+func (c StreamConfig) withDefaults() StreamConfig {
+	if c.Limit == 0 {
+		c.Limit = 256
+	}
+	if c.KeyLimit == 0 {
+		c.KeyLimit = 16
+	}
+	if c.Beat == 0 {
+		c.Beat = 15 * time.Second
+	}
+	if c.Stall == 0 {
+		c.Stall = 10 * time.Second
+	}
+	return c
+}
+
+const (
+	framesAhead   = 16              // that wait for a slow client
+	keyCheckLimit = 5 * time.Second // for one look at the key
+	loadLimit     = 10 * time.Second
+	loadAgain     = time.Second
+	reconnectHint = "retry: 2000\n\n" // ms, what a browser waits before it comes back
+)
+
+// Why a stream ended, for the log.
+var (
+	errRevoked  = errors.New("the key is no longer good")
+	errSlow     = errors.New("the client does not read")
+	errLeft     = errors.New("the client left")
+	errStopping = errors.New("the client left or the server stops")
+)
+
+type streamRequest struct {
+	project string
+	after   events.Cursor
+	seen    string // the last observation of the event behind after that was sent
+}
+
+func (r *streamRequest) read(in *input) {
+	r.project = in.c.QueryParam("project")
+	if strings.ContainsRune(r.project, 0) || len(r.project) > maxName {
+		in.issue([]any{"project"}, observe.CodeTooBig, "Invalid input: expected a name of at most %d bytes without NUL", maxName)
+	}
+	// A browser that comes back sends the header, with the URL that it began with.
+	last := in.c.Request().Header.Get("Last-Event-Id")
+	if last == "" {
+		last = in.c.QueryParam("lastEventId")
+	}
+	var ok bool
+	if r.after, r.seen, ok = parseEventID(last); !ok {
+		in.issue([]any{"lastEventId"}, observe.CodeValue, "Invalid input: expected an id that this stream has sent")
+	}
+}
+
+// The ids of the stream: "epoch-seq" says that all up to there was sent, with
+// "-observation" behind it, that of event seq only the observations up to that
+// one were.
+func eventID(at events.Cursor, observation string) string {
+	if observation == "" {
+		return at.String()
+	}
+	return at.String() + "-" + observation
+}
+
+func parseEventID(s string) (after events.Cursor, seen string, ok bool) {
+	place := s
+	if parts := strings.SplitN(s, "-", 3); len(parts) == 3 {
+		place, seen = parts[0]+"-"+parts[1], parts[2]
+	}
+	after, err := events.ParseCursor(place)
+	if err != nil || seen != "" && (events.Token(seen) != seen || after.Seq == 0) || strings.HasSuffix(s, "-") {
+		return events.Cursor{}, "", false
+	}
+	if seen != "" {
+		after.Seq--
+	}
+	return after, seen, true
+}
+
+// streams counts who is connected. The zero value is ready.
+type streams struct {
+	mu   sync.Mutex
+	all  int
+	keys map[string]int
+}
+
+func (s *streams) enter(key string, c StreamConfig) (leave func(), err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.keys[key] >= c.KeyLimit:
+		return nil, &refusal{http.StatusTooManyRequests, fmt.Sprintf("This key has %d streams open, and may have no more", c.KeyLimit)}
+	case s.all >= c.Limit:
+		return nil, &refusal{http.StatusTooManyRequests, "Too many streams are open here"}
+	}
+	if s.keys == nil {
+		s.keys = map[string]int{}
+	}
+	s.all++
+	s.keys[key]++
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.all--
+		if s.keys[key]--; s.keys[key] == 0 {
+			delete(s.keys, key)
+		}
+	}, nil
+}
+
+// stream serves GET /v1/stream. It ends without a word: whoever follows comes
+// back with the last id, and is told by the status if it may not.
+func (s *server) stream(c echo.Context) error {
+	var req streamRequest
+	if err := decode(c, s.cfg.BodyLimit, &req); err != nil {
+		return err
+	}
+	caller, _ := c.Get(keyCaller).(observe.Caller)
+	if c.Request().Method == http.MethodHead {
+		c.Response().Header().Set(echo.HeaderContentType, "text/event-stream")
+		return c.NoContent(http.StatusOK)
+	}
+	leave, err := s.streams.enter(caller.KeyID, s.cfg.Stream)
+	if err != nil {
+		c.Response().Header().Set(echo.HeaderRetryAfter, "10")
+		return err
+	}
+	defer leave()
+	scope, err := s.cfg.Service.Follow(c.Request().Context(), caller, req.project)
+	if err != nil {
+		return err
+	}
+	whole, ok := c.Get(keyWhole).(context.Context) // a stream takes longer than a request may
+	if !ok {
+		return errors.New("the request has no context of its own")
+	}
+	out := newSSE(c, s.cfg.Stream.Stall)
+	if err := out.open(); err != nil {
+		return nil // the client left before it began
+	}
+	why := s.serve(whole, out, &tail{s: s, scope: scope, req: req}, caller, presented(c.Request().Header))
+	s.cfg.Log.LogAttrs(whole, slog.LevelInfo, "stream ended", slog.String("why", why.Error()),
+		slog.Int("sent", out.sent), slog.String("request_id", caller.RequestID))
+	return nil
+}
+
+// serve writes what the tail finds until there is a reason to stop.
+func (s *server) serve(ctx context.Context, out *sse, t *tail, caller observe.Caller, key string) error {
+	ctx, cancel := context.WithCancel(ctx)
+	frames, ended := make(chan []byte, framesAhead), make(chan error, 1)
+	var wg sync.WaitGroup
+	wg.Go(func() { ended <- t.run(ctx, frames) })
+	defer wg.Wait() // the stream counts until the broker's part is given back
+	defer cancel()
+
+	beat := time.NewTicker(s.cfg.Stream.Beat)
+	defer beat.Stop()
+	for n := 0; ; {
+		select {
+		case f := <-frames:
+			if err := out.write(f, frames); err != nil {
+				return err
+			}
+		case <-beat.C:
+			if err := out.write([]byte(":\n\n"), nil); err != nil {
+				return err
+			}
+			if n++; n%2 == 0 && s.revoked(ctx, caller, key) {
+				return errRevoked
+			}
+		case err := <-ended:
+			if err != nil && ctx.Err() == nil {
+				return err
+			}
+			return errStopping
+		case <-ctx.Done():
+			return errStopping
+		}
+	}
+}
+
+// revoked looks whether the key is still good for what it opened. While
+// Postgres is away nobody can revoke a key, so that is no reason to end.
+func (s *server) revoked(ctx context.Context, caller observe.Caller, key string) bool {
+	ctx, cancel := context.WithTimeout(ctx, keyCheckLimit)
+	defer cancel()
+	now, err := s.cfg.Service.Authenticate(ctx, key)
+	if err != nil {
+		return errors.Is(err, observe.ErrBadKey)
+	}
+	return now.Team != caller.Team || now.Project != caller.Project || !now.Has(observe.ScopeRead)
+}
+
+// tail makes frames of what is heard.
+type tail struct {
+	s     *server
+	scope events.Scope
+	req   streamRequest
+}
+
+func (t *tail) run(ctx context.Context, frames chan<- []byte) (err error) {
+	defer func() {
+		if r := recover(); r != nil { // not in the goroutine of the request, where it would be caught
+			err = fmt.Errorf("panic: %v\n%s", r, debug.Stack())
+		}
+	}()
+	return t.s.cfg.Feed(ctx, t.scope, t.req.after, func(h events.Heard) error {
+		seen := t.req.seen
+		if h.At.Seq != t.req.after.Seq+1 || h.At.Epoch != t.req.after.Epoch {
+			seen = "" // it is not the event that was sent in part
+		}
+		put := func(id, name string, data any) error {
+			f, err := frame(id, name, data)
+			if err != nil {
+				return err
+			}
+			select {
+			case frames <- f:
+				return nil
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+		}
+		switch {
+		case h.Reset:
+			return put(h.At.String(), "reset", resetBody{Resume: "/v1/jobs?since="})
+		case h.Event == nil && h.At == t.req.after:
+			return nil // the client is there, or even half an event further
+		case h.Event == nil:
+			return put(h.At.String(), "", nil)
+		case h.Event.Event.Type == events.Completed:
+			if err := t.observations(ctx, h, seen, put); err != nil {
+				return err
+			}
+		}
+		return put(h.At.String(), "job", asStreamed(*h.Event))
+	})
+}
+
+// observations sends those of a completed job. They are there: its event is
+// told after the commit. While Postgres is away it waits, for what is behind
+// must not come before.
+func (t *tail) observations(ctx context.Context, h events.Heard, seen string, put func(id, name string, data any) error) error {
+	for {
+		page, err := t.load(ctx, h.Event, seen)
+		if err != nil {
+			t.s.cfg.Log.LogAttrs(ctx, slog.LevelWarn, "stream waits for observations", slog.Any("err", err))
+			select {
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			case <-time.After(loadAgain):
+				continue
+			}
+		}
+		for _, o := range page {
+			id := ""
+			if events.Token(o.ID) == o.ID { // others come again if the client leaves now
+				id = eventID(h.At, o.ID)
+			}
+			if err := put(id, "observation", madeBody{asObservation(o), o.CreatedByJobID}); err != nil {
+				return err
+			}
+			seen = o.ID
+		}
+		if len(page) < observe.ObservationPage {
+			return nil
+		}
+	}
+}
+
+func (t *tail) load(ctx context.Context, e *events.FeedEvent, seen string) ([]observe.Observation, error) {
+	ctx, cancel := context.WithTimeout(ctx, loadLimit)
+	defer cancel()
+	return t.s.cfg.Service.ObservationsOfJob(ctx, e.Scope, e.Event.Job, seen)
+}
+
+type resetBody struct {
+	Resume string `json:"resume"`
+}
+
+// madeBody is an observation with the job that made it.
+type madeBody struct {
+	observationBody
+	CreatedByJobID *string `json:"createdByJobId"`
+}
+
+// streamedBody is an event of a job, as its history tells it, and whose it is.
+type streamedBody struct {
+	JobID     events.ID     `json:"jobId"`
+	ProjectID string        `json:"projectId"`
+	TeamID    string        `json:"teamId"`
+	JobType   events.Kind   `json:"jobType"`
+	Version   int           `json:"version"`
+	Type      events.Type   `json:"type"`
+	Status    events.Status `json:"status"`
+	Attempt   int           `json:"attempt"`
+	AtEpoch   int64         `json:"atEpoch"`
+	At        time.Time     `json:"at"`
+	NextEpoch *int64        `json:"nextAttemptAtEpoch"`
+	Reason    *string       `json:"reason"`
+	Process   *string       `json:"process"`
+	RequestID *string       `json:"requestId"`
+}
+
+func asStreamed(f events.FeedEvent) streamedBody {
+	e := f.Event
+	return streamedBody{
+		JobID: e.Job, ProjectID: f.Scope.Project, TeamID: f.Scope.Team, JobType: f.Kind, Version: e.Version, Type: e.Type,
+		Status: e.Status, Attempt: e.Attempt, AtEpoch: epoch(e.At), At: e.At.UTC(), NextEpoch: epochOrNull(e.NextAt),
+		Reason: textOrNull(e.Reason), Process: textOrNull(e.Process), RequestID: textOrNull(e.RequestID),
+	}
+}
+
+// frame is one event as it is on the wire. Without a name it only moves the
+// client's last id: by the standard nothing is dispatched.
+func frame(id, name string, data any) ([]byte, error) {
+	var b bytes.Buffer
+	if id != "" {
+		fmt.Fprintf(&b, "id: %s\n", id)
+	}
+	if name != "" {
+		fmt.Fprintf(&b, "event: %s\ndata: ", name)
+		enc := json.NewEncoder(&b) // one line, for JSON has no line breaks of its own
+		enc.SetEscapeHTML(false)
+		if err := enc.Encode(data); err != nil {
+			return nil, fmt.Errorf("encode a frame: %w", err)
+		}
+	}
+	b.WriteByte('\n')
+	return b.Bytes(), nil
+}
+
+// sse writes to a client, each time within a limit.
+type sse struct {
+	c     echo.Context
+	rc    *http.ResponseController
+	stall time.Duration
+	sent  int // frames
+}
+
+func newSSE(c echo.Context, stall time.Duration) *sse {
+	return &sse{c: c, rc: http.NewResponseController(c.Response().Writer), stall: stall} // Echo's own Flush keeps its error to itself
+}
+
+func (o *sse) open() error {
+	// The server's own limits are for requests that end.
+	if err := o.rc.SetReadDeadline(time.Time{}); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		return err
+	}
+	h := o.c.Response().Header()
+	h.Set(echo.HeaderContentType, "text/event-stream")
+	h.Set(echo.HeaderCacheControl, "no-store, no-transform") // a proxy that compresses holds back what is small
+	h.Set("X-Accel-Buffering", "no")
+	o.c.Response().WriteHeader(http.StatusOK)
+	return o.write([]byte(reconnectHint), nil)
+}
+
+// write sends a frame, and then those that wait behind it, at most as many as
+// may wait: who has much to read has its key looked at all the same.
+func (o *sse) write(f []byte, more <-chan []byte) error {
+	for n := 1; ; n++ {
+		if err := o.rc.SetWriteDeadline(time.Now().Add(o.stall)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+			return o.broken(err)
+		}
+		if _, err := o.c.Response().Write(f); err != nil {
+			return o.broken(err)
+		}
+		o.sent++
+		if n == framesAhead || len(more) == 0 { // nobody else takes from more
+			break
+		}
+		f = <-more
+	}
+	if err := o.rc.Flush(); err != nil {
+		return o.broken(err)
+	}
+	return nil
+}
+
+func (o *sse) broken(err error) error {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return errSlow
+	}
+	return fmt.Errorf("%w: %w", errLeft, err)
+}

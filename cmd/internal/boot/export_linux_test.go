@@ -1,0 +1,6 @@
+package boot
+
+var (
+	LookAt    = lookAt
+	ParseStat = parseStat
+)

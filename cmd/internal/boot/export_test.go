@@ -1,4 +1,0 @@
-package boot
-
-// BuiltByGoRun is for the table of paths.
-var BuiltByGoRun = builtByGoRun

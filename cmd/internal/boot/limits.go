@@ -1,0 +1,35 @@
+package boot
+
+import (
+	"net/url"
+	"strconv"
+)
+
+// LimitFlags say what keys and teams are held to. Whoever serves reads them
+// all; a worker, which counts what jobs use, the caps and the metering.
+type LimitFlags struct {
+	RateLimit  string `name:"rate-limit-per-min" var:"OBS_RATE_LIMIT_PER_MIN" default:"0" placeholder:"N" group:"Limits:" help:"Requests of one key in a minute; 0 means any number."`
+	RequestCap string `name:"monthly-request-cap" var:"OBS_MONTHLY_REQUEST_CAP" default:"0" placeholder:"N" group:"Limits:" help:"Requests of one team in a month; 0 means any number."`
+	TokenCap   string `name:"monthly-token-cap" var:"OBS_MONTHLY_TOKEN_CAP" default:"0" placeholder:"N" group:"Limits:" help:"The provider's tokens of one team in a month; 0 means any number. The same for servers and workers."`
+	Metering   string `name:"usage-metering" var:"OBS_USAGE_METERING" default:"false" placeholder:"BOOL" group:"Limits:" help:"Count what teams use, also without a cap: true or false. The same for servers and workers."`
+	PublicURL  string `name:"public-url" var:"OBS_PUBLIC_URL" placeholder:"URL" group:"HTTP:" help:"Where clients reach the API, if not where they happen to call it."`
+}
+
+func (f LimitFlags) read(r *reader, c *Config) {
+	c.Limits.PerMinute = r.integer("rate-limit-per-min", f.RateLimit, 0, 1_000_000_000)
+	c.Limits.MonthlyRequests = int64(r.integer("monthly-request-cap", f.RequestCap, 0, 2_000_000_000))
+	c.Limits.MonthlyTokens = int64(r.integer("monthly-token-cap", f.TokenCap, 0, 2_000_000_000))
+	metering, err := strconv.ParseBool(f.Metering)
+	if err != nil {
+		r.bad("usage-metering", f.Metering, "true or false")
+	}
+	c.Limits.Metering = metering
+	if f.PublicURL == "" {
+		return
+	}
+	u, err := url.Parse(f.PublicURL)
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.RawQuery != "" || u.Fragment != "" || u.User != nil {
+		r.bad("public-url", f.PublicURL, "a URL such as https://obs.example.org")
+	}
+	c.PublicURL = f.PublicURL
+}

@@ -1,0 +1,198 @@
+package observe
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/seed-245eaa15/obs/db"
+	"github.com/seed-245eaa15/obs/events"
+	"github.com/seed-245eaa15/obs/sqlc"
+)
+
+// The policies of a project: when the events of a session are asked about.
+// Events without a session have a job each, whatever the policy.
+const (
+	PolicyPerEvent     = "per-event"      // a job for each event, at once
+	PolicyDebounce     = "debounce"       // one job for the events of a burst
+	PolicyEndOfSession = "end-of-session" // one job for all of a session's events, when it ends
+)
+
+// Policies lists what a project may have.
+func Policies() []string { return []string{PolicyPerEvent, PolicyDebounce, PolicyEndOfSession} }
+
+const (
+	// sessionWait is how long events wait for the end of a session, under
+	// PolicyEndOfSession. An agent that died never tells of it.
+	sessionWait = 24 * time.Hour
+	// defaultDebounce is that of a policy that names none.
+	defaultDebounce = 5 * time.Second
+	maxDebounce     = time.Hour
+
+	actPolicy = "project.policy"
+)
+
+// Policy is when a project's sessions are asked about. The zero value leaves
+// it to the server: see Config.Debounce.
+type Policy struct {
+	Name     string        `json:"policy,omitempty"`
+	Debounce time.Duration `json:"-"` // of PolicyDebounce, and of what comes after the end of a session; 0 means 5 s
+}
+
+// policyDoc is a policy in projects.metadata.
+type policyDoc struct {
+	Policy     string `json:"policy,omitempty"`
+	DebounceMS int64  `json:"debounceMs,omitempty"`
+}
+
+func (p Policy) check() error {
+	var wrong issues
+	if p.Name != "" && !slices.Contains(Policies(), p.Name) {
+		wrong.add(CodeValue, fmt.Sprintf("one of %q", Policies()), "policy")
+	}
+	if p.Debounce < 0 || p.Debounce > maxDebounce {
+		wrong.add(CodeTooBig, "from 0 to 3600000", "debounceMs")
+	}
+	return wrong.err()
+}
+
+// SetPolicy chooses a project's policy. Jobs that wait already keep their
+// time, and the end of their session asks for them whatever the policy is.
+func (s *Service) SetPolicy(ctx context.Context, c Caller, project string, p Policy) error {
+	if err := p.check(); err != nil {
+		return err
+	}
+	doc, err := json.Marshal(policyDoc{p.Name, p.Debounce.Milliseconds()})
+	if err != nil {
+		return fmt.Errorf("set policy: %w", err)
+	}
+	return s.inTx(ctx, func(_ pgx.Tx, q *sqlc.Queries) error {
+		scope, err := s.allow(ctx, q, c, toAdmin, project)
+		if err != nil {
+			return err
+		}
+		n, err := q.SetProjectPolicy(ctx, sqlc.SetProjectPolicyParams{ProjectID: scope.Project, TeamID: scope.Team, Policy: doc})
+		switch {
+		case err != nil:
+			return fmt.Errorf("set policy: %w", err)
+		case n == 0:
+			return notFound("Project")
+		}
+		return c.audit(ctx, q, entry{
+			scope: scope, action: actPolicy, resource: resProject, id: scope.Project,
+			details: map[string]any{"policy": p.Name, "debounce_ms": p.Debounce.Milliseconds()},
+		})
+	})
+}
+
+// waits says how long the events of each project's sessions wait for others.
+type waits struct {
+	server   time.Duration
+	projects map[string]Policy
+}
+
+// waitsOf reads the policies of the events' projects. Events without a session
+// have none.
+func (s *Service) waitsOf(ctx context.Context, q *sqlc.Queries, team string, rows map[string]sqlc.AgentEvent) (waits, error) {
+	w := waits{server: s.cfg.Debounce, projects: map[string]Policy{}}
+	var ids []string
+	for _, r := range rows {
+		if r.ServerSessionID != nil && !slices.Contains(ids, r.ProjectID) {
+			ids = append(ids, r.ProjectID)
+		}
+	}
+	if len(ids) == 0 {
+		return w, nil
+	}
+	found, err := q.ProjectPolicies(ctx, sqlc.ProjectPoliciesParams{ProjectIds: ids, TeamID: team})
+	if err != nil {
+		return w, fmt.Errorf("read policies: %w", err)
+	}
+	for _, r := range found {
+		var doc policyDoc
+		if json.Unmarshal(r.Metadata, &doc) != nil || !slices.Contains(Policies(), doc.Policy) {
+			continue // somebody else's word: the server's way it is
+		}
+		d := time.Duration(min(max(doc.DebounceMS, 0), maxDebounce.Milliseconds())) * time.Millisecond
+		w.projects[r.ProjectID] = Policy{doc.Policy, cmp.Or(d, defaultDebounce)}
+	}
+	return w, nil
+}
+
+// of is how long a project's events wait, while their session runs; 0 means
+// a job each.
+func (w waits) of(project string) time.Duration {
+	p, ok := w.projects[project]
+	switch {
+	case !ok:
+		return w.server
+	case p.Name == PolicyDebounce:
+		return p.Debounce
+	case p.Name == PolicyEndOfSession:
+		return sessionWait
+	}
+	return 0
+}
+
+// bySession is how long a batch of each session that open has not waits. The
+// sessions are held, so none of them ends meanwhile; what comes after the end
+// does not wait for it.
+func (w waits) bySession(ctx context.Context, q *sqlc.Queries, team string, bursts []sqlc.AgentEvent) (map[sessionRef]time.Duration, error) {
+	wait := map[sessionRef]time.Duration{}
+	p := sqlc.EndedSessionsParams{TeamID: team}
+	for _, r := range bursts {
+		ref := sessionOfEvent(r)
+		if _, ok := wait[ref]; ok {
+			continue
+		}
+		wait[ref] = w.of(ref.project)
+		if w.projects[ref.project].Name == PolicyEndOfSession {
+			p.Ids, p.ProjectIds = append(p.Ids, ref.id), append(p.ProjectIds, ref.project)
+		}
+	}
+	if len(p.Ids) == 0 {
+		return wait, nil
+	}
+	ended, err := q.EndedSessions(ctx, p)
+	if err != nil {
+		return nil, fmt.Errorf("read sessions: %w", err)
+	}
+	for _, r := range ended {
+		wait[sessionRef{r.ProjectID, r.ID}] = w.projects[r.ProjectID].Debounce
+	}
+	return wait, nil
+}
+
+// askNow asks at once for the batches of a session that wait for their time,
+// and says whether there were any. The caller holds the session, so no event
+// joins a batch that has not been seen here.
+func (s *Service) askNow(ctx context.Context, tx pgx.Tx, q *sqlc.Queries, c Caller, scope events.Scope, session string) (bool, error) {
+	rows, err := q.LockWaitingBatches(ctx, sqlc.LockWaitingBatchesParams{SessionID: &session, TeamID: scope.Team, ProjectID: scope.Project})
+	if err != nil {
+		return false, fmt.Errorf("lock batches: %w", err)
+	}
+	if len(rows) == 0 {
+		return false, nil
+	}
+	steps := make([]events.Step, len(rows))
+	for i, r := range rows {
+		steps[i] = events.Step{Job: db.JobOf(r), Event: events.Event{
+			Type: events.Reclaimed, Actor: cmp.Or(c.KeyID, c.Actor), RequestID: plain(c.RequestID),
+		}}
+	}
+	errs, err := s.jobs.Move(ctx, tx, steps)
+	if err != nil {
+		return false, err
+	}
+	for _, err := range errs {
+		if err != nil {
+			return false, fmt.Errorf("ask for a batch: %w", err) // they are held: nobody can have been first
+		}
+	}
+	return true, nil
+}

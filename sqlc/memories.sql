@@ -1,0 +1,76 @@
+-- Observations that clients write, change and take away, and what goes when a
+-- project is emptied. Used by internal/observe only.
+
+-- name: InsertMemory :many
+-- No row back: a memory with that generation key is there.
+WITH made AS (
+    INSERT INTO observations (id, team_id, project_id, server_session_id, kind, content, generation_key, metadata)
+    VALUES (@id, @team_id, @project_id, sqlc.narg('session_id'), @kind, @content, sqlc.narg('generation_key'), @metadata)
+    ON CONFLICT DO NOTHING
+    RETURNING id, team_id, project_id
+), linked AS (
+    INSERT INTO observation_sources (id, team_id, project_id, observation_id, source_type, source_id, metadata)
+    SELECT @source_row_id, m.team_id, m.project_id, m.id, 'manual', m.id, @source_metadata::jsonb FROM made m
+)
+SELECT m.id FROM made m;
+
+-- name: GetObservation :one
+SELECT id, project_id, team_id, server_session_id, kind, content, metadata, generation_key, created_by_job_id, created_at, updated_at
+FROM observations
+WHERE id = @id AND CASE WHEN team_id = @team_id AND (@project_id::text = '' OR project_id = @project_id::text) THEN true END;
+
+-- name: MemoryByKey :one
+-- The memory of a generation key, with what was asked for when it was made.
+SELECT o.id, o.project_id, o.team_id, o.server_session_id, o.kind, o.content, o.metadata, o.generation_key, o.created_by_job_id, o.created_at, o.updated_at,
+       s.metadata AS source_metadata
+FROM observations o
+JOIN observation_sources s ON s.observation_id = o.id AND CASE WHEN s.team_id = o.team_id AND s.project_id = o.project_id THEN true END
+WHERE o.team_id = @team_id AND o.project_id = @project_id AND o.generation_key = @generation_key AND s.source_type = 'manual';
+
+-- name: EditMemory :one
+UPDATE observations SET
+    kind = COALESCE(sqlc.narg('kind')::text, kind),
+    content = COALESCE(sqlc.narg('content')::text, content),
+    metadata = COALESCE(sqlc.narg('metadata')::jsonb, metadata),
+    edited_at = clock_timestamp(),
+    updated_at = GREATEST(clock_timestamp(), updated_at + interval '1 microsecond')
+WHERE id = @id AND CASE WHEN team_id = @team_id AND (@project_id::text = '' OR project_id = @project_id::text) THEN true END
+RETURNING id, project_id, team_id, server_session_id, kind, content, metadata, generation_key, created_by_job_id, created_at, updated_at;
+
+-- name: DeleteMemory :many
+DELETE FROM observations
+WHERE id = @id AND CASE WHEN team_id = @team_id AND (@project_id::text = '' OR project_id = @project_id::text) THEN true END
+RETURNING id, project_id;
+
+-- name: LockProject :one
+-- Waits for whoever is writing rows of the project, and keeps others from it:
+-- their foreign keys lock the project's row.
+SELECT id AS project_id FROM projects WHERE id = @project_id AND team_id = @team_id FOR UPDATE;
+
+-- name: WaitLittle :exec
+-- For the rest of the transaction: rather begin again than wait for somebody
+-- who waits for us.
+SELECT set_config('lock_timeout', '50ms', true);
+
+-- name: LockProjectSessions :exec
+SELECT id FROM server_sessions WHERE team_id = @team_id AND project_id = @project_id FOR UPDATE;
+
+-- name: PurgeJobs :execrows
+-- With their histories.
+DELETE FROM observation_generation_jobs WHERE team_id = @team_id AND project_id = @project_id;
+
+-- name: PurgeOutbox :exec
+-- Only after the jobs are gone: until then one that a worker holds may ask again.
+DELETE FROM outbox WHERE team_id = @team_id AND project_id = @project_id;
+
+-- name: PurgeFeed :exec
+DELETE FROM job_feed WHERE team_id = @team_id AND project_id = @project_id;
+
+-- name: PurgeObservations :execrows
+DELETE FROM observations WHERE team_id = @team_id AND project_id = @project_id;
+
+-- name: PurgeAgentEvents :execrows
+DELETE FROM agent_events WHERE team_id = @team_id AND project_id = @project_id;
+
+-- name: PurgeSessions :execrows
+DELETE FROM server_sessions WHERE team_id = @team_id AND project_id = @project_id;
