@@ -59,7 +59,7 @@ func TestEveryShellKnowsEveryCommand(t *testing.T) {
 	for _, shell := range []string{"bash", "zsh", "fish"} {
 		script := must(t, "completion", shell)
 		for _, c := range commands {
-			require.True(t, strings.Contains(script, "'"+c[1]+"'"), "%s: %s", shell, c[1])
+			require.Contains(t, script, "'"+c[1]+"'", shell)
 		}
 		require.NotContains(t, script, "server background", shell)
 		if path, err := exec.LookPath(shell); err == nil {

@@ -86,8 +86,8 @@ type child struct {
 	cmd    *exec.Cmd
 	dir    string
 	log    string
-	offset int64 // of the log when it was started
-	ended  chan error
+	offset int64         // of the log when it was started
+	ended  chan struct{} // closed when it has ended
 }
 
 func startChild(dir, from string, flags []string) (*child, error) {
@@ -95,7 +95,7 @@ func startChild(dir, from string, flags []string) (*child, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start the server: %w", err)
 	}
-	c := &child{dir: dir, log: logPath(dir), ended: make(chan error, 1)}
+	c := &child{dir: dir, log: logPath(dir), ended: make(chan struct{})}
 	log, err := boot.OpenLogFile(c.log)
 	if err != nil {
 		return nil, err
@@ -109,7 +109,10 @@ func startChild(dir, from string, flags []string) (*child, error) {
 	if err := c.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start the server: %w", err)
 	}
-	go func() { c.ended <- c.cmd.Wait() }()
+	go func() {
+		_ = c.cmd.Wait() // why it ended is in its log
+		close(c.ended)
+	}()
 	return c, nil
 }
 
