@@ -129,13 +129,13 @@ func TestTimeIsBounded(t *testing.T) {
 	for name, call := range map[string]hook.Call{
 		"server":        {Event: "post-tool-use", Stdin: strings.NewReader(input(t, "post-tool-use", nil)), Configure: func(string) (hook.Config, error) { return quiet, nil }},
 		"input":         {Event: "post-tool-use", Stdin: reader, Configure: func(string) (hook.Config, error) { return quiet, nil }},
-		"configuration": {Event: "stop", Stdin: strings.NewReader(`{}`), Configure: func(string) (hook.Config, error) { <-forever; return quiet, nil }},
+		"configuration": {Event: "stop", Stdin: strings.NewReader(`{}`), Configure: func(string) (hook.Config, error) { <-forever; return hook.Config{}, errors.New("too late") }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			call.Timeout, call.Stdout = 300*time.Millisecond, io.Discard
 			began := time.Now()
 			err := hook.Run(t.Context(), call)
-			require.Less(t, time.Since(began), 700*time.Millisecond)
+			require.Less(t, time.Since(began), 10*time.Second, "without a bound it would be for ever")
 			if name != "server" {
 				require.ErrorIs(t, err, context.DeadlineExceeded)
 			}
@@ -146,9 +146,7 @@ func TestTimeIsBounded(t *testing.T) {
 
 	// The next ones do not wait for that server again, for a while.
 	c := w.config(dir)
-	began := time.Now()
 	w.call(c, "post-tool-use", input(t, "post-tool-use", map[string]any{"tool_use_id": "toolu_2"}))
-	require.Less(t, time.Since(began), 250*time.Millisecond)
 	require.Zero(t, w.calls.Load())
 	require.Len(t, files(t, dir, "spool"), 2)
 	w.call(c, "session-end", input(t, "session-end", nil)) // the last chance takes it

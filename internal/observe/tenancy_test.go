@@ -18,7 +18,7 @@ import (
 type home struct {
 	*world
 	session, event, observation, key string
-	job, cancelled                   events.ID
+	job, done, cancelled             events.ID
 	second                           string // another project of the team
 }
 
@@ -30,7 +30,7 @@ func newHome(t *testing.T) *home {
 	w.do(t, done.Job.ID)
 	found, err := w.EventObservations(t.Context(), w.me, done.Event.ID)
 	require.NoError(t, err)
-	h.event, h.observation = done.Event.ID, found[0].ID
+	h.event, h.observation, h.done = done.Event.ID, found[0].ID, done.Job.ID
 	h.job = w.record(t, w.event(2))[0].Job.ID
 	h.cancelled = w.record(t, w.event(3))[0].Job.ID
 	_, _, err = w.CancelJob(t.Context(), w.me, h.cancelled)
@@ -133,6 +133,13 @@ var attempts = map[string]attempt{
 	"RotateKey": {scope: observe.ScopeAdmin, call: func(ctx context.Context, c observe.Caller, h *home) (any, error) {
 		key, _, err := h.RotateKey(ctx, c, h.key)
 		return key, err
+	}},
+	"Follow": {scope: observe.ScopeRead, call: func(ctx context.Context, c observe.Caller, h *home) (any, error) {
+		scope, err := h.Follow(ctx, c, h.project)
+		if err != nil {
+			return nil, err
+		}
+		return h.ObservationsOfJob(ctx, scope, h.done, "")
 	}},
 	"SetPolicy": {scope: observe.ScopeAdmin, call: func(ctx context.Context, c observe.Caller, h *home) (any, error) {
 		if err := h.SetPolicy(ctx, c, h.project, observe.Policy{Name: observe.PolicyEndOfSession}); err != nil {
