@@ -17,7 +17,7 @@ func toolUseOf(id, more string) string {
 	return fmt.Sprintf(`{"contentSessionId":"c1","tool_name":"Read","tool_input":{"file_path":"main.go"},"tool_response":"ok","cwd":"/src","tool_use_id":%q%s}`, id, more)
 }
 
-func toolUseCases(w *world) []check {
+func toolUseCases(*world) []check {
 	post := func(key, body string) request { return request{key: key, body: body} }
 	invalid := func(body, name string) check {
 		return check{name: body, request: post("project", body), want: 400, has: map[string]any{"error": "ValidationError", "issues.0.path.0": name}}
@@ -40,7 +40,7 @@ func toolUseCases(w *world) []check {
 	)
 }
 
-func summarizeCases(w *world) []check {
+func summarizeCases(*world) []check {
 	post := func(key, body string) request { return request{key: key, body: body} }
 	return append(withKey(badBodies(false), "project"),
 		check{name: "no session", request: post("project", `{}`), want: 400, has: map[string]any{"issues.0.path.0": "contentSessionId"}},

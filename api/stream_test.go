@@ -160,7 +160,7 @@ func TestStreamOfOneTenant(t *testing.T) {
 		clients[i] = l.open(x.key, x.query, "")
 	}
 	// One that is not of the system, with a job of the other team on ours.
-	forged := []byte(fmt.Sprintf(`{"job":"event_1","version":1,"type":"completed","kind":"event","team":%q,"project":%q}`, l.foreign, l.abroad))
+	forged := fmt.Appendf(nil, `{"job":"event_1","version":1,"type":"completed","kind":"event","team":%q,"project":%q}`, l.foreign, l.abroad)
 	_, err := l.js.Publish(t.Context(), l.streams.EventSubject(events.Scope{Team: l.team, Project: l.project}, "event", events.Completed), forged)
 	require.NoError(t, err)
 	const n = 10

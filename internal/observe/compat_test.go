@@ -3,6 +3,7 @@ package observe_test
 import (
 	"context"
 	"encoding/json"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -64,11 +65,11 @@ func TestOlderClientsKeepTheLastMessage(t *testing.T) {
 	require.Equal(t, job.ID, same.ID)
 	w.doAll(t)
 	questions := w.provider.questions()
-	var told string
+	var told strings.Builder
 	for _, q := range questions {
 		require.NotContains(t, string(marshal(t, q)), planted)
-		told += q.LastMessage
+		told.WriteString(q.LastMessage)
 	}
-	require.Equal(t, "It  works now.", told)
+	require.Equal(t, "It  works now.", told.String())
 	w.check(t)
 }
