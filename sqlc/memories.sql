@@ -7,12 +7,13 @@ WITH made AS (
     INSERT INTO observations (id, team_id, project_id, server_session_id, kind, content, generation_key, metadata)
     VALUES (@id, @team_id, @project_id, sqlc.narg('session_id'), @kind, @content, sqlc.narg('generation_key'), @metadata)
     ON CONFLICT DO NOTHING
-    RETURNING id, team_id, project_id
+    RETURNING id, project_id, team_id, server_session_id, kind, content, metadata, generation_key, created_by_job_id, created_at, updated_at
 ), linked AS (
     INSERT INTO observation_sources (id, team_id, project_id, observation_id, source_type, source_id, metadata)
     SELECT @source_row_id, m.team_id, m.project_id, m.id, 'manual', m.id, @source_metadata::jsonb FROM made m
 )
-SELECT m.id FROM made m;
+SELECT m.id, m.project_id, m.team_id, m.server_session_id, m.kind, m.content, m.metadata, m.generation_key, m.created_by_job_id, m.created_at, m.updated_at
+FROM made m;
 
 -- name: GetObservation :one
 SELECT id, project_id, team_id, server_session_id, kind, content, metadata, generation_key, created_by_job_id, created_at, updated_at
@@ -20,9 +21,8 @@ FROM observations
 WHERE id = @id AND CASE WHEN team_id = @team_id AND (@project_id::text = '' OR project_id = @project_id::text) THEN true END;
 
 -- name: MemoryByKey :one
--- The memory of a generation key, with what was asked for when it was made.
-SELECT o.id, o.project_id, o.team_id, o.server_session_id, o.kind, o.content, o.metadata, o.generation_key, o.created_by_job_id, o.created_at, o.updated_at,
-       s.metadata AS source_metadata
+-- Which memory has a generation key, with what was asked for when it was made.
+SELECT o.id, s.metadata AS source_metadata
 FROM observations o
 JOIN observation_sources s ON s.observation_id = o.id AND CASE WHEN s.team_id = o.team_id AND s.project_id = o.project_id THEN true END
 WHERE o.team_id = @team_id AND o.project_id = @project_id AND o.generation_key = @generation_key AND s.source_type = 'manual';

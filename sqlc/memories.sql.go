@@ -159,12 +159,13 @@ WITH made AS (
     INSERT INTO observations (id, team_id, project_id, server_session_id, kind, content, generation_key, metadata)
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
     ON CONFLICT DO NOTHING
-    RETURNING id, team_id, project_id
+    RETURNING id, project_id, team_id, server_session_id, kind, content, metadata, generation_key, created_by_job_id, created_at, updated_at
 ), linked AS (
     INSERT INTO observation_sources (id, team_id, project_id, observation_id, source_type, source_id, metadata)
     SELECT $9, m.team_id, m.project_id, m.id, 'manual', m.id, $10::jsonb FROM made m
 )
-SELECT m.id FROM made m
+SELECT m.id, m.project_id, m.team_id, m.server_session_id, m.kind, m.content, m.metadata, m.generation_key, m.created_by_job_id, m.created_at, m.updated_at
+FROM made m
 `
 
 type InsertMemoryParams struct {
@@ -180,10 +181,24 @@ type InsertMemoryParams struct {
 	SourceMetadata json.RawMessage
 }
 
+type InsertMemoryRow struct {
+	ID              string
+	ProjectID       string
+	TeamID          string
+	ServerSessionID *string
+	Kind            string
+	Content         string
+	Metadata        json.RawMessage
+	GenerationKey   *string
+	CreatedByJobID  *string
+	CreatedAt       time.Time
+	UpdatedAt       time.Time
+}
+
 // Observations that clients write, change and take away, and what goes when a
 // project is emptied. Used by internal/observe only.
 // No row back: a memory with that generation key is there.
-func (q *Queries) InsertMemory(ctx context.Context, arg InsertMemoryParams) ([]string, error) {
+func (q *Queries) InsertMemory(ctx context.Context, arg InsertMemoryParams) ([]InsertMemoryRow, error) {
 	rows, err := q.db.Query(ctx, insertMemory,
 		arg.ID,
 		arg.TeamID,
@@ -200,13 +215,25 @@ func (q *Queries) InsertMemory(ctx context.Context, arg InsertMemoryParams) ([]s
 		return nil, err
 	}
 	defer rows.Close()
-	items := []string{}
+	items := []InsertMemoryRow{}
 	for rows.Next() {
-		var id string
-		if err := rows.Scan(&id); err != nil {
+		var i InsertMemoryRow
+		if err := rows.Scan(
+			&i.ID,
+			&i.ProjectID,
+			&i.TeamID,
+			&i.ServerSessionID,
+			&i.Kind,
+			&i.Content,
+			&i.Metadata,
+			&i.GenerationKey,
+			&i.CreatedByJobID,
+			&i.CreatedAt,
+			&i.UpdatedAt,
+		); err != nil {
 			return nil, err
 		}
-		items = append(items, id)
+		items = append(items, i)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, err
@@ -247,8 +274,7 @@ func (q *Queries) LockProjectSessions(ctx context.Context, arg LockProjectSessio
 }
 
 const memoryByKey = `-- name: MemoryByKey :one
-SELECT o.id, o.project_id, o.team_id, o.server_session_id, o.kind, o.content, o.metadata, o.generation_key, o.created_by_job_id, o.created_at, o.updated_at,
-       s.metadata AS source_metadata
+SELECT o.id, s.metadata AS source_metadata
 FROM observations o
 JOIN observation_sources s ON s.observation_id = o.id AND CASE WHEN s.team_id = o.team_id AND s.project_id = o.project_id THEN true END
 WHERE o.team_id = $1 AND o.project_id = $2 AND o.generation_key = $3 AND s.source_type = 'manual'
@@ -261,38 +287,15 @@ type MemoryByKeyParams struct {
 }
 
 type MemoryByKeyRow struct {
-	ID              string
-	ProjectID       string
-	TeamID          string
-	ServerSessionID *string
-	Kind            string
-	Content         string
-	Metadata        json.RawMessage
-	GenerationKey   *string
-	CreatedByJobID  *string
-	CreatedAt       time.Time
-	UpdatedAt       time.Time
-	SourceMetadata  json.RawMessage
+	ID             string
+	SourceMetadata json.RawMessage
 }
 
-// The memory of a generation key, with what was asked for when it was made.
+// Which memory has a generation key, with what was asked for when it was made.
 func (q *Queries) MemoryByKey(ctx context.Context, arg MemoryByKeyParams) (MemoryByKeyRow, error) {
 	row := q.db.QueryRow(ctx, memoryByKey, arg.TeamID, arg.ProjectID, arg.GenerationKey)
 	var i MemoryByKeyRow
-	err := row.Scan(
-		&i.ID,
-		&i.ProjectID,
-		&i.TeamID,
-		&i.ServerSessionID,
-		&i.Kind,
-		&i.Content,
-		&i.Metadata,
-		&i.GenerationKey,
-		&i.CreatedByJobID,
-		&i.CreatedAt,
-		&i.UpdatedAt,
-		&i.SourceMetadata,
-	)
+	err := row.Scan(&i.ID, &i.SourceMetadata)
 	return i, err
 }
 

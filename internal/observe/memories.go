@@ -93,15 +93,11 @@ func (n NewMemory) insert(ctx context.Context, q *sqlc.Queries, scope events.Sco
 		return Observation{}, false, fmt.Errorf("store memory: %w", err)
 	}
 	if len(made) > 0 {
-		row, err := q.GetObservation(ctx, sqlc.GetObservationParams{ID: p.ID, TeamID: scope.Team, ProjectID: scope.Project})
-		if err != nil {
-			return Observation{}, false, fmt.Errorf("read memory: %w", err)
-		}
-		return Observation(row), true, nil
+		return Observation(made[0]), true, nil
 	}
-	row, err := q.MemoryByKey(ctx, sqlc.MemoryByKeyParams{TeamID: scope.Team, ProjectID: scope.Project, GenerationKey: p.GenerationKey})
+	known, err := q.MemoryByKey(ctx, sqlc.MemoryByKeyParams{TeamID: scope.Team, ProjectID: scope.Project, GenerationKey: p.GenerationKey})
 	if errors.Is(err, pgx.ErrNoRows) {
-		return Observation{}, false, conflict("the memory of this Idempotency-Key was just deleted, try again")
+		return Observation{}, false, justDeleted()
 	}
 	if err != nil {
 		return Observation{}, false, fmt.Errorf("read memory: %w", err)
@@ -109,17 +105,24 @@ func (n NewMemory) insert(ctx context.Context, q *sqlc.Queries, scope events.Sco
 	var first struct {
 		Request string `json:"request"`
 	}
-	if err := json.Unmarshal(row.SourceMetadata, &first); err != nil {
-		return Observation{}, false, fmt.Errorf("read memory %s: %w", row.ID, err)
+	if err := json.Unmarshal(known.SourceMetadata, &first); err != nil {
+		return Observation{}, false, fmt.Errorf("read memory %s: %w", known.ID, err)
 	}
 	if first.Request != sent {
 		return Observation{}, false, conflict("this Idempotency-Key was used for another memory")
 	}
-	return Observation{
-		ID: row.ID, ProjectID: row.ProjectID, TeamID: row.TeamID, ServerSessionID: row.ServerSessionID, Kind: row.Kind,
-		Content: row.Content, Metadata: row.Metadata, GenerationKey: row.GenerationKey, CreatedByJobID: row.CreatedByJobID,
-		CreatedAt: row.CreatedAt, UpdatedAt: row.UpdatedAt,
-	}, false, nil
+	row, err := q.GetObservation(ctx, sqlc.GetObservationParams{ID: known.ID, TeamID: scope.Team, ProjectID: scope.Project})
+	if errors.Is(err, pgx.ErrNoRows) { // between the two reads
+		return Observation{}, false, justDeleted()
+	}
+	if err != nil {
+		return Observation{}, false, fmt.Errorf("read memory: %w", err)
+	}
+	return Observation(row), false, nil
+}
+
+func justDeleted() error {
+	return conflict("the memory of this Idempotency-Key was just deleted, try again")
 }
 
 // fingerprint tells two requests apart without keeping what they said.
