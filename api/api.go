@@ -124,6 +124,11 @@ const (
 
 func (s *server) routes() []route {
 	table := []route{
+		{get, "/", anyone, page(landing)},
+		{get, "/docs", anyone, page(reference)},
+		{get, "/openapi.json", anyone, getDocument},
+		{get, "/api/instructions", anyone, handle(s, s.instructions)},
+
 		{get, "/healthz", anyone, handle(s, s.alive)},
 		{get, "/api/health", anyone, handle(s, s.health)},
 		{get, "/api/readiness", anyone, handle(s, s.readiness)},
@@ -165,6 +170,7 @@ func (s *server) routes() []route {
 		{get, "/v1/projects", reads, handle(s, s.listProjects)},
 		{post, "/v1/projects", admins, handle(s, s.createProject)},
 		{get, "/v1/projects/:id", reads, handle(s, s.getProject)},
+		{patch, "/v1/projects/:id", admins, handle(s, s.setPolicy)},
 		{get, "/v1/teams", reads, handle(s, s.listTeams)},
 		{post, "/v1/teams", all, handle(s, s.createTeam)},
 		{get, "/v1/connect", reads, handle(s, s.connect)},

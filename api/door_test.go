@@ -31,7 +31,7 @@ func bare(t *testing.T, change func(*api.Config)) *world {
 func TestUnknownRoute(t *testing.T) {
 	t.Parallel()
 	w := bare(t, nil)
-	for _, path := range []string{"/", "/v1", "/v2/events", "/v1/events/a/b", "/v1/jobs/", "/healthz/", "/v1/events/../jobs", "/a%00b", "/%ff"} {
+	for _, path := range []string{"/index.html", "/v1", "/v2/events", "/v1/events/a/b", "/v1/jobs/", "/healthz/", "/v1/events/../jobs", "/a%00b", "/%ff"} {
 		a := w.do(request{method: "GET", path: path})
 		require.Equal(t, http.StatusNotFound, a.status, path)
 		a.problem()

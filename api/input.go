@@ -49,9 +49,52 @@ type input struct {
 }
 
 func (in *input) issue(path []any, code, format string, args ...any) {
+	in.found(path, observe.Issue{Code: code, Message: fmt.Sprintf(format, args...)})
+}
+
+func (in *input) found(path []any, i observe.Issue) {
 	if len(in.issues) < maxIssues {
-		in.issues = append(in.issues, observe.Issue{Path: path, Code: code, Message: fmt.Sprintf(format, args...)})
+		i.Path = path
+		in.issues = append(in.issues, i)
 	}
+}
+
+// The issues that zod has, in its words.
+func wrongType(expected, received string) observe.Issue {
+	return observe.Issue{
+		Code: observe.CodeType, Message: fmt.Sprintf("Invalid input: expected %s, received %s", expected, received),
+		Facts: observe.Facts{Expected: expected},
+	}
+}
+
+func wrongOption(values ...string) observe.Issue {
+	return observe.Issue{
+		Code: observe.CodeValue, Message: `Invalid option: expected one of "` + strings.Join(values, `"|"`) + `"`,
+		Facts: observe.Facts{Values: values},
+	}
+}
+
+// tooSmall and tooBig are bounds of a string, array or number. unit is what
+// is counted, and empty for a number.
+func tooSmall(origin string, low int64, unit string) observe.Issue {
+	return observe.Issue{
+		Code: observe.CodeTooSmall, Message: fmt.Sprintf("Too small: expected %s to %s >=%d%s", origin, bounded(unit), low, unit),
+		Facts: observe.Facts{Origin: origin, Minimum: &low, Inclusive: true},
+	}
+}
+
+func tooBig(origin string, high int64, unit string) observe.Issue {
+	return observe.Issue{
+		Code: observe.CodeTooBig, Message: fmt.Sprintf("Too big: expected %s to %s <=%d%s", origin, bounded(unit), high, unit),
+		Facts: observe.Facts{Origin: origin, Maximum: &high, Inclusive: true},
+	}
+}
+
+func bounded(unit string) string {
+	if unit == "" {
+		return "be"
+	}
+	return "have"
 }
 
 // failure is what is wrong with the input, or nil.
@@ -93,7 +136,7 @@ func (in *input) flag(name string, absent bool) bool {
 	case "false":
 		return false
 	}
-	in.issue([]any{name}, observe.CodeValue, `Invalid option: expected one of "true"|"false"`)
+	in.found([]any{name}, wrongOption("true", "false"))
 	return absent
 }
 
@@ -123,7 +166,7 @@ func (in *input) objects(low, high int) []object {
 		return nil
 	}
 	if got := typeOf(body); got != "array" {
-		in.issue(nil, observe.CodeType, "Invalid input: expected array, received %s", got)
+		in.found(nil, wrongType("array", got))
 		return nil
 	}
 	var elements []json.RawMessage
@@ -133,10 +176,10 @@ func (in *input) objects(low, high int) []object {
 	}
 	switch {
 	case len(elements) < low:
-		in.issue(nil, observe.CodeTooSmall, "Too small: expected array to have >=%d items", low)
+		in.found(nil, tooSmall("array", int64(low), " items"))
 		return nil
 	case len(elements) > high:
-		in.issue(nil, observe.CodeTooBig, "Too big: expected array to have <=%d items", high)
+		in.found(nil, tooBig("array", int64(high), " items"))
 		return nil
 	}
 	objects := make([]object, len(elements))
@@ -164,7 +207,7 @@ func (in *input) body() ([]byte, bool) {
 func (in *input) asObject(raw []byte, path []any) object {
 	o := object{in: in, path: path}
 	if got := typeOf(raw); got != "object" {
-		in.issue(path, observe.CodeType, "Invalid input: expected object, received %s", got)
+		in.found(path, wrongType("object", got))
 		return o
 	}
 	// A member that comes twice counts as it came last. Names are compared
@@ -183,15 +226,13 @@ type object struct {
 	members map[string]json.RawMessage // nil when there was no object to read
 }
 
-func (o object) issue(name, code, format string, args ...any) {
+func (o object) found(name string, i observe.Issue) {
 	if o.members != nil { // otherwise the issue is that there is no object
-		o.in.issue(append(slices.Clone(o.path), name), code, format, args...)
+		o.in.found(append(slices.Clone(o.path), name), i)
 	}
 }
 
-func (o object) wrong(name, want string) {
-	o.issue(name, observe.CodeType, "Invalid input: expected %s, received %s", want, typeOf(o.members[name]))
-}
+func (o object) wrong(name, want string) { o.found(name, wrongType(want, typeOf(o.members[name]))) }
 
 // has reports whether the member is there and not null.
 func (o object) has(name string) bool {
@@ -214,9 +255,9 @@ func (o object) text(name string, limit int) string {
 func (o object) bounded(name, s string, limit int) {
 	switch {
 	case s == "":
-		o.issue(name, observe.CodeTooSmall, "Too small: expected string to have >=1 characters")
+		o.found(name, tooSmall("string", 1, " characters"))
 	case len(s) > limit:
-		o.issue(name, observe.CodeTooBig, "Too big: expected string to have <=%d bytes", limit)
+		o.found(name, tooBig("string", int64(limit), " bytes"))
 	}
 }
 
@@ -224,7 +265,7 @@ func (o object) bounded(name, s string, limit int) {
 func (o object) visible(name string, limit int) string {
 	s := o.text(name, limit)
 	if s != "" && strings.TrimSpace(s) == "" {
-		o.issue(name, observe.CodeTooSmall, "Too small: expected string to have >=1 characters that are no blanks")
+		o.found(name, tooSmall("string", 1, " characters that are no blanks"))
 	}
 	return s
 }
@@ -234,7 +275,7 @@ func (o object) visible(name string, limit int) string {
 func (o object) name(name string) string {
 	s := o.text(name, maxName)
 	if strings.ContainsRune(s, 0) {
-		o.issue(name, observe.CodeCustom, "Invalid string: holds a NUL character")
+		o.found(name, observe.Issue{Code: observe.CodeCustom, Message: "Invalid string: holds a NUL character"})
 	}
 	return s
 }
@@ -259,7 +300,7 @@ func (o object) optionalText(name string, limit int) *string {
 		return nil
 	}
 	if len(s) > limit {
-		o.issue(name, observe.CodeTooBig, "Too big: expected string to have <=%d bytes", limit)
+		o.found(name, tooBig("string", int64(limit), " bytes"))
 	}
 	return &s
 }
@@ -268,7 +309,7 @@ func (o object) optionalText(name string, limit int) *string {
 func (o object) oneOf(name string, options ...string) string {
 	var s string
 	if raw, ok := o.members[name]; !ok || json.Unmarshal(raw, &s) != nil || !slices.Contains(options, s) {
-		o.issue(name, observe.CodeValue, `Invalid option: expected one of "%s"`, strings.Join(options, `"|"`))
+		o.found(name, wrongOption(options...))
 	}
 	return s
 }
@@ -285,16 +326,16 @@ func (o object) integer(name string, low, high int64) int64 {
 	if err != nil {
 		f, err := strconv.ParseFloat(string(raw), 64)
 		if err != nil || f != math.Trunc(f) {
-			o.issue(name, observe.CodeType, "Invalid input: expected int, received number")
+			o.found(name, wrongType("int", "number"))
 			return 0
 		}
 		n = int64(max(min(f, 1<<62), -1<<62))
 	}
 	switch {
 	case n < low:
-		o.issue(name, observe.CodeTooSmall, "Too small: expected number to be >=%d", low)
+		o.found(name, tooSmall("number", low, ""))
 	case n > high:
-		o.issue(name, observe.CodeTooBig, "Too big: expected number to be <=%d", high)
+		o.found(name, tooBig("number", high, ""))
 	}
 	return n
 }
@@ -359,11 +400,16 @@ func (o object) names(name string, limit int) []string {
 	}
 	var out []string
 	if typeOf(o.members[name]) != "array" || json.Unmarshal(o.members[name], &out) != nil {
-		o.issue(name, observe.CodeType, "Invalid input: expected array of string")
+		o.found(name, observe.Issue{
+			Code: observe.CodeType, Message: "Invalid input: expected array of string", Facts: observe.Facts{Expected: "array"},
+		})
 		return nil
 	}
-	if len(out) < 1 || len(out) > limit {
-		o.issue(name, observe.CodeTooBig, "Invalid input: expected 1 to %d items", limit)
+	switch {
+	case len(out) < 1:
+		o.found(name, tooSmall("array", 1, " items"))
+	case len(out) > limit:
+		o.found(name, tooBig("array", int64(limit), " items"))
 	}
 	for _, s := range out {
 		o.bounded(name, s, maxName)

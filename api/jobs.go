@@ -117,7 +117,7 @@ type jobsBody struct {
 	Total     int             `json:"total"`
 	Limit     int             `json:"limit"`
 	Offset    int             `json:"offset"`
-	RequestID string          `json:"requestId"`
+	RequestID string          `json:"requestId,omitempty"` // of GET /v1/jobs alone
 }
 
 type jobsRequest struct {
@@ -191,7 +191,9 @@ func (s *server) listTeamJobs(ctx context.Context, c observe.Caller, r teamJobsR
 	if r.team != c.Team {
 		return jobsBody{}, &observe.Problem{Kind: observe.ErrNotFound, Message: "Team not found"}
 	}
-	return s.listJobs(ctx, c, r.jobsRequest)
+	body, err := s.listJobs(ctx, c, r.jobsRequest)
+	body.RequestID = ""
+	return body, err
 }
 
 type projectJobsRequest struct{ jobsRequest }
@@ -209,6 +211,7 @@ func (s *server) listProjectJobs(ctx context.Context, c observe.Caller, r projec
 	if errors.Is(err, observe.ErrForbidden) { // one that the caller may not see is as if it did not exist
 		return jobsBody{}, &observe.Problem{Kind: observe.ErrNotFound, Message: "Project not found"}
 	}
+	body.RequestID = ""
 	return body, err
 }
 

@@ -77,12 +77,12 @@ func crossOrigin(next echo.HandlerFunc) echo.HandlerFunc {
 			return &refusal{http.StatusForbidden, "CORS not allowed"}
 		}
 		h.Set(echo.HeaderAccessControlAllowOrigin, origin)
-		h.Set(echo.HeaderAccessControlExposeHeaders, "X-Request-Id")
+		h.Set(echo.HeaderAccessControlExposeHeaders, "X-Request-Id,ETag,Retry-After,X-RateLimit-Limit,X-RateLimit-Remaining,X-RateLimit-Reset")
 		if c.Request().Method != http.MethodOptions {
 			return next(c)
 		}
 		h.Set(echo.HeaderAccessControlAllowMethods, "GET,HEAD,POST,PUT,PATCH,DELETE")
-		h.Set(echo.HeaderAccessControlAllowHeaders, "Content-Type,Authorization,X-Requested-With,X-Api-Key,X-Request-Id")
+		h.Set(echo.HeaderAccessControlAllowHeaders, "Content-Type,Authorization,X-Requested-With,X-Api-Key,X-Request-Id,Idempotency-Key,If-None-Match,Last-Event-ID,Mcp-Protocol-Version")
 		return c.NoContent(http.StatusNoContent)
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -40,6 +42,7 @@ type issue struct {
 	Code    string `json:"code"`
 	Path    []any  `json:"path"`
 	Message string `json:"message"`
+	observe.Facts
 }
 
 func asIssues(found []observe.Issue) []issue {
@@ -48,7 +51,7 @@ func asIssues(found []observe.Issue) []issue {
 		if i.Path == nil {
 			i.Path = []any{} // about the whole
 		}
-		out = append(out, issue{i.Code, i.Path, i.Message})
+		out = append(out, issue{i.Code, i.Path, i.Message, i.Facts})
 	}
 	return out
 }
@@ -261,5 +264,28 @@ func write(c echo.Context, status int, contentType string, v any) error {
 	if err := enc.Encode(v); err != nil {
 		return fmt.Errorf("encode the answer: %w", err)
 	}
+	if status < http.StatusMultipleChoices && unchanged(c, status, b.Bytes()) {
+		return c.NoContent(http.StatusNotModified)
+	}
 	return c.Blob(status, contentType, b.Bytes())
+}
+
+// unchanged tags the answer with what it says, and reports whether the client
+// has told that it holds just that. The tag is weak: the same JSON, not the
+// same bytes on the wire.
+func unchanged(c echo.Context, status int, body []byte) bool {
+	sum := sha256.Sum256(body)
+	tag := `"` + base64.RawURLEncoding.EncodeToString(sum[:12]) + `"`
+	c.Response().Header().Set("ETag", "W/"+tag)
+	if m := c.Request().Method; status != http.StatusOK || m != http.MethodGet && m != http.MethodHead {
+		return false
+	}
+	for _, line := range c.Request().Header.Values("If-None-Match") {
+		for one := range strings.SplitSeq(line, ",") { // no tag of ours has a comma
+			if one = strings.TrimSpace(one); one == "*" || strings.TrimPrefix(one, "W/") == tag {
+				return true
+			}
+		}
+	}
+	return false
 }

@@ -1,8 +1,11 @@
 package api
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"net/http"
+	"time"
 
 	"github.com/seed-245eaa15/obs/internal/observe"
 )
@@ -35,9 +38,77 @@ type oneProjectBody struct {
 	Project projectBody `json:"project"`
 }
 
-func (s *server) getProject(ctx context.Context, c observe.Caller, r named) (oneProjectBody, error) {
+// serverPolicy stands for a project that has no policy of its own, as in
+// `obs projects set`.
+const serverPolicy = "server"
+
+// policyBody is when a project's sessions are asked about. DebounceMS is null
+// where events do not wait for others, or the server says how long.
+type policyBody struct {
+	Policy     string `json:"policy"`
+	DebounceMS *int64 `json:"debounceMs"`
+}
+
+func asPolicy(p observe.Policy) policyBody {
+	b := policyBody{Policy: cmp.Or(p.Name, serverPolicy)}
+	if p.Debounce > 0 && p.Name != "" && p.Name != observe.PolicyPerEvent {
+		b.DebounceMS = new(p.Debounce.Milliseconds())
+	}
+	return b
+}
+
+type ruledProjectBody struct {
+	Project struct {
+		projectBody
+		policyBody
+	} `json:"project"`
+}
+
+func (s *server) getProject(ctx context.Context, c observe.Caller, r named) (body ruledProjectBody, err error) {
 	p, err := s.cfg.Service.Project(ctx, c, r.id)
-	return oneProjectBody{asProject(p)}, err
+	if err != nil {
+		return body, err
+	}
+	policy, err := s.cfg.Service.ProjectPolicy(ctx, c, p.ID)
+	body.Project.projectBody, body.Project.policyBody = asProject(p), asPolicy(policy)
+	return body, err
+}
+
+type policyRequest struct {
+	named
+	policy observe.Policy
+}
+
+func (r *policyRequest) read(in *input) {
+	r.named.read(in)
+	o := in.object()
+	if r.policy.Name = o.oneOf("policy", append(observe.Policies(), serverPolicy)...); r.policy.Name == serverPolicy {
+		r.policy.Name = ""
+	}
+	r.policy.Debounce = time.Duration(o.optionalInteger("debounceMs", 0, 0, time.Hour.Milliseconds())) * time.Millisecond
+}
+
+type setPolicyBody struct {
+	Project struct {
+		ID string `json:"id"`
+		policyBody
+	} `json:"project"`
+}
+
+// setPolicy answers with what counts from now on. A project that the caller
+// may not see is as if it did not exist.
+func (s *server) setPolicy(ctx context.Context, c observe.Caller, r policyRequest) (body setPolicyBody, err error) {
+	if r.policy.Name == observe.PolicyDebounce || r.policy.Name == observe.PolicyEndOfSession {
+		r.policy.Debounce = cmp.Or(r.policy.Debounce, observe.DefaultDebounce)
+	} else {
+		r.policy.Debounce = 0 // it means nothing there
+	}
+	err = s.cfg.Service.SetPolicy(ctx, c, r.id, r.policy)
+	if errors.Is(err, observe.ErrForbidden) {
+		err = &observe.Problem{Kind: observe.ErrNotFound, Message: "Project not found"}
+	}
+	body.Project.ID, body.Project.policyBody = r.id, asPolicy(r.policy)
+	return body, err
 }
 
 // nameRequest asks for something of a name; observe has the rules for it.

@@ -18,6 +18,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-245eaa15/obs/api"
@@ -202,6 +203,9 @@ func (w *world) do(r request) answer {
 	}
 	rec := httptest.NewRecorder()
 	w.http.ServeHTTP(rec, req)
+	if c, err := theContract(); assert.NoError(w.t, err) { // also in goroutines, where FailNow may not be called
+		c.holds(w.t, req, r.body, rec)
+	}
 	return answer{w.t, rec.Code, rec.Header(), rec.Body.String()}
 }
 

@@ -48,6 +48,18 @@ type Issue struct {
 	Path    []any // names and indexes from the top of the body
 	Code    string
 	Message string
+	Facts
+}
+
+// Facts are what an issue says to programs, by its code. They are named as
+// zod names them, which claude-mem's clients know. The zero value says nothing.
+type Facts struct {
+	Expected  string   `json:"expected,omitempty"` // a type, of CodeType
+	Values    []string `json:"values,omitempty"`   // all that may be, of CodeValue
+	Origin    string   `json:"origin,omitempty"`   // what is too small or too big: "string", "number", "array"
+	Minimum   *int64   `json:"minimum,omitempty"`
+	Maximum   *int64   `json:"maximum,omitempty"`
+	Inclusive bool     `json:"inclusive,omitempty"` // the bound itself is well
 }
 
 // Invalid says what is wrong with a request. It is an ErrInvalid.

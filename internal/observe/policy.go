@@ -30,8 +30,8 @@ const (
 	// sessionWait is how long events wait for the end of a session, under
 	// PolicyEndOfSession. An agent that died never tells of it.
 	sessionWait = 24 * time.Hour
-	// defaultDebounce is that of a policy that names none.
-	defaultDebounce = 5 * time.Second
+	// DefaultDebounce is that of a policy that names none.
+	DefaultDebounce = 5 * time.Second
 	maxDebounce     = time.Hour
 
 	actPolicy = "project.policy"
@@ -114,14 +114,44 @@ func (s *Service) waitsOf(ctx context.Context, q *sqlc.Queries, team string, row
 		return w, fmt.Errorf("read policies: %w", err)
 	}
 	for _, r := range found {
-		var doc policyDoc
-		if json.Unmarshal(r.Metadata, &doc) != nil || !slices.Contains(Policies(), doc.Policy) {
-			continue // somebody else's word: the server's way it is
+		if p, ok := policyIn(r.Metadata); ok {
+			w.projects[r.ProjectID] = p
 		}
-		d := time.Duration(min(max(doc.DebounceMS, 0), maxDebounce.Milliseconds())) * time.Millisecond
-		w.projects[r.ProjectID] = Policy{doc.Policy, cmp.Or(d, defaultDebounce)}
 	}
 	return w, nil
+}
+
+// policyIn is the policy in a project's metadata. ok is false where there is
+// none, or somebody else's word: then the server's way it is.
+func policyIn(metadata json.RawMessage) (p Policy, ok bool) {
+	var doc policyDoc
+	if json.Unmarshal(metadata, &doc) != nil || !slices.Contains(Policies(), doc.Policy) {
+		return Policy{}, false
+	}
+	d := time.Duration(min(max(doc.DebounceMS, 0), maxDebounce.Milliseconds())) * time.Millisecond
+	return Policy{doc.Policy, cmp.Or(d, DefaultDebounce)}, true
+}
+
+// ProjectPolicy gives a project's policy, the zero one where it has none of
+// its own.
+func (s *Service) ProjectPolicy(ctx context.Context, c Caller, project string) (Policy, error) {
+	var p Policy
+	err := s.inTx(ctx, func(_ pgx.Tx, q *sqlc.Queries) error {
+		scope, err := s.allow(ctx, q, c, toRead, project)
+		if err != nil {
+			return err
+		}
+		found, err := q.ProjectPolicies(ctx, sqlc.ProjectPoliciesParams{ProjectIds: []string{scope.Project}, TeamID: scope.Team})
+		if err != nil {
+			return fmt.Errorf("read policy: %w", err)
+		}
+		p = Policy{}
+		for _, r := range found {
+			p, _ = policyIn(r.Metadata)
+		}
+		return nil
+	})
+	return p, err
 }
 
 // of is how long a project's events wait, while their session runs; 0 means

@@ -36,7 +36,13 @@ func TestThePolicyOfAProjectGoesBeforeTheServers(t *testing.T) {
 	require.Equal(t, observe.KindBatch, two[0].Job.Kind)
 	require.Equal(t, two[0].Job.ID, two[1].Job.ID)
 	require.WithinDuration(t, time.Now().Add(90*time.Second), two[0].Job.NextAt, 20*time.Second)
+	p, err := w.ProjectPolicy(t.Context(), w.me, w.project)
+	require.NoError(t, err)
+	require.Equal(t, observe.Policy{Name: observe.PolicyDebounce, Debounce: 90 * time.Second}, p)
 	w.policy(t, "", 0)
+	p, err = w.ProjectPolicy(t.Context(), w.me, w.project)
+	require.NoError(t, err)
+	require.Zero(t, p)
 	other := w.session(t, "other")
 	require.WithinDuration(t, time.Now().Add(time.Hour), w.record(t, w.inSession(4, other.ID))[0].Job.NextAt, time.Minute)
 

@@ -141,6 +141,12 @@ var attempts = map[string]attempt{
 		}
 		return h.ObservationsOfJob(ctx, scope, h.done, "")
 	}},
+	"ProjectPolicy": {scope: observe.ScopeRead, call: func(ctx context.Context, c observe.Caller, h *home) (any, error) {
+		if _, err := h.ProjectPolicy(ctx, c, h.project); err != nil {
+			return nil, err
+		}
+		return "read", nil // what it is, is the server's word as long as none was set
+	}},
 	"SetPolicy": {scope: observe.ScopeAdmin, call: func(ctx context.Context, c observe.Caller, h *home) (any, error) {
 		if err := h.SetPolicy(ctx, c, h.project, observe.Policy{Name: observe.PolicyEndOfSession}); err != nil {
 			return nil, err
