@@ -362,9 +362,9 @@ func TestBounds(t *testing.T) {
 	t.Parallel()
 	c := compiled(t)
 	for place, want := range map[string]any{
-		"NewEvent.properties.sourceType.enum":  observe.SourceTypes(),
-		"Policy.enum":                          append(observe.Policies(), "server"),
-		"Scope.enum":                           observe.Scopes(),
+		"NewEvent.properties.sourceType.enum": observe.SourceTypes(),
+		"Policy.enum":                         append(observe.Policies(), "server"),
+		"Scope.enum":                          observe.Scopes(),
 	} {
 		var v any = object(object(c.doc["components"])["schemas"])
 		for name := range strings.SplitSeq(place, ".") {

@@ -48,7 +48,9 @@ func revokeCases(method, suffix string) func(w *world) []check {
 	return func(w *world) []check {
 		path := func(key string) string { return "/v1/keys/" + w.keys[key].ID + suffix }
 		w.issue("chief", w.foreign, "", []string{observe.ScopeAdmin}, time.Time{})
+		w.issue("narrow", w.team, w.sibling, []string{observe.ScopeAdmin}, time.Time{})
 		return []check{
+			{name: "by another project's key", request: request{path: path("project"), key: "narrow"}, want: 404, has: map[string]any{"message": "Key not found"}},
 			{name: "by another team", request: request{path: path("team"), key: "chief"}, want: 404, has: map[string]any{"error": "NotFound", "message": "Key not found"}},
 			{name: "without the scope", request: request{path: path("project"), key: "team"}, want: 403, has: map[string]any{"message": "Invalid API key or insufficient scope"}},
 			{name: "good", request: request{method: method, path: path("expired"), key: "star"}, want: 200, has: map[string]any{"id": w.keys["expired"].ID, "status": "revoked"}},

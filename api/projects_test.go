@@ -11,6 +11,7 @@ func init() {
 	routeCases["GET /v1/projects"] = listProjectsCases
 	routeCases["POST /v1/projects"] = createProjectCases
 	routeCases["GET /v1/projects/:id"] = getProjectCases
+	routeCases["PATCH /v1/projects/:id"] = setPolicyCases
 	routeCases["GET /v1/teams"] = listTeamsCases
 	routeCases["POST /v1/teams"] = createTeamCases
 	routeCases["GET /v1/audit"] = auditCases
@@ -98,4 +99,38 @@ func auditCases(w *world) []check {
 		{name: "another project's key", request: ask("narrow", "action=event.received"), want: 200, has: map[string]any{"audit": []any{}}},
 		{name: "another team", request: ask("chief", "action=event.received"), want: 200, has: map[string]any{"audit": []any{}}},
 	}
+}
+
+func setPolicyCases(w *world) []check {
+	path := "/v1/projects/" + w.project
+	w.issue("narrow", w.team, w.sibling, []string{observe.ScopeAdmin}, time.Time{})
+	w.issue("chief", w.foreign, "", []string{observe.ScopeAdmin}, time.Time{})
+	set := func(key, body string) request { return request{path: path, key: key, body: body} }
+	invalid := func(body, name, code string) check {
+		return check{
+			name: body, request: set("star", body), want: 400,
+			has: map[string]any{"error": "ValidationError", "issues.0.path.0": name, "issues.0.code": code},
+		}
+	}
+	shows := func(policy string, ms any) check {
+		return check{
+			name: "and it is read", request: request{method: "GET", path: path, key: "team"}, want: 200,
+			has: map[string]any{"project.policy": policy, "project.debounceMs": ms},
+		}
+	}
+	return append(withKey(badBodies(false), "star"),
+		invalid(`{}`, "policy", "invalid_value"), invalid(`{"policy":"sometimes"}`, "policy", "invalid_value"), invalid(`{"policy":null}`, "policy", "invalid_value"),
+		invalid(`{"policy":"debounce","debounceMs":-1}`, "debounceMs", "too_small"), invalid(`{"policy":"debounce","debounceMs":3600001}`, "debounceMs", "too_big"),
+		invalid(`{"policy":"debounce","debounceMs":"5s"}`, "debounceMs", "invalid_type"),
+		check{name: "by another project's key", request: set("narrow", `{"policy":"debounce"}`), want: 404, has: map[string]any{"message": "Project not found"}},
+		check{name: "by another team", request: set("chief", `{"policy":"debounce"}`), want: 404, has: map[string]any{"message": "Project not found"}},
+		check{name: "good", request: set(observe.ScopeAdmin, `{"policy":"debounce","debounceMs":90000}`), want: 200},
+		shows("debounce", 90000),
+		check{name: "the usual wait", request: set("star", `{"policy":"end-of-session","debounceMs":null}`), want: 200},
+		shows("end-of-session", 5000),
+		check{name: "no wait", request: set("star", `{"policy":"per-event","debounceMs":7}`), want: 200},
+		shows("per-event", nil),
+		check{name: "the server's", request: set("star", `{"policy":"server"}`), want: 200},
+		shows("server", nil),
+	)
 }

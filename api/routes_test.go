@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -29,7 +31,10 @@ type check struct {
 var routeCases = map[string]func(w *world) []check{}
 
 func withMetrics(c *api.Config) {
-	c.Metrics = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "obs_up 1\n") })
+	c.Metrics = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/plain; version=0.0.4")
+		fmt.Fprint(w, "obs_up 1\n")
+	})
 	// A feed that ends at once; the tests of the stream have the real one.
 	c.Feed = func(context.Context, events.Scope, events.Cursor, func(events.Heard) error) error { return nil }
 }
@@ -52,7 +57,7 @@ func TestRoutes(t *testing.T) {
 			t.Parallel()
 			require.Contains(t, routeCases, name, "the route has no cases")
 			w := newWorld(t, withMetrics)
-			good := false
+			shown, seen, statuses := w.golden(), map[string]bool{}, map[int]bool{}
 			for _, c := range append(guards(w, r), routeCases[name](w)...) {
 				if c.method == "" {
 					c.method = r.Method
@@ -60,9 +65,19 @@ func TestRoutes(t *testing.T) {
 				if c.path == "" {
 					c.path = r.Path
 				}
-				good = w.verify(c) || good
+				a := w.verify(c)
+				shown.add(c, a)
+				if c.method == r.Method || c.method == http.MethodHead {
+					seen[w.kindOf(c, a)], statuses[a.status] = true, true
+				}
 			}
-			require.True(t, good, "the route has no good case")
+			shown.verify(t, name)
+			for _, kind := range kindsFor(t, r) {
+				require.True(t, seen[kind], "the route has no case of: %s", kind)
+			}
+			for status := range operationOf(t, r).answers {
+				require.True(t, statuses[status] || elsewhere[status], "the document says that it may be %d, and no case shows it", status)
+			}
 		})
 	}
 	for name := range routeCases {
@@ -70,8 +85,108 @@ func TestRoutes(t *testing.T) {
 	}
 }
 
-// verify runs a check, and reports whether it is a good case.
-func (w *world) verify(c check) bool {
+// TestEveryFileHasARoute: what a route that is gone has answered goes with it.
+func TestEveryFileHasARoute(t *testing.T) {
+	t.Parallel()
+	var want []string
+	for _, r := range routes() {
+		want = append(want, goldenFile(r.Method+" "+r.Path))
+	}
+	files, err := filepath.Glob("testdata/routes/*")
+	require.NoError(t, err)
+	require.ElementsMatch(t, want, files)
+}
+
+// elsewhere are the statuses that tests of their own show, for all routes.
+var elsewhere = map[int]bool{304: true, 402: true, 429: true, 500: true, 503: true}
+
+// The kinds of cases that a route must have. What applies follows from the
+// route and from the document, and conflicts are listed by hand.
+const (
+	good         = "good"
+	noKey        = "no key"
+	badKey       = "bad key"
+	wrongScope   = "wrong scope"
+	badBody      = "bad body"
+	tooLarge     = "too large"
+	notFound     = "not found"
+	wrongTeam    = "wrong team"
+	wrongProject = "wrong project"
+	conflict     = "conflict"
+)
+
+// conflicting are the routes that a state may be in the way of.
+var conflicting = []string{"POST /v1/jobs/:id/retry", "POST /v1/jobs/:id/cancel", "POST /v1/memories", "POST /v1/projects"}
+
+func operationOf(t *testing.T, r api.Route) *operation {
+	t.Helper()
+	op := compiled(t).of(r.Method, strings.NewReplacer(":teamId", "x", ":projectId", "x", ":id", "x").Replace(r.Path))
+	require.NotNil(t, op, r.Path)
+	return op
+}
+
+func kindsFor(t *testing.T, r api.Route) []string {
+	t.Helper()
+	kinds := []string{good}
+	if r.Scope != "" {
+		kinds = append(kinds, noKey, badKey, wrongScope)
+	}
+	op := operationOf(t, r)
+	if op.request != nil {
+		kinds = append(kinds, badBody, tooLarge)
+	}
+	body := op.body
+	if items := object(body["items"]); items != nil {
+		body = items
+	}
+	body, _ = compiled(t).resolved(body, nil)
+	_, named := object(body["properties"])["projectId"]
+	switch {
+	case strings.Contains(r.Path, ":teamId"):
+		kinds = append(kinds, notFound, wrongTeam)
+	case strings.Contains(r.Path, ":"):
+		kinds = append(kinds, notFound, wrongTeam, wrongProject)
+	case named:
+		kinds = append(kinds, wrongTeam, wrongProject)
+	}
+	if slices.Contains(conflicting, r.Method+" "+r.Path) {
+		kinds = append(kinds, conflict)
+	}
+	return kinds
+}
+
+// kindOf says what a case shows, by what was sent and what came.
+func (w *world) kindOf(c check, a answer) string {
+	key, said := w.keys[c.key], c.path+c.body
+	hidden := a.status == http.StatusForbidden || a.status == http.StatusNotFound
+	_, worthless := map[string]bool{"unknown": true, "odd": true, "expired": true, "revoked": true}[c.key]
+	switch {
+	case a.status < 300:
+		return good
+	case a.status == http.StatusUnauthorized:
+		return noKey
+	case a.status == http.StatusBadRequest:
+		return badBody
+	case a.status == http.StatusRequestEntityTooLarge:
+		return tooLarge
+	case a.status == http.StatusConflict:
+		return conflict
+	case a.status == http.StatusForbidden && worthless:
+		return badKey
+	case a.status == http.StatusForbidden && strings.Contains(a.text, "insufficient scope"):
+		return wrongScope
+	case hidden && (key.TeamID != w.team || strings.Contains(said, w.foreign) || strings.Contains(said, w.abroad)):
+		return wrongTeam
+	case hidden && key.ProjectID != "":
+		return wrongProject
+	case a.status == http.StatusNotFound:
+		return notFound
+	}
+	return ""
+}
+
+// verify runs a check and gives the answer.
+func (w *world) verify(c check) answer {
 	w.t.Helper()
 	before := w.rows()
 	a := w.do(c.request)
@@ -88,13 +203,16 @@ func (w *world) verify(c check) bool {
 			a.problem()
 		}
 	}
-	return c.want < 300
+	return a
 }
 
 // guards are the cases that every route with a key, a body or an id in its
 // path has to pass.
 func guards(w *world, r api.Route) []check {
-	var out []check
+	out := []check{{
+		name: "a page of another machine", request: request{header: map[string]string{"Origin": "https://example.org"}}, want: 403,
+		has: map[string]any{"error": "Forbidden", "message": "CORS not allowed"},
+	}}
 	path := strings.NewReplacer(":teamId", w.team, ":projectId", w.project, ":id", "nothing").Replace(r.Path)
 	if r.Scope != "" {
 		out = append(out, check{
@@ -122,13 +240,15 @@ func guards(w *world, r api.Route) []check {
 			notFound = "not_found"
 		case "PATCH /v1/memories/:id":
 			body = `{"kind":"x"}`
+		case "PATCH /v1/projects/:id":
+			body = `{"policy":"per-event"}`
 		}
-		for name, id := range map[string]string{
-			"unknown": "nothing", "NUL": "a%00b", "not UTF-8": "%ff%fe", "5 kB": strings.Repeat("x", 5000),
-			"quote": "x'%20OR%201=1--", "escaped path": "%2e%2e%2fjobs", "wildcard": "ev.*.%3e", "emoji": "%F0%9F%98%80",
+		for _, id := range [][2]string{
+			{"unknown", "nothing"}, {"NUL", "a%00b"}, {"not UTF-8", "%ff%fe"}, {"5 kB", strings.Repeat("x", 5000)},
+			{"quote", "x'%20OR%201=1--"}, {"escaped path", "%2e%2e%2fjobs"}, {"wildcard", "ev.*.%3e"}, {"emoji", "%F0%9F%98%80"},
 		} {
 			out = append(out, check{
-				name: name, request: request{path: strings.Replace(r.Path, ":id", id, 1), key: "star", body: body}, want: 404,
+				name: id[0], request: request{path: strings.Replace(r.Path, ":id", id[1], 1), key: "star", body: body}, want: 404,
 				has: map[string]any{"error": notFound},
 			})
 		}
@@ -170,13 +290,13 @@ func badBodies(list bool) []check {
 			has: map[string]any{"error": "PayloadTooLargeError"},
 		},
 	}
-	for name, body := range map[string]string{
-		"cut off": `{"projectId":`, "bare word": "hello", "NaN": `{"a":NaN}`, "trailing comma": `{"a":1,}`,
-		"garbage behind": `{} {}`, "brackets behind": `{}]`, "not UTF-8": "{\"a\":\"\xff\"}", "deep": deep, "deep list": strings.Repeat("[", 10_000),
-		"single quotes": `{'a':1}`, "control character": "{\"a\":\"\x01\"}",
-		"BOM": "\ufeff{}",
+	for _, body := range [][2]string{
+		{"cut off", `{"projectId":`}, {"bare word", "hello"}, {"NaN", `{"a":NaN}`}, {"trailing comma", `{"a":1,}`},
+		{"garbage behind", `{} {}`}, {"brackets behind", `{}]`}, {"not UTF-8", "{\"a\":\"\xff\"}"}, {"deep", deep}, {"deep list", strings.Repeat("[", 10_000)},
+		{"single quotes", `{'a':1}`}, {"control character", "{\"a\":\"\x01\"}"},
+		{"BOM", "\ufeff{}"},
 	} {
-		out = append(out, check{name: name, request: request{key: "team", body: body}, want: 400, has: map[string]any{"error": "SyntaxError"}})
+		out = append(out, check{name: body[0], request: request{key: "team", body: body[1]}, want: 400, has: map[string]any{"error": "SyntaxError"}})
 	}
 	return out
 }
