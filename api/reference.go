@@ -75,8 +75,8 @@ type (
 	referenceView struct {
 		Title, Summary, About string
 		Groups                []groupView
+		Answers               []answerView // those that many routes give
 		Schemas               []schemaView
-		Problem               string
 	}
 	groupView struct {
 		Name, About string
@@ -89,8 +89,8 @@ type (
 		Answers                                     []answerView
 	}
 	answerView struct {
-		Status, About string
-		Headers       []memberView
+		Status, Ref, About string
+		Headers            []memberView
 		Contents      []contentView
 	}
 	contentView struct {
@@ -110,7 +110,7 @@ type (
 	}
 )
 
-// reader looks things up in the document for the page.
+// specReader looks things up in the document for the page.
 type specReader struct{ doc ordered }
 
 func referenceOf(doc ordered) referenceView {
@@ -131,6 +131,12 @@ func referenceOf(doc ordered) referenceView {
 				}
 			}
 		}
+	}
+	for _, a := range doc.object("components", "responses") {
+		shared, _ := a.value.(ordered)
+		one := r.answer(shared)
+		one.Ref = a.name
+		view.Answers = append(view.Answers, one)
 	}
 	for _, s := range doc.object("components", "schemas") {
 		one, _ := s.value.(ordered)
@@ -164,21 +170,36 @@ func (r specReader) route(method, path string, op ordered) routeView {
 	}
 	if contents := r.contents(op.object("requestBody", "content")); len(contents) > 0 {
 		view.Body = &contents[0]
-	}
-	for _, answer := range op.object("responses") {
-		told := r.resolved(answer.value)
-		one := answerView{Status: answer.name, About: told.text("description"), Contents: r.contents(told.object("content"))}
-		for _, h := range told.object("headers") {
-			header := r.resolved(h.value)
-			s := r.schema(header.object("schema"))
-			s.About = header.text("description")
-			one.Headers = append(one.Headers, memberView{Name: h.name, Schema: s})
+		if named := op.at("requestBody", "content", "application/json", "schema"); view.Body.Schema.Ref != "" {
+			view.Body.Schema.Members = r.schema(r.resolved(named)).Members
 		}
+	}
+	for _, a := range op.object("responses") {
+		told, _ := a.value.(ordered)
+		one := answerView{Ref: last(told.text("$ref")), About: r.resolved(told).text("description")}
+		if one.Ref == "" {
+			one = r.answer(told)
+		}
+		one.Status = a.name
 		view.Answers = append(view.Answers, one)
 	}
 	slices.SortStableFunc(view.Answers, func(a, b answerView) int { return strings.Compare(a.Status, b.Status) })
 	return view
 }
+
+func (r specReader) answer(told ordered) answerView {
+	one := answerView{About: told.text("description"), Contents: r.contents(told.object("content"))}
+	for _, h := range told.object("headers") {
+		header := r.resolved(h.value)
+		s := r.schema(header.object("schema"))
+		s.About = header.text("description")
+		one.Headers = append(one.Headers, memberView{Name: h.name, Schema: s})
+	}
+	return one
+}
+
+// last is the name that a reference leads to.
+func last(ref string) string { return ref[strings.LastIndex(ref, "/")+1:] }
 
 // key is what the operation asks for, in words.
 func key(op ordered) string {

@@ -11,7 +11,7 @@ import (
 func (r specReader) schema(s ordered) schemaView {
 	view := schemaView{About: s.text("description")}
 	if ref := s.text("$ref"); ref != "" {
-		view.Ref = ref[strings.LastIndex(ref, "/")+1:]
+		view.Ref = last(ref)
 		if d := s.at("default"); d != nil {
 			view.Words = fmt.Sprintf("%v if absent", d)
 		}
