@@ -1,8 +1,10 @@
 package api_test
 
 import (
+	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -55,7 +57,9 @@ func TestConnectURL(t *testing.T) {
 // limited puts the door's service under limits.
 func (w *world) limited(l observe.Limits) {
 	w.svc = observe.New(observe.Config{Pool: w.pool, Jobs: w.jobs, Limits: l})
-	w.http = api.New(api.Config{Service: w.svc, Version: "1.2.3"})
+	cfg := api.Config{Service: w.svc, Version: "1.2.3"}
+	withMetrics(&cfg)
+	w.http = api.New(cfg)
 }
 
 // TestRateLimit: a key beyond its rate is told until when, whatever it asks
@@ -120,4 +124,49 @@ func TestQuota(t *testing.T) {
 	require.Equal(t, http.StatusOK, w.do(request{method: "GET", path: "/v1/jobs", key: "foreign"}).status)
 	require.Equal(t, http.StatusOK, w.do(request{method: "DELETE", path: "/v1/projects/" + w.abroad + "/memory", key: "foreign"}).status)
 	require.Equal(t, http.StatusCreated, w.do(request{method: "POST", path: "/v1/events", key: "team", body: w.event("e1")}).status)
+}
+
+// TestEveryRouteIsLimited: whatever a key asks for under /v1, beyond its rate
+// it is 429, and beyond its team's cap 402; and the whole of each answer.
+func TestEveryRouteIsLimited(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	ask := func(r api.Route, key string) answer {
+		path := strings.NewReplacer(":teamId", w.team, ":projectId", w.project, ":id", "nothing").Replace(r.Path)
+		return w.do(request{method: r.Method, path: path, key: key, body: "{"})
+	}
+	whole := func(a answer, name, message, more string) {
+		t.Helper()
+		id := a.header.Get("X-Request-Id")
+		require.JSONEq(t, fmt.Sprintf(`{"error":%q,"message":%q,"detail":%q,"type":"about:blank","title":%q,"status":%d,"instance":"urn:obs:request:%s","requestId":%q%s}`,
+			name, message, message, http.StatusText(a.status), a.status, id, id, more), a.text)
+	}
+	w.limited(observe.Limits{PerMinute: 1})
+	for _, r := range routes() {
+		if r.Scope == "" || !strings.HasPrefix(r.Path, "/v1/") {
+			continue
+		}
+		for { // until both are in one minute by the clock
+			w.issue("fresh", w.team, "", []string{"*"}, time.Time{})
+			first := w.do(request{method: "GET", path: "/v1/teams", key: "fresh"})
+			require.Equal(t, http.StatusOK, first.status, first.text)
+			a := ask(r, "fresh")
+			if a.header.Get("X-RateLimit-Reset") != first.header.Get("X-RateLimit-Reset") {
+				continue
+			}
+			require.Equal(t, http.StatusTooManyRequests, a.status, "%s %s", r.Method, r.Path)
+			whole(a, "rate_limited", "Rate limit exceeded (1 requests / 60s)", "")
+			break
+		}
+	}
+	w.limited(observe.Limits{MonthlyRequests: 1})
+	require.Equal(t, http.StatusOK, w.do(request{method: "GET", path: "/v1/teams", key: "team"}).status)
+	for _, r := range routes() {
+		if r.Scope == "" || !strings.HasPrefix(r.Path, "/v1/") {
+			continue
+		}
+		a := ask(r, "star")
+		require.Equal(t, http.StatusPaymentRequired, a.status, "%s %s", r.Method, r.Path)
+		whole(a, "quota_exceeded", "Monthly request quota reached (1)", `,"used":1,"cap":1`)
+	}
 }
