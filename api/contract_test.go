@@ -27,8 +27,10 @@ import (
 type contract struct {
 	doc        map[string]any
 	compiler   *jsonschema.Compiler
+	mu         sync.Mutex // the compiler is for one at a time
 	operations []*operation
 	problem    *jsonschema.Schema
+	frames     map[string]*jsonschema.Schema // of the stream, by the name of the event
 }
 
 type operation struct {
@@ -72,6 +74,12 @@ var theContract = sync.OnceValues(func() (*contract, error) {
 	if c.problem, err = c.schema("components", "schemas", "Problem"); err != nil {
 		return nil, err
 	}
+	c.frames = map[string]*jsonschema.Schema{}
+	for event, schema := range map[string]string{"job": "JobEvent", "observation": "MadeObservation", "reset": "Reset"} {
+		if c.frames[event], err = c.schema("components", "schemas", schema); err != nil {
+			return nil, err
+		}
+	}
 	for path, item := range object(c.doc["paths"]) {
 		for method, op := range object(item) {
 			one, err := c.operation(method, path, object(op))
@@ -92,6 +100,8 @@ func object(v any) map[string]any { o, _ := v.(map[string]any); return o }
 
 // schema compiles the schema at a place in the document.
 func (c *contract) schema(place ...string) (*jsonschema.Schema, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	for i, p := range place {
 		place[i] = strings.ReplaceAll(strings.ReplaceAll(p, "~", "~0"), "/", "~1")
 		place[i] = strings.ReplaceAll(strings.ReplaceAll(place[i], "{", "%7B"), "}", "%7D")

@@ -220,7 +220,18 @@ func (c *client) word() (wire, error) {
 				continue
 			}
 			c.lastID = w.id
-			return w, nil
+			if w.name == "" {
+				return w, nil
+			}
+			contract, err := theContract()
+			if err != nil {
+				return wire{}, err
+			}
+			schema := contract.frames[w.name]
+			if schema == nil {
+				return wire{}, fmt.Errorf("the document has no event %q", w.name)
+			}
+			return w, schema.Validate(any(w.data))
 		}
 	}
 }
