@@ -64,7 +64,8 @@ func secure(next echo.HandlerFunc) echo.HandlerFunc {
 	}
 }
 
-// crossOrigin lets pages of this machine call the API, and no others.
+// crossOrigin lets the server's own pages and those of this machine call the
+// API, and no others.
 func crossOrigin(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		h := c.Response().Header()
@@ -73,7 +74,7 @@ func crossOrigin(next echo.HandlerFunc) echo.HandlerFunc {
 		if origin == "" {
 			return next(c)
 		}
-		if !local(origin) {
+		if !local(origin) && !own(c.Request(), origin) {
 			return &refusal{http.StatusForbidden, "CORS not allowed"}
 		}
 		h.Set(echo.HeaderAccessControlAllowOrigin, origin)
@@ -85,6 +86,13 @@ func crossOrigin(next echo.HandlerFunc) echo.HandlerFunc {
 		h.Set(echo.HeaderAccessControlAllowHeaders, "Content-Type,Authorization,X-Requested-With,X-Api-Key,X-Request-Id,Idempotency-Key,If-None-Match,Last-Event-ID,Mcp-Protocol-Version")
 		return c.NoContent(http.StatusNoContent)
 	}
+}
+
+// own reports whether origin is a page of this server, as its client calls it.
+// What such a page may do is what its reader's key allows.
+func own(r *http.Request, origin string) bool {
+	u, err := url.Parse(origin)
+	return err == nil && u.Host != "" && u.Host == r.Host
 }
 
 // local reports whether origin is a page served by this machine. The host is
