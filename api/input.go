@@ -354,6 +354,16 @@ func (o object) record(name string) json.RawMessage { //nolint:unparam // metada
 
 // names is an array of 1 to limit names; null or absent are nil.
 func (o object) names(name string, limit int) []string {
+	out := o.texts(name, limit, maxName)
+	if out != nil && len(out) == 0 {
+		o.issue(name, observe.CodeTooSmall, "Too small: expected array to have >=1 items")
+	}
+	return out
+}
+
+// texts is an array of at most limit strings, each of 1 to each bytes; null or
+// absent are nil.
+func (o object) texts(name string, limit, each int) []string {
 	if !o.has(name) {
 		return nil
 	}
@@ -362,11 +372,11 @@ func (o object) names(name string, limit int) []string {
 		o.issue(name, observe.CodeType, "Invalid input: expected array of string")
 		return nil
 	}
-	if len(out) < 1 || len(out) > limit {
-		o.issue(name, observe.CodeTooBig, "Invalid input: expected 1 to %d items", limit)
+	if len(out) > limit {
+		o.issue(name, observe.CodeTooBig, "Too big: expected array to have <=%d items", limit)
 	}
 	for _, s := range out {
-		o.bounded(name, s, maxName)
+		o.bounded(name, s, each)
 	}
 	return out
 }
