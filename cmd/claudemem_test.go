@@ -22,7 +22,7 @@ func TestClaudeMem(t *testing.T) {
 	t.Parallel()
 	p := published(t)
 	for name, test := range map[string]func(*testing.T, *plugin){
-		"hooks": hooksOfClaudeMem, "mcp": mcpOfClaudeMem,
+		"hooks": hooksOfClaudeMem, "mcp": mcpOfClaudeMem, "refused": refusedClaudeMem, "diverted": divertedClaudeMem,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
