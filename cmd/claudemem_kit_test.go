@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io/fs"
 	"net"
@@ -45,8 +46,7 @@ type server struct {
 type matched struct {
 	Matcher string
 	Hooks   []struct {
-		Type, Shell, Command string
-		Timeout              int // seconds; 0 means Claude Code's 60
+		Type, Command string
 	}
 }
 
@@ -116,14 +116,28 @@ func (a *claudeCode) command(ctx context.Context, name string, args ...string) *
 		"PATH=" + a.plugin.bin + string(os.PathListSeparator) + os.Getenv("PATH"),
 		"CLAUDE_CONFIG_DIR=" + filepath.Join(a.home, ".claude"), "CLAUDE_PLUGIN_ROOT=" + a.plugin.root,
 		"CLAUDE_PROJECT_DIR=" + a.folder, "BUN_RUNTIME_TRANSPILER_CACHE_PATH=" + a.plugin.cache,
-		"DO_NOT_TRACK=1", // it would send figures to its makers
+		"DO_NOT_TRACK=1",  // it would send figures to its makers
+		"OBS_TIMEOUT=30s", // our hook's, on a machine that does much else
 	}
 	cmd.WaitDelay = 5 * time.Second // for what may hold its output open
 	return cmd
 }
 
+// settings are the hooks in Claude Code's own settings, if there are any.
+func (a *claudeCode) settings() map[string][]matched {
+	a.t.Helper()
+	var s struct{ Hooks map[string][]matched }
+	text, err := os.ReadFile(filepath.Join(a.home, ".claude", "settings.json"))
+	if !errors.Is(err, fs.ErrNotExist) {
+		require.NoError(a.t, err)
+		require.NoError(a.t, json.Unmarshal(text, &s))
+	}
+	return s.Hooks
+}
+
 // hook does what Claude Code does on an event, and gives what each of the
-// plugin's commands printed for it. All of them have to succeed.
+// commands for it printed: the plugin's, then those of the settings. All of
+// them have to succeed.
 func (a *claudeCode) hook(event string, input map[string]any) []string {
 	a.t.Helper()
 	input["hook_event_name"], input["session_id"], input["cwd"] = event, a.session, a.folder
@@ -136,7 +150,7 @@ func (a *claudeCode) hook(event string, input map[string]any) []string {
 func (a *claudeCode) hookText(event string, input map[string]any, text []byte) []string {
 	a.t.Helper()
 	var commands []string
-	for _, m := range a.plugin.hooks[event] {
+	for _, m := range slices.Concat(a.plugin.hooks[event], a.settings()[event]) {
 		about, _ := input["tool_name"].(string)
 		if source, ok := input["source"].(string); ok {
 			about = source
@@ -145,7 +159,7 @@ func (a *claudeCode) hookText(event string, input map[string]any, text []byte) [
 			continue
 		}
 		for _, h := range m.Hooks {
-			require.Equal(a.t, []string{"command", "bash"}, []string{h.Type, h.Shell})
+			require.Equal(a.t, "command", h.Type)
 			commands = append(commands, h.Command)
 		}
 	}
@@ -197,6 +211,13 @@ func (a *claudeCode) dial() *mcp.ClientSession {
 	require.NoError(a.t, err)
 	a.t.Cleanup(func() { _ = session.Close() })
 	return session
+}
+
+// hangUp ends the MCP server, as the end of the agent does.
+func (a *claudeCode) hangUp(session *mcp.ClientSession) {
+	a.t.Helper()
+	require.NoError(a.t, session.Close())
+	require.Eventually(a.t, func() bool { return len(a.processes()) == 0 }, patience, look, "it ends with its agent")
 }
 
 // log is all that the client has logged.

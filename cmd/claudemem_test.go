@@ -3,7 +3,6 @@
 package cmd_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -76,6 +75,7 @@ func hooksOfClaudeMem(t *testing.T, p *plugin) {
 	a.hook("Stop", map[string]any{"stop_hook_active": false, "last_assistant_message": answer})
 	a.hook("SessionEnd", map[string]any{"reason": "prompt_input_exit"})
 	a.alone()
+	require.Empty(t, a.processes())
 
 	// Three uses of tools and the answer; a job for each and one for the session.
 	require.Equal(t, 4, s.count(`SELECT count(*) FROM agent_events`))
@@ -96,23 +96,20 @@ func hooksOfClaudeMem(t *testing.T, p *plugin) {
 		require.Contains(t, found, "the same in the warehouse", tool)
 	}
 	a.alone()
+	a.hangUp(tools)
 
-	// Beside the plugin, our hook tells it when the session starts.
-	require.Contains(t, a.contextOfObs(s), "the same in the warehouse")
+	// Or our own hook reads beside the plugin, which goes on reporting.
+	install := a.command(t.Context(), filepath.Join(bin, "obs"), "install", "--context-only",
+		"--url", s.api, "--key", s.key, "--project", s.project, "--state-dir", filepath.Join(a.home, "obs"))
+	told, err := install.CombinedOutput()
+	require.NoError(t, err, "%s", told)
+	out = a.hook("SessionStart", map[string]any{"source": "startup"})
+	require.Len(t, out, 3)
+	require.Contains(t, out[2], `"hookEventName":"SessionStart"`)
+	require.Contains(t, out[2], "the same in the warehouse")
+	require.Equal(t, 4, s.count(`SELECT count(*) FROM agent_events`))
+	require.Empty(t, a.processes())
 	s.check()
-}
-
-// contextOfObs is what obs hook answers on SessionStart to the same agent.
-func (a *claudeCode) contextOfObs(s *stack) string {
-	a.t.Helper()
-	input, err := json.Marshal(map[string]any{"hook_event_name": "SessionStart", "source": "startup", "session_id": a.session, "cwd": a.folder})
-	require.NoError(a.t, err)
-	cmd := a.command(a.t.Context(), filepath.Join(bin, "obs"), "hook", "SessionStart", "--timeout", "30s")
-	cmd.Env = append(cmd.Env, "OBS_URL="+s.api, "OBS_KEY="+s.key, "OBS_PROJECT="+s.project, "OBS_STATE_DIR="+filepath.Join(a.home, "obs"))
-	cmd.Stdin = bytes.NewReader(input)
-	out, err := cmd.Output()
-	require.NoError(a.t, err)
-	return string(out)
 }
 
 // call gives the text of a tool's answer, which has to be a good one.
@@ -207,7 +204,6 @@ func mcpOfClaudeMem(t *testing.T, p *plugin) {
 		require.Contains(t, text, wrong.says)
 	}
 	a.alone()
-	require.NoError(t, tools.Close())
-	require.Eventually(t, func() bool { return len(a.processes()) == 0 }, patience, look, "it ends with its agent")
+	a.hangUp(tools)
 	s.check()
 }
