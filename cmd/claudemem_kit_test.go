@@ -93,6 +93,9 @@ func (p *plugin) agent(t *testing.T, url, key, project string) *claudeCode {
 	require.NoError(t, os.WriteFile(filepath.Join(a.data(), "settings.json"), settings, 0o600))
 	t.Cleanup(func() {
 		left := a.processes()
+		for end := time.Now().Add(patience); len(left) > 0 && time.Now().Before(end); left = a.processes() {
+			<-time.After(look) // an MCP server may still be on its way out
+		}
 		for _, pid := range left {
 			_ = syscall.Kill(pid, syscall.SIGKILL)
 		}
