@@ -3,12 +3,12 @@
 package cmd_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
-
+	"os"
 	"path/filepath"
-
 	"testing"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
@@ -39,14 +39,18 @@ func hooksOfClaudeMem(t *testing.T, p *plugin) {
 	s.worker()
 	a := p.agent(t, s.api, s.key, s.project)
 
-	// SessionStart starts the local worker and asks it alone, whatever the
-	// settings say. Nothing else goes there.
+	// What reads starts the local worker and asks it alone, whatever the
+	// settings say: SessionStart, and PreToolUse before a longer file is read.
 	out := a.hook("SessionStart", map[string]any{"source": "startup", "model": "claude-opus"})
 	require.Len(t, out, 2)
 	require.JSONEq(t, `{"hookSpecificOutput":{"hookEventName":"SessionStart","additionalContext":""}}`, out[1])
 	require.Equal(t, []string{"GET /api/context/inject", "GET /api/health", "GET /api/readiness"}, a.worker.seen())
-	require.Zero(t, s.count(`SELECT count(*) FROM audit_log WHERE action <> 'api_key.create'`), "the server was not asked")
 	a.worker.forget()
+	require.NoError(t, os.WriteFile(filepath.Join(a.folder, "leader.go"), bytes.Repeat([]byte("// the shop's leader\n"), 500), 0o600))
+	a.hook("PreToolUse", map[string]any{"tool_name": "Read", "tool_input": map[string]any{"file_path": filepath.Join(a.folder, "leader.go")}})
+	require.Equal(t, []string{"GET /api/health", "GET /api/observations/by-file", "GET /api/readiness"}, a.worker.seen())
+	require.Zero(t, s.count(`SELECT count(*) FROM audit_log WHERE action <> 'api_key.create'`), "the server was not asked")
+	a.worker.forget() // from here on nobody may come
 
 	prompt := "Find out why the shop has two leaders."
 	a.says("user", prompt)
