@@ -134,9 +134,9 @@ func (s *server) routes() []route {
 		{get, "/api/readiness", anyone, handle(s, s.readiness)},
 		{get, "/api/version", anyone, handle(s, s.version)},
 		{get, "/v1/info", anyone, handle(s, s.info)},
-		{get, "/live", anyone, page("live.html")},
-		{get, "/live.css", anyone, page("live.css")},
-		{get, "/live.js", anyone, page("live.js")},
+		{get, "/live", anyone, asset("live.html")},
+		{get, "/live.css", anyone, asset("live.css")},
+		{get, "/live.js", anyone, asset("live.js")},
 
 		{post, "/v1/events", writes, handle(s, s.postEvent)},
 		{post, "/v1/events/batch", writes, handle(s, s.postEvents)},

@@ -395,6 +395,16 @@ func (o object) record(name string) json.RawMessage { //nolint:unparam // metada
 
 // names is an array of 1 to limit names; null or absent are nil.
 func (o object) names(name string, limit int) []string {
+	out := o.texts(name, limit, maxName)
+	if out != nil && len(out) == 0 {
+		o.found(name, tooSmall("array", 1, " items"))
+	}
+	return out
+}
+
+// texts is an array of at most limit strings, each of 1 to each bytes; null or
+// absent are nil.
+func (o object) texts(name string, limit, each int) []string {
 	if !o.has(name) {
 		return nil
 	}
@@ -405,14 +415,11 @@ func (o object) names(name string, limit int) []string {
 		})
 		return nil
 	}
-	switch {
-	case len(out) < 1:
-		o.found(name, tooSmall("array", 1, " items"))
-	case len(out) > limit:
+	if len(out) > limit {
 		o.found(name, tooBig("array", int64(limit), " items"))
 	}
 	for _, s := range out {
-		o.bounded(name, s, maxName)
+		o.bounded(name, s, each)
 	}
 	return out
 }

@@ -16,9 +16,9 @@ var web embed.FS
 // nothing else.
 const livePolicy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
-// page serves a file of the live page. It has no data in it: what it shows it
+// asset serves a file of the live page. It has no data in it: what it shows it
 // asks for with the key that its reader types.
-func page(name string) echo.HandlerFunc {
+func asset(name string) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		text, err := web.ReadFile("web/" + name)
 		if err != nil {

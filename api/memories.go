@@ -13,6 +13,9 @@ import (
 // maxContent is how long a memory may be, in bytes.
 const maxContent = 64 << 10
 
+// maxFacts is how many facts a memory that comes in parts may have.
+const maxFacts = 100
+
 // idempotencyKey is the header by which a client may send a request again.
 const idempotencyKey = "Idempotency-Key"
 
@@ -31,13 +34,34 @@ func (r *memoryRequest) read(in *input) {
 	r.memory = observe.NewMemory{
 		ProjectID:       o.name("projectId"),
 		ServerSessionID: o.optionalName("serverSessionId"),
-		Content:         o.text("content", maxContent),
+		Content:         memoryContent(o),
 		Metadata:        o.record("metadata"),
 		IdempotencyKey:  in.idempotencyKey(),
 	}
 	if kind := o.optionalName("kind"); kind != nil {
 		r.memory.Kind = *kind
 	}
+}
+
+// memoryContent is what a memory says. The published client of claude-mem sends
+// the parts of a note in place of content; they are put together as those of
+// a note that a job wrote.
+func memoryContent(o object) string {
+	if !o.has("content") {
+		part := func(name string) string {
+			text := o.optionalText(name, maxContent)
+			if text == nil {
+				return ""
+			}
+			return *text
+		}
+		note := observe.NoteText(part("title"), part("subtitle"), part("narrative"), o.texts("facts", maxFacts, maxContent))
+		if note != "" {
+			o.bounded("content", note, maxContent)
+			return note
+		}
+	}
+	return o.text("content", maxContent)
 }
 
 // idempotencyKey is the header's value; "" when it is not there.

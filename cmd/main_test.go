@@ -3,6 +3,7 @@
 package cmd_test
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"os"
 	"os/exec"
@@ -27,8 +28,14 @@ func TestMain(m *testing.M) {
 
 func build() (string, error) {
 	// A name that stays the same from run to run, so that nothing piles up
-	// in the temporary folder.
-	dir := filepath.Join(os.TempDir(), fmt.Sprintf("obs-e2e-%d", os.Getuid()))
+	// in the temporary folder, and that no other copy of the source has, so
+	// that its tests do not put their programs in the place of ours.
+	here, err := os.Getwd()
+	if err != nil {
+		return "", err
+	}
+	sum := sha256.Sum256([]byte(here))
+	dir := filepath.Join(os.TempDir(), fmt.Sprintf("obs-e2e-%d-%x", os.Getuid(), sum[:4]))
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", err
 	}

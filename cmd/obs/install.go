@@ -23,7 +23,8 @@ type claudeFlags struct {
 type installCommand struct {
 	claudeFlags
 	hookFlags
-	Program string `name:"program" placeholder:"FILE" group:"Claude Code:" help:"The program that its hooks run; by default this one."`
+	Program     string `name:"program" placeholder:"FILE" group:"Claude Code:" help:"The program that its hooks run; by default this one."`
+	ContextOnly bool   `name:"context-only" group:"Claude Code:" help:"Only read at a session's start: something else reports, as claude-mem's plugin."`
 }
 
 func (installCommand) Help() string {
@@ -35,7 +36,8 @@ Examples:
   obs install --project 0b9d… --dry-run
   obs install --project 0b9d…                     with the server and the key of obs dev
   obs install --url https://obs.example.com --key obs_… --project 0b9d…
-  obs install --settings .claude/settings.json --project 0b9d…`
+  obs install --settings .claude/settings.json --project 0b9d…
+  obs install --context-only --project 0b9d…      beside claude-mem's plugin, which reports to the same server`
 }
 
 func (i installCommand) Run(std boot.Std) error {
@@ -68,7 +70,11 @@ func (i installCommand) Run(std boot.Std) error {
 		}
 		args = append(args, "--state-dir", dir)
 	}
-	changed, err := i.change(std, file, func(text []byte) ([]byte, error) { return hook.Install(text, program, args...) })
+	events, does := hook.All(), "send to"
+	if i.ContextOnly {
+		events, does = []hook.Event{hook.SessionStart}, "read from"
+	}
+	changed, err := i.change(std, file, func(text []byte) ([]byte, error) { return hook.Install(text, events, program, args...) })
 	if err != nil {
 		return err
 	}
@@ -84,12 +90,12 @@ func (i installCommand) Run(std boot.Std) error {
 	}
 	switch {
 	case i.DryRun:
-		fmt.Fprintf(std.Stdout, "hooks would send to %s, project %s; that and the key go to %s\n", s.URL, s.Project, config)
+		fmt.Fprintf(std.Stdout, "hooks would %s %s, project %s; that and the key go to %s\n", does, s.URL, s.Project, config)
 		fmt.Fprintln(std.Stdout, "nothing was written: --dry-run")
 	case !changed && same:
 		fmt.Fprintln(std.Stdout, "nothing to do: the hooks are there")
 	default:
-		fmt.Fprintf(std.Stdout, "hooks send to %s, project %s; that and the key are in %s\n", s.URL, s.Project, config)
+		fmt.Fprintf(std.Stdout, "hooks %s %s, project %s; that and the key are in %s\n", does, s.URL, s.Project, config)
 	}
 	if boot.BuiltByGoRun(program) {
 		fmt.Fprintf(std.Stderr, "obs: warning: %s will be gone soon, since go run made it; run go install ./cmd/obs and then obs install again\n", program)

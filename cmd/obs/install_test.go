@@ -98,6 +98,11 @@ func TestInstallAndUninstall(t *testing.T) {
 
 	require.Contains(t, h.must(append([]string{"install"}, args...)...), "nothing to do")
 	require.Contains(t, h.must("install", "--program", "/opt/obs", "--project", "p2"), "project p2", "the rest is known")
+	require.Contains(t, h.must("install", "--program", "/opt/obs", "--context-only"), "hooks read from http://obs.test:1, project p2")
+	require.Equal(t, 1, strings.Count(h.file(".claude", "settings.json"), "/opt/obs hook "))
+	require.Contains(t, h.file(".claude", "settings.json"), "/opt/obs hook session-start")
+	h.must("install", "--program", "/opt/obs")
+	require.Equal(t, 5, strings.Count(h.file(".claude", "settings.json"), "/opt/obs hook "))
 	require.Contains(t, h.must("uninstall", "--dry-run"), `-            "command": "/opt/obs hook session-start`)
 	require.Contains(t, h.must("uninstall"), "removed "+filepath.Join(h.dir, ".config", "obs", "hook.json"))
 	require.Equal(t, someSettings, []byte(h.file("dotfiles", "claude.json")))

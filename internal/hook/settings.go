@@ -42,13 +42,26 @@ type hookCommand struct {
 // ErrSettings is about settings that are not what Claude Code's should be.
 var ErrSettings = errors.New("not the settings of Claude Code")
 
-// Install gives the text of Claude Code's settings with our hooks in it, in
-// place of any that an earlier install has put there. program is the path of
-// obs; args, such as --config and a file, go behind the hook's name. The rest
-// of the text stays as it is, to the byte. Empty text is empty settings.
-func Install(text []byte, program string, args ...string) ([]byte, error) {
+// All are the hooks that report a session and those that read.
+func All() []Event {
+	var all []Event
+	for _, h := range installed {
+		all = append(all, h.event)
+	}
+	return all
+}
+
+// Install gives the text of Claude Code's settings with our hooks on these
+// events in it, in place of any that an earlier install has put there. program
+// is the path of obs; args, such as --config and a file, go behind the hook's
+// name. The rest of the text stays as it is, to the byte. Empty text is empty
+// settings.
+func Install(text []byte, events []Event, program string, args ...string) ([]byte, error) {
 	want := map[Event]string{}
 	for _, h := range installed {
+		if !slices.Contains(events, h.event) {
+			continue
+		}
 		words := append([]string{program, "hook", string(h.event)}, args...)
 		for i := range words {
 			words[i] = quoted(words[i])
@@ -69,6 +82,9 @@ func Install(text []byte, program string, args ...string) ([]byte, error) {
 		text = []byte("{}\n")
 	}
 	for _, h := range installed {
+		if want[h.event] == "" {
+			continue
+		}
 		group := hookGroup{h.matcher, []hookCommand{{"command", want[h.event], commandTimeout}}}
 		if text, err = addGroup(text, h.event.Claude(), group); err != nil {
 			return nil, err

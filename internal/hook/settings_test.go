@@ -30,17 +30,17 @@ func TestInstall(t *testing.T) {
 	t.Parallel()
 	before, err := os.ReadFile(filepath.Join("testdata", "claude.json"))
 	require.NoError(t, err)
-	after, err := hook.Install(before, "/usr/local/bin/obs")
+	after, err := hook.Install(before, hook.All(), "/usr/local/bin/obs")
 	require.NoError(t, err)
 	golden(t, "claude.installed.json", after)
 	golden(t, "claude.diff", []byte(hook.Diff(before, after)))
 
-	again, err := hook.Install(after, "/usr/local/bin/obs")
+	again, err := hook.Install(after, hook.All(), "/usr/local/bin/obs")
 	require.NoError(t, err)
 	require.Equal(t, string(after), string(again))
 	require.Empty(t, hook.Diff(after, again))
 
-	moved, err := hook.Install(after, "/home/ann/my tools/it's/obs", "--config", "/etc/obs.json")
+	moved, err := hook.Install(after, hook.All(), "/home/ann/my tools/it's/obs", "--config", "/etc/obs.json")
 	require.NoError(t, err)
 	require.NotContains(t, string(moved), "/usr/local/bin/obs")
 	require.Contains(t, string(moved), `"'/home/ann/my tools/it'\\''s/obs' hook stop --config /etc/obs.json"`)
@@ -65,7 +65,7 @@ func TestInstallKeepsTheFormOfAnyText(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			after, err := hook.Install([]byte(before), "/opt/obs")
+			after, err := hook.Install([]byte(before), hook.All(), "/opt/obs")
 			if name == "odd forms" {
 				require.ErrorIs(t, err, hook.ErrSettings, "a list that is none is not for us to mend")
 				return
@@ -78,7 +78,7 @@ func TestInstallKeepsTheFormOfAnyText(t *testing.T) {
 			require.Equal(t, before, string(gone))
 		})
 	}
-	fresh, err := hook.Install(nil, "/opt/obs")
+	fresh, err := hook.Install(nil, hook.All(), "/opt/obs")
 	require.NoError(t, err)
 	golden(t, "fresh.json", fresh)
 	gone, err := hook.Uninstall(fresh)
@@ -89,7 +89,7 @@ func TestInstallKeepsTheFormOfAnyText(t *testing.T) {
 func TestInstallRefusesWhatIsNoSettings(t *testing.T) {
 	t.Parallel()
 	for _, text := range []string{"[]", "{", `{"hooks":[]}`, `{"a":1,"a":2}`, "{} {}", "{ // mine\n}", "null", `{"hooks":{"Stop":{}}}`} {
-		_, err := hook.Install([]byte(text), "/opt/obs")
+		_, err := hook.Install([]byte(text), hook.All(), "/opt/obs")
 		require.ErrorIs(t, err, hook.ErrSettings, text)
 	}
 }
@@ -123,13 +123,13 @@ func FuzzInstall(f *testing.F) {
 			require.ErrorIs(t, err, hook.ErrSettings)
 			return
 		}
-		after, err := hook.Install(text, "/opt/obs")
+		after, err := hook.Install(text, hook.All(), "/opt/obs")
 		if err != nil {
 			require.ErrorIs(t, err, hook.ErrSettings)
 			return
 		}
 		require.True(t, json.Valid(after), "%q", after)
-		again, err := hook.Install(after, "/opt/obs")
+		again, err := hook.Install(after, hook.All(), "/opt/obs")
 		require.NoError(t, err)
 		require.Equal(t, string(after), string(again))
 		gone, err := hook.Uninstall(after)

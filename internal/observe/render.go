@@ -63,11 +63,7 @@ func (m noteMeta) render(kind string) rendered {
 	m.FilesRead, m.FilesModified = cleanAll(m.FilesRead, maxPath), cleanAll(m.FilesModified, maxPath)
 	m.Provider, m.Model = clean(m.Provider, maxConcept), clean(m.Model, maxConcept)
 
-	var facts []string
-	for _, f := range m.Facts {
-		facts = append(facts, "- "+f)
-	}
-	r := rendered{kind: kind, content: paragraphs(m.Title, m.Subtitle, m.Narrative, strings.Join(facts, "\n"))}
+	r := rendered{kind: kind, content: cut(NoteText(m.Title, m.Subtitle, m.Narrative, m.Facts), maxContent)}
 	if r.content != "" {
 		var named []string
 		named = append(append(append(named, m.FilesModified...), m.FilesRead...), m.Concepts...)
@@ -116,7 +112,17 @@ func (m summaryMeta) render() rendered {
 		}
 	}
 	m.Provider, m.Model = clean(m.Provider, maxConcept), clean(m.Model, maxConcept)
-	return rendered{kind: kindSummaryNote, content: paragraphs(parts...), metadata: marshal(m)}
+	return rendered{kind: kindSummaryNote, content: cut(paragraphs(parts...), maxContent), metadata: marshal(m)}
+}
+
+// NoteText puts the parts of a note together as the content of an observation.
+// Any of them may be missing.
+func NoteText(title, subtitle, narrative string, facts []string) string {
+	var list []string
+	for _, f := range facts {
+		list = append(list, "- "+f)
+	}
+	return paragraphs(title, subtitle, narrative, strings.Join(list, "\n"))
 }
 
 // paragraphs joins what is not empty by blank lines.
@@ -127,7 +133,7 @@ func paragraphs(parts ...string) string {
 			said = append(said, p)
 		}
 	}
-	return cut(strings.Join(said, "\n\n"), maxContent)
+	return strings.Join(said, "\n\n")
 }
 
 // clean makes text of a provider fit to be stored: nothing private, nothing
