@@ -126,6 +126,9 @@ func (s *server) routes() []route {
 	table := []route{
 		{get, "/", anyone, page(landing)},
 		{get, "/docs", anyone, page(reference)},
+		{get, "/live", anyone, asset("live.html", "text/html; charset=utf-8")},
+		{get, "/live.css", anyone, asset("live.css", "text/css; charset=utf-8")},
+		{get, "/live.js", anyone, asset("live.js", "text/javascript; charset=utf-8")},
 		{get, "/openapi.json", anyone, getDocument},
 		{get, "/api/instructions", anyone, handle(s, s.instructions)},
 
@@ -134,9 +137,6 @@ func (s *server) routes() []route {
 		{get, "/api/readiness", anyone, handle(s, s.readiness)},
 		{get, "/api/version", anyone, handle(s, s.version)},
 		{get, "/v1/info", anyone, handle(s, s.info)},
-		{get, "/live", anyone, asset("live.html")},
-		{get, "/live.css", anyone, asset("live.css")},
-		{get, "/live.js", anyone, asset("live.js")},
 
 		{post, "/v1/events", writes, handle(s, s.postEvent)},
 		{post, "/v1/events/batch", writes, handle(s, s.postEvents)},

@@ -201,6 +201,9 @@ func (w *world) do(r request) answer {
 	for k, v := range r.header {
 		req.Header.Set(k, v)
 	}
+	if host := r.header["Host"]; host != "" {
+		req.Host = host
+	}
 	rec := httptest.NewRecorder()
 	w.http.ServeHTTP(rec, req)
 	if c, err := theContract(); assert.NoError(w.t, err) { // also in goroutines, where FailNow may not be called
