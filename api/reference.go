@@ -91,7 +91,7 @@ type (
 	answerView struct {
 		Status, Ref, About string
 		Headers            []memberView
-		Contents      []contentView
+		Contents           []contentView
 	}
 	contentView struct {
 		Type, Example string
