@@ -14,6 +14,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 
 	"github.com/stretchr/testify/require"
 )
@@ -51,7 +52,13 @@ func (g *golden) add(c check, a answer) {
 	for name, k := range g.w.keys { // also those made by the case
 		g.ids[k.ID] = "{key " + name + "}"
 	}
-	fmt.Fprintf(&g.text, "== %.80s\n", g.words(strings.ToValidUTF8(strings.ReplaceAll(c.name, "\n", " "), "?")))
+	name := strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return '?'
+		}
+		return r
+	}, strings.ToValidUTF8(c.name, "?"))
+	fmt.Fprintf(&g.text, "== %.80s\n", g.words(name))
 	kind := a.header.Get("Content-Type")
 	switch {
 	case a.text == "":
@@ -100,27 +107,28 @@ func (g *golden) problem(a answer) string {
 		"error": got.Err, "message": got.Message, "detail": got.Message, "type": "about:blank", "title": http.StatusText(a.status),
 		"status": a.status, "instance": "urn:obs:request:" + id, "requestId": id,
 	}
-	out := fmt.Sprintf("%d %s: %.300s\n", a.status, got.Err, g.words(got.Message))
+	var out strings.Builder
+	out.WriteString(fmt.Sprintf("%d %s: %.300s\n", a.status, got.Err, g.words(got.Message)))
 	if got.Issues != nil {
 		whole["issues"] = got.Issues
 		for i, issue := range got.Issues {
 			if i == 5 {
-				out += fmt.Sprintf("  … %d more\n", len(got.Issues)-i)
+				out.WriteString(fmt.Sprintf("  … %d more\n", len(got.Issues)-i))
 				break
 			}
 			line, err := json.Marshal(issue)
 			require.NoError(t, err)
-			out += "  " + string(line) + "\n"
+			out.WriteString("  " + string(line) + "\n")
 		}
 	}
 	if got.Used != nil {
 		whole["used"], whole["cap"] = *got.Used, *got.Cap
-		out += fmt.Sprintf("  used %d, cap %d\n", *got.Used, *got.Cap)
+		out.WriteString(fmt.Sprintf("  used %d, cap %d\n", *got.Used, *got.Cap))
 	}
 	want, err := json.Marshal(whole)
 	require.NoError(t, err)
 	require.JSONEq(t, string(want), a.text)
-	return out
+	return out.String()
 }
 
 // plain puts placeholders into a JSON value. name is the member that it is of.

@@ -14,7 +14,8 @@ import (
 func init() {
 	routeCases["GET /"] = func(*world) []check {
 		return []check{
-			{name: "good", want: 200, says: `href="/docs"`}, {name: "programs", want: 200, says: `href="/openapi.json"`},
+			{name: "good", want: 200, says: `href="/docs"`},
+			{name: "programs", want: 200, says: `href="/openapi.json"`},
 			{name: "HEAD", request: request{method: "HEAD"}, want: 200},
 		}
 	}

@@ -244,8 +244,14 @@ func guards(w *world, r api.Route) []check {
 			body = `{"policy":"per-event"}`
 		}
 		for _, id := range [][2]string{
-			{"unknown", "nothing"}, {"NUL", "a%00b"}, {"not UTF-8", "%ff%fe"}, {"5 kB", strings.Repeat("x", 5000)},
-			{"quote", "x'%20OR%201=1--"}, {"escaped path", "%2e%2e%2fjobs"}, {"wildcard", "ev.*.%3e"}, {"emoji", "%F0%9F%98%80"},
+			{"unknown", "nothing"},
+			{"NUL", "a%00b"},
+			{"not UTF-8", "%ff%fe"},
+			{"5 kB", strings.Repeat("x", 5000)},
+			{"quote", "x'%20OR%201=1--"},
+			{"escaped path", "%2e%2e%2fjobs"},
+			{"wildcard", "ev.*.%3e"},
+			{"emoji", "%F0%9F%98%80"},
 		} {
 			out = append(out, check{
 				name: id[0], request: request{path: strings.Replace(r.Path, ":id", id[1], 1), key: "star", body: body}, want: 404,
@@ -291,9 +297,17 @@ func badBodies(list bool) []check {
 		},
 	}
 	for _, body := range [][2]string{
-		{"cut off", `{"projectId":`}, {"bare word", "hello"}, {"NaN", `{"a":NaN}`}, {"trailing comma", `{"a":1,}`},
-		{"garbage behind", `{} {}`}, {"brackets behind", `{}]`}, {"not UTF-8", "{\"a\":\"\xff\"}"}, {"deep", deep}, {"deep list", strings.Repeat("[", 10_000)},
-		{"single quotes", `{'a':1}`}, {"control character", "{\"a\":\"\x01\"}"},
+		{"cut off", `{"projectId":`},
+		{"bare word", "hello"},
+		{"NaN", `{"a":NaN}`},
+		{"trailing comma", `{"a":1,}`},
+		{"garbage behind", `{} {}`},
+		{"brackets behind", `{}]`},
+		{"not UTF-8", "{\"a\":\"\xff\"}"},
+		{"deep", deep},
+		{"deep list", strings.Repeat("[", 10_000)},
+		{"single quotes", `{'a':1}`},
+		{"control character", "{\"a\":\"\x01\"}"},
 		{"BOM", "\ufeff{}"},
 	} {
 		out = append(out, check{name: body[0], request: request{key: "team", body: body[1]}, want: 400, has: map[string]any{"error": "SyntaxError"}})

@@ -101,7 +101,8 @@ func TestStream(t *testing.T) {
 func TestStreamResumes(t *testing.T) {
 	t.Parallel()
 	const jobs = 8
-	l := newLive(t, 60, nil)
+	// whole is not read while the others are, which may take long.
+	l := newLive(t, 60, func(c *api.Config) { c.Stream.Stall = patience })
 	whole := l.open("team", "", "")
 	last := whole.lastID
 	go func() {
