@@ -55,7 +55,7 @@ func (p pin) archive(t *testing.T) string {
 		return kept
 	}
 	require.NoError(t, os.MkdirAll(dir, 0o755))
-	fresh, err := os.MkdirTemp(dir, "fetch-")
+	fresh, err := os.MkdirTemp(dir, "fetch-") //nolint:usetesting // on the same disk as the cache, to be renamed
 	require.NoError(t, err)
 	defer os.RemoveAll(fresh)
 	out, err := exec.Command("npm", "pack", "--ignore-scripts", "--no-update-notifier", "--loglevel", "error",
