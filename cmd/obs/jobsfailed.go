@@ -74,7 +74,7 @@ type jobFailed struct {
 	failedFlags
 	Limit int  `default:"20" placeholder:"N" help:"At most so many, up to 10000."`
 	JSON  bool `help:"Print JSON."`
-	boot.DatabaseFlags
+	operatorFlags
 }
 
 func (jobFailed) Help() string {

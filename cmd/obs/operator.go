@@ -26,6 +26,26 @@ type operator struct {
 	name    string
 }
 
+// operatorFlags say where Postgres is. Where they do not, it is the one that
+// the obs dev or obs server start of this machine has brought along.
+type operatorFlags struct{ boot.DatabaseFlags }
+
+// AfterApply is called by the parser.
+func (f *operatorFlags) AfterApply(std boot.Std) error {
+	if f.DatabaseURL != "" {
+		return nil
+	}
+	named, _ := std.LookupEnv("OBS_DATA_DIR")
+	dir, err := dirFlag{named}.abs(std)
+	if err != nil {
+		return nil //nolint:nilerr // then nothing runs there either
+	}
+	if s, err := boot.FindServer(dir); err == nil {
+		f.DatabaseURL = s.Database
+	}
+	return nil
+}
+
 // openOperator connects, and brings the schema up to date as every process
 // does that writes.
 func openOperator(ctx context.Context, std boot.Std, f boot.DatabaseFlags) (*operator, error) {
