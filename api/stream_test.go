@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-245eaa15/obs/api"
@@ -249,6 +250,34 @@ func TestStreamMadeAnew(t *testing.T) {
 	again := l.open("team", "", w.id).next()
 	require.Equal(t, job, again.data["jobId"], "the new ids are good to go on from")
 	require.InDelta(t, 2, again.data["version"], 0)
+}
+
+// TestStreamFromAnIDThatHasAgedOut: who was away for too long is told that
+// something is missing, and who was not goes on.
+func TestStreamFromAnIDThatHasAgedOut(t *testing.T) {
+	t.Parallel()
+	l := newLive(t, 2, nil)
+	c := l.open("team", "", "")
+	l.postAs("team", l.project, "e1")
+	told := c.all(1, "completed")
+	stream, err := l.js.Stream(t.Context(), l.streams.EventsStream())
+	require.NoError(t, err)
+	require.NoError(t, stream.Purge(t.Context(), jetstream.WithPurgeKeep(1)))
+	late := l.open("team", "", told[0].id)
+	w := late.next()
+	require.Equal(t, "reset", w.name)
+	require.Equal(t, told[len(told)-1].id, w.id, "the place to go on from is the end")
+	half := l.open("team", "", told[len(told)-3].id) // the first of two observations
+	later := l.open("team", "", told[len(told)-1].id)
+	require.Equal(t, told[len(told)-2].what(), half.next().what(), "the last event is still there, and what it had left to tell")
+	require.Equal(t, told[len(told)-1].what(), half.next().what())
+	job := l.postAs("team", l.project, "e2")
+	for _, c := range []*client{c, late, half, later} {
+		w := c.next()
+		require.Equal(t, "job", w.name)
+		require.Equal(t, job, w.data["jobId"])
+		require.InDelta(t, 1, w.data["version"], 0)
+	}
 }
 
 // TestStreamWithoutTheBroker: the connection stays, and nothing is left out.

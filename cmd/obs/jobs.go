@@ -192,7 +192,11 @@ func (c jobShow) Run(ctx context.Context, std boot.Std) error {
 		}
 	}
 	for _, r := range rows { // whole, not cut: this is where one looks for it
-		fmt.Fprintf(std.Stdout, "%-11s%s\n", r[0], strings.ReplaceAll(r[1], "\n", "\n           "))
+		name := r[0]
+		for line := range strings.Lines(r[1]) {
+			fmt.Fprintf(std.Stdout, "%-11s%s\n", name, strings.TrimRight(plain(line), " "))
+			name = ""
+		}
 	}
 	return nil
 }
