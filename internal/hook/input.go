@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -138,8 +139,8 @@ func members(text []byte) (map[string]any, error) {
 		if value, err = d.ReadValue(); err != nil {
 			break
 		}
-		if value.Kind() != '"' && len(value) > maxTree {
-			m[key] = cut(string(value), maxPayload)
+		if len(value) > maxTree {
+			m[key] = ends(value)
 			continue
 		}
 		one := json.NewDecoder(bytes.NewReader(value))
@@ -153,6 +154,28 @@ func members(text []byte) (map[string]any, error) {
 		_, err = d.ReadToken() // the end, or what is in its place
 	}
 	return m, syntax(err)
+}
+
+// ends is the beginning and the end of a value as text: what a string says,
+// or the JSON of what is none.
+func ends(value jsontext.Value) string {
+	if value.Kind() != '"' {
+		return cut(string(value), maxPayload)
+	}
+	inner := value[1 : len(value)-1]
+	var head, tail string
+	// A cut through an escape leaves what is no string, and the longest has 12 bytes.
+	for n := range 13 {
+		if json.Unmarshal(slices.Concat([]byte{'"'}, inner[:maxPayload/2-n], []byte{'"'}), &head) == nil {
+			break
+		}
+	}
+	for n := range 13 {
+		if json.Unmarshal(slices.Concat([]byte{'"'}, inner[len(inner)-maxPayload/2+n:], []byte{'"'}), &tail) == nil {
+			break
+		}
+	}
+	return head + gap + tail
 }
 
 // shallow is v without what is more than that many levels down.

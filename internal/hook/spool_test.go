@@ -129,12 +129,13 @@ func TestHugeInput(t *testing.T) {
 	w := newWorld(t)
 	c := w.config(t.TempDir())
 	for i, response := range []string{
-		`"` + strings.Repeat("x", 50<<20) + `"`, "[" + strings.Repeat(`"some line",`, 3<<20) + `"end"]`, `{"a":` + strings.Repeat("[", 9000) + strings.Repeat("]", 9000) + "}",
+		`"` + strings.Repeat(`é\ud83d\ude00\n\\\"`, 1<<20) + `the end"`, "[" + strings.Repeat(`"some line",`, 3<<20) + `"end"]`, `{"a":` + strings.Repeat("[", 9000) + strings.Repeat("]", 9000) + "}",
 	} {
 		text := fmt.Sprintf(`{"session_id":"s","tool_name":"Read","tool_response":%s,"tool_use_id":"toolu_%d","tool_input":{"n":12345678901234567890}}`, response, i)
 		w.call(c, "post-tool-use", text)
 		require.Equal(t, 1, w.count(`SELECT count(*) FROM agent_events WHERE source_event_id = $1 AND payload->>'tool_name' = 'Read'`, fmt.Sprint("s/toolu_", i)), i)
 	}
+	require.Equal(t, 1, w.count(`SELECT count(*) FROM agent_events WHERE payload->>'tool_response' LIKE E'é😀\n\\\\"é😀%[…]%\\\\"the end'`))
 	require.Equal(t, 1, w.count(`SELECT count(*) FROM agent_events WHERE payload->>'tool_response' LIKE '["some line",%"some line","end"]'`))
 }
 
