@@ -138,7 +138,8 @@ func TestSeeds(t *testing.T) {
 	w.clean()
 }
 
-// FuzzRoutes sends anything to any route. Its corpus is in testdata/fuzz.
+// FuzzRoutes sends anything to any route. What it finds wrong is kept in
+// testdata/fuzz.
 func FuzzRoutes(f *testing.F) {
 	for i := range seeds {
 		f.Add(uint8(i), uint8(seeds[i].key()), seeds[i].target, seeds[i].header, seeds[i].body)

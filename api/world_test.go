@@ -208,11 +208,11 @@ func (w *world) doUntil(r request, leaves bool) answer {
 	for k, v := range r.header {
 		req.Header.Set(k, v)
 	}
-	rec := &leaving{httptest.NewRecorder(), func() {}}
+	rec, flushed := httptest.NewRecorder(), func() {}
 	if leaves {
-		rec.flushed = leave
+		flushed = leave
 	}
-	w.http.ServeHTTP(rec, req)
+	w.http.ServeHTTP(&leaving{rec, flushed}, req)
 	return answer{w.t, rec.Code, rec.Header(), rec.Body.String()}
 }
 
