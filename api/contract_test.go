@@ -215,7 +215,7 @@ func (c *contract) of(method, path string) *operation {
 const unanswered = 499
 
 // holds checks a request and its answer.
-func (c *contract) holds(t *testing.T, req *http.Request, body string, rec *httptest.ResponseRecorder) {
+func (c *contract) holds(t testing.TB, req *http.Request, body string, rec *httptest.ResponseRecorder) {
 	t.Helper()
 	op := c.of(req.Method, req.URL.EscapedPath())
 	status, what := rec.Code, fmt.Sprintf("%s %.100s: %d %.1000s", req.Method, req.URL, rec.Code, rec.Body)
@@ -317,7 +317,7 @@ func read(text string, kind any) any {
 	return text
 }
 
-func fits(t *testing.T, schema *jsonschema.Schema, body []byte, what string) {
+func fits(t testing.TB, schema *jsonschema.Schema, body []byte, what string) {
 	t.Helper()
 	v, err := jsonschema.UnmarshalJSON(bytes.NewReader(body))
 	require.NoError(t, err, what)

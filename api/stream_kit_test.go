@@ -48,7 +48,7 @@ type live struct {
 // stopBroker ends the broker; broker starts it again.
 func (l *live) stopBroker() { l.running.Stop() }
 
-func newLive(t *testing.T, notes int, change func(*api.Config)) *live {
+func newLive(t testing.TB, notes int, change func(*api.Config)) *live {
 	t.Helper()
 	l := &live{streams: outbox.Streams{Kinds: observe.Kinds()}}
 	dir, port := t.TempDir(), freePort(t)
@@ -127,7 +127,7 @@ func (l smallBuffers) Accept() (net.Conn, error) {
 	return c, err
 }
 
-func freePort(t *testing.T) int {
+func freePort(t testing.TB) int {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -152,7 +152,7 @@ func (w wire) what() string {
 
 // client is a reader of server-sent events as the standard has it.
 type client struct {
-	t      *testing.T
+	t      testing.TB
 	res    *http.Response
 	lines  *bufio.Reader
 	lastID string

@@ -261,6 +261,39 @@ func TestStreamMadeAnew(t *testing.T) {
 	require.InDelta(t, 2, again.data["version"], 0)
 }
 
+// TestStreamFromAnIDThatHasAgedOut: who was away for too long is told that
+// something is missing, and who was not goes on.
+func TestStreamFromAnIDThatHasAgedOut(t *testing.T) {
+	t.Parallel()
+	l := newLive(t, 2, nil)
+	c := l.open("team", "", "")
+	l.postAs("team", l.project, "e1")
+	told := c.all(1, "completed")
+	c.close()
+	stream, err := l.js.Stream(t.Context(), l.streams.EventsStream())
+	require.NoError(t, err)
+	aged := stream.CachedInfo().Config
+	for _, aged.MaxMsgs = range []int64{1, -1} { // all but the last one go
+		_, err = l.js.UpdateStream(t.Context(), aged)
+		require.NoError(t, err)
+	}
+	late := l.open("team", "", told[0].id)
+	w := late.next()
+	require.Equal(t, "reset", w.name)
+	require.Equal(t, told[len(told)-1].id, w.id, "the place to go on from is the end")
+	half := l.open("team", "", told[len(told)-3].id) // the first of two observations
+	later := l.open("team", "", told[len(told)-1].id)
+	require.Equal(t, told[len(told)-2].what(), half.next().what(), "the last event is still there, and what it had left to tell")
+	require.Equal(t, told[len(told)-1].what(), half.next().what())
+	job := l.postAs("team", l.project, "e2")
+	for _, c := range []*client{late, half, later} {
+		w := c.next()
+		require.Equal(t, "job", w.name)
+		require.Equal(t, job, w.data["jobId"])
+		require.InDelta(t, 1, w.data["version"], 0)
+	}
+}
+
 // TestStreamWithoutTheBroker: the connection stays, and nothing is left out.
 func TestStreamWithoutTheBroker(t *testing.T) {
 	t.Parallel()

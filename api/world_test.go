@@ -33,7 +33,7 @@ func TestMain(m *testing.M) { testenv.Main(m) }
 // world is a door on a database of its own: two teams, the first with two
 // projects, and keys of every sort.
 type world struct {
-	t    *testing.T
+	t    testing.TB
 	pool *pgxpool.Pool
 	jobs *db.Jobs
 	svc  *observe.Service
@@ -47,7 +47,7 @@ type world struct {
 }
 
 // newWorld makes a world; change may be nil, and changes the door's config.
-func newWorld(t *testing.T, change func(*api.Config)) *world {
+func newWorld(t testing.TB, change func(*api.Config)) *world {
 	t.Helper()
 	pool := testenv.Pool(t)
 	w := &world{
@@ -178,7 +178,7 @@ type request struct {
 }
 
 type answer struct {
-	t      *testing.T
+	t      testing.TB
 	status int
 	header http.Header
 	text   string
@@ -186,11 +186,19 @@ type answer struct {
 
 func (w *world) do(r request) answer {
 	w.t.Helper()
+	return w.doUntil(r, false)
+}
+
+// doUntil is do, and the client may leave as soon as it is told anything.
+func (w *world) doUntil(r request, leaves bool) answer {
+	w.t.Helper()
+	ctx, leave := context.WithCancel(w.t.Context())
+	defer leave()
 	var body io.Reader
 	if r.body != "" {
 		body = strings.NewReader(r.body)
 	}
-	req := httptest.NewRequestWithContext(w.t.Context(), r.method, "/", body)
+	req := httptest.NewRequestWithContext(ctx, r.method, "/", body)
 	target, err := url.ParseRequestURI(r.path) // as a server does: nothing is cleaned
 	require.NoError(w.t, err, r.path)
 	req.URL = target
@@ -204,12 +212,26 @@ func (w *world) do(r request) answer {
 	if host := r.header["Host"]; host != "" {
 		req.Host = host
 	}
-	rec := httptest.NewRecorder()
-	w.http.ServeHTTP(rec, req)
+	rec, flushed := httptest.NewRecorder(), func() {}
+	if leaves {
+		flushed = leave
+	}
+	w.http.ServeHTTP(&leaving{rec, flushed}, req)
 	if c, err := theContract(); assert.NoError(w.t, err) { // also in goroutines, where FailNow may not be called
 		c.holds(w.t, req, r.body, rec)
 	}
 	return answer{w.t, rec.Code, rec.Header(), rec.Body.String()}
+}
+
+// leaving is a client that does something when it is told the first.
+type leaving struct {
+	*httptest.ResponseRecorder
+	flushed func()
+}
+
+func (l *leaving) Flush() {
+	l.ResponseRecorder.Flush()
+	l.flushed()
 }
 
 // at is the member at a path as "generationJob.status" or "events.0.event".
@@ -273,6 +295,14 @@ func (l *lines) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.b.Write(p)
+}
+
+// take gives all that was logged since it was last asked.
+func (l *lines) take() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	defer l.b.Reset()
+	return l.b.String()
 }
 
 // of gives the lines that have the text.

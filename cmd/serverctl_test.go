@@ -103,6 +103,13 @@ func TestServerInTheBackground(t *testing.T) {
 		}
 	}
 
+	// Whoever asks about jobs on this machine need not know where Postgres is.
+	jobs := exec.Command(filepath.Join(bin, "obs"), "jobs", "list", "--json")
+	jobs.Env = append(os.Environ(), "OBS_DATA_DIR="+c.dir, "OBS_DATABASE_URL=")
+	text, err := jobs.CombinedOutput()
+	require.NoError(t, err, "%s", text)
+	require.Contains(t, string(text), `"jobs": []`)
+
 	// Whoever else wants the directory is told who has it.
 	code, out = c.do("start", "--addr", "127.0.0.1:0")
 	require.Equal(t, 1, code)
@@ -118,7 +125,7 @@ func TestServerInTheBackground(t *testing.T) {
 	require.Equal(t, port, restarted.Port)
 	require.NotEqual(t, first.PID, restarted.PID)
 	var how struct{ Flags []string }
-	text, err := os.ReadFile(filepath.Join(c.dir, ".obs-server.runtime.json"))
+	text, err = os.ReadFile(filepath.Join(c.dir, ".obs-server.runtime.json"))
 	require.NoError(t, err)
 	require.NoError(t, json.Unmarshal(text, &how))
 	require.Equal(t, []string{fmt.Sprintf("--addr=127.0.0.1:%d", port), "--lease=20s"}, how.Flags)

@@ -20,7 +20,7 @@ type auditCommand struct {
 	Since   string `placeholder:"TIME" help:"Since then: 2h, 30m, or 2026-01-31T08:00:00Z."`
 	Limit   int    `default:"50" placeholder:"N" help:"At most so many, up to 10000."`
 	JSON    bool   `help:"Print JSON."`
-	boot.DatabaseFlags
+	operatorFlags
 }
 
 func (auditCommand) Help() string {

@@ -5,7 +5,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
@@ -44,7 +43,7 @@ func TestAuditByScope(t *testing.T) {
 	text := o.obs("audit")
 	require.Contains(t, text, "generation_job.cancelled_by_operator")
 	for line := range strings.Lines(text) {
-		require.LessOrEqual(t, utf8.RuneCountInString(strings.TrimSuffix(line, "\n")), width, line)
+		require.LessOrEqual(t, columns(strings.TrimSuffix(line, "\n")), wide, line)
 	}
 	require.Contains(t, o.fails(2, "audit", "--since", "soon"), "--since")
 	require.Contains(t, o.fails(2, "audit", "--limit", "10001"), "--limit")

@@ -15,7 +15,7 @@ type checkCommand struct {
 	Quiet bool `name:"quiet-system" help:"Nothing is in work: then nothing may be left on the streams, and everything must have been told."`
 	JSON  bool `help:"Print JSON."`
 
-	boot.DatabaseFlags
+	operatorFlags
 	boot.BrokerFlags
 	boot.LeaseFlags
 }

@@ -12,7 +12,6 @@ import (
 	"net/url"
 	"strings"
 	"time"
-	"unicode"
 
 	"github.com/seed-245eaa15/obs/cmd/internal/boot"
 )
@@ -175,14 +174,14 @@ func (c followCommand) print(f frame, out io.Writer) error {
 	case "job":
 		fmt.Fprintf(&b, "%s  %-15s %s  attempt %d", d.At.Local().Format(time.TimeOnly), d.Type, d.JobID, d.Attempt)
 		if d.Reason != nil {
-			fmt.Fprintf(&b, "  %s", harmless(*d.Reason))
+			fmt.Fprintf(&b, "  %s", cut(*d.Reason, 100))
 		}
 	case "observation":
 		title := d.Metadata.Title
 		if title == "" {
 			title = d.Content
 		}
-		fmt.Fprintf(&b, "%s  %-15s %s: %s", time.UnixMilli(d.Created).Format(time.TimeOnly), "observation", harmless(d.Kind), harmless(title))
+		fmt.Fprintf(&b, "%s  %-15s %s: %s", time.UnixMilli(d.Created).Format(time.TimeOnly), "observation", cut(d.Kind, 100), cut(title, 100))
 	case "reset":
 		b.WriteString("something may be missing here: obs jobs list --since … has all")
 	default:
@@ -191,14 +190,4 @@ func (c followCommand) print(f frame, out io.Writer) error {
 	b.WriteByte('\n')
 	_, err := out.Write(b.Bytes())
 	return err
-}
-
-// harmless is text of somebody else's for a terminal: a line without escapes.
-func harmless(s string) string {
-	return strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) {
-			return -1
-		}
-		return r
-	}, cut(s, 100))
 }

@@ -53,7 +53,7 @@ func (h hookCallCommand) Run(ctx context.Context, std boot.Std) error {
 		fmt.Fprintln(std.Stderr, "obs hook:", err)
 		return nil
 	}
-	log, file, err := hook.OpenLog(dir)
+	log, file, err := hook.OpenLog(dir, std.Stderr)
 	if err != nil {
 		log = slog.New(slog.NewTextHandler(std.Stderr, nil))
 	} else {
@@ -111,7 +111,7 @@ func (h hookFlushCommand) Run(ctx context.Context, std boot.Std) error {
 	if err != nil {
 		return err
 	}
-	log, file, err := hook.OpenLog(dir)
+	log, file, err := hook.OpenLog(dir, std.Stderr)
 	if err != nil {
 		return err
 	}

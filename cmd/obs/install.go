@@ -194,6 +194,9 @@ func (f claudeFlags) file(std boot.Std) (string, error) {
 	}
 	real, err := filepath.EvalSymlinks(path)
 	if errors.Is(err, fs.ErrNotExist) {
+		if target, err := os.Readlink(path); err == nil { // a file in its place would be missed where the link leads
+			return "", fmt.Errorf("find Claude Code's settings: %s is a link to %s, which is not there", path, target)
+		}
 		return filepath.Abs(path)
 	}
 	if err != nil {

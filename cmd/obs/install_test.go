@@ -126,6 +126,15 @@ func TestInstallWhereItCannot(t *testing.T) {
 	require.Contains(t, stderr, "not the settings of Claude Code")
 	require.Equal(t, "{ // mine\n}", h.file("settings.json"))
 	require.NoDirExists(t, filepath.Join(h.dir, ".config"), "nothing is half done")
+
+	link := filepath.Join(h.dir, "link.json")
+	require.NoError(t, os.Symlink(filepath.Join(h.dir, "away.json"), link))
+	code, _, stderr = h.obs("", "install", "--project", "p", "--settings", link)
+	require.Equal(t, boot.ExitFailed, code)
+	require.Contains(t, stderr, "away.json, which is not there")
+	_, err := os.Readlink(link)
+	require.NoError(t, err, "it still is a link")
+	require.NoDirExists(t, filepath.Join(h.dir, ".config"), "nothing is half done")
 }
 
 // An exit code of a hook may block the agent, so there is only the one.

@@ -34,7 +34,7 @@ type jobList struct {
 	Since   string `placeholder:"TIME" help:"Made since then: 2h, 30m, or 2026-01-31T08:00:00Z."`
 	Limit   int    `default:"50" placeholder:"N" help:"At most so many, up to 200."`
 	JSON    bool   `help:"Print JSON."`
-	boot.DatabaseFlags
+	operatorFlags
 }
 
 func (jobList) Help() string {
@@ -120,7 +120,7 @@ func (c jobList) Run(ctx context.Context, std boot.Std) error {
 type oneJob struct {
 	ID   string `arg:"" help:"The job's id."`
 	JSON bool   `help:"Print JSON."`
-	boot.DatabaseFlags
+	operatorFlags
 }
 
 // open finds the job's owner, who is the one to act as.
@@ -192,7 +192,11 @@ func (c jobShow) Run(ctx context.Context, std boot.Std) error {
 		}
 	}
 	for _, r := range rows { // whole, not cut: this is where one looks for it
-		fmt.Fprintf(std.Stdout, "%-11s%s\n", r[0], strings.ReplaceAll(r[1], "\n", "\n           "))
+		name := r[0]
+		for line := range strings.Lines(r[1]) {
+			fmt.Fprintf(std.Stdout, "%-11s%s\n", name, strings.TrimRight(plain(line), " "))
+			name = ""
+		}
 	}
 	return nil
 }
@@ -249,7 +253,7 @@ type jobRetry struct {
 	Limit int  `default:"1000" placeholder:"N" help:"With --failed: at most so many, up to 10000."`
 	Rate  int  `default:"50" placeholder:"N" help:"With --failed: so many a second."`
 	JSON  bool `help:"Print JSON."`
-	boot.DatabaseFlags
+	operatorFlags
 }
 
 func (jobRetry) Help() string {
@@ -273,7 +277,7 @@ func (c jobRetry) Run(ctx context.Context, std boot.Std) error {
 	case c.failedFlags != failedFlags{}:
 		return boot.Misused("--team, --project and --since go with --failed")
 	}
-	one := oneJob{ID: c.ID, JSON: c.JSON, DatabaseFlags: c.DatabaseFlags}
+	one := oneJob{ID: c.ID, JSON: c.JSON, operatorFlags: c.operatorFlags}
 	op, caller, err := one.open(ctx, std)
 	if err != nil {
 		return err
@@ -382,6 +386,8 @@ func stamp(t time.Time) string {
 // short is a duration in at most six characters or so.
 func short(d time.Duration) string {
 	switch {
+	case d <= 0:
+		return "0s"
 	case d < time.Millisecond:
 		return fmt.Sprintf("%dµs", d.Microseconds())
 	case d < time.Second:

@@ -74,7 +74,7 @@ type jobFailed struct {
 	failedFlags
 	Limit int  `default:"20" placeholder:"N" help:"At most so many, up to 10000."`
 	JSON  bool `help:"Print JSON."`
-	boot.DatabaseFlags
+	operatorFlags
 }
 
 func (jobFailed) Help() string {
@@ -115,8 +115,8 @@ func (c jobFailed) Run(ctx context.Context, std boot.Std) error {
 		return printJSON(std.Stdout, map[string]any{"failed": bodies, "count": len(bodies), "limit": c.Limit, "more": more})
 	}
 	for _, j := range jobs { // two lines each: the reason is what one looks for
-		fmt.Fprintln(std.Stdout, cut(fmt.Sprintf("%s  %d/%d  %s ago", j.ID, j.Attempts, j.MaxAttempts, ago(j.FailedAt)), width))
-		fmt.Fprintln(std.Stdout, cut("  "+j.LastError, width))
+		fmt.Fprintln(std.Stdout, cut(fmt.Sprintf("%s  %d/%d  %s ago", j.ID, j.Attempts, j.MaxAttempts, ago(j.FailedAt)), wide))
+		fmt.Fprintln(std.Stdout, cut("  "+j.LastError, wide))
 	}
 	fmt.Fprintf(std.Stdout, "%d failed jobs%s\n", len(jobs), beyond(more))
 	return nil

@@ -6,7 +6,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
@@ -49,7 +48,7 @@ func TestFailedJobsAreListedAndRetried(t *testing.T) {
 	require.Contains(t, o.obs("jobs", "failed", "--limit", "2"), "2 failed jobs, and there are more")
 	for _, text := range []string{list, o.obs("jobs", "list"), o.obs("keys", "list"), o.obs("jobs", "history", string(ids[0]))} {
 		for line := range strings.Lines(text) {
-			require.LessOrEqual(t, utf8.RuneCountInString(strings.TrimSuffix(line, "\n")), width, line)
+			require.LessOrEqual(t, columns(strings.TrimSuffix(line, "\n")), wide, line)
 		}
 	}
 	var body struct {

@@ -31,7 +31,7 @@ type keyCreate struct {
 	Label   string   `help:"For people."`
 	Days    int      `placeholder:"N" help:"It expires after so many days; never by default."`
 	JSON    bool     `help:"Print JSON."`
-	boot.DatabaseFlags
+	operatorFlags
 }
 
 func (keyCreate) Help() string {
@@ -92,7 +92,7 @@ type keyList struct {
 	Team   string `placeholder:"ID" help:"Only this team's."`
 	Active bool   `help:"Only those that let somebody in."`
 	JSON   bool   `help:"Print JSON."`
-	boot.DatabaseFlags
+	operatorFlags
 }
 
 func (keyList) Help() string {
@@ -136,7 +136,7 @@ type oneKey struct {
 	ID   string `arg:"" help:"The key's id, not its secret."`
 	Team string `placeholder:"ID" help:"Its team; looked for when not given."`
 	JSON bool   `help:"Print JSON."`
-	boot.DatabaseFlags
+	operatorFlags
 }
 
 // do finds the key's team and lets act do it there.

@@ -121,7 +121,11 @@ func (l *local) start(ctx context.Context, c localConfig) error {
 	if err := l.tenant(ctx, service, filepath.Join(c.dir, keyFile)); err != nil {
 		return err
 	}
-	return l.files.Up(l.links.Schema, "api", "relay", "worker")
+	own := ""
+	if l.pg != nil {
+		own = l.database
+	}
+	return l.files.Up(l.links.Schema, own, "api", "relay", "worker")
 }
 
 // keyFile is where the key of the local project is kept, in the data directory.

@@ -5,9 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -24,6 +22,26 @@ type operator struct {
 	service *observe.Service
 	schema  int64
 	name    string
+}
+
+// operatorFlags say where Postgres is. Where they do not, it is the one that
+// the obs dev or obs server start of this machine has brought along.
+type operatorFlags struct{ boot.DatabaseFlags }
+
+// AfterApply is called by the parser.
+func (f *operatorFlags) AfterApply(std boot.Std) error {
+	if f.DatabaseURL != "" {
+		return nil
+	}
+	named, _ := std.LookupEnv("OBS_DATA_DIR")
+	dir, err := dirFlag{named}.abs(std)
+	if err != nil {
+		return nil //nolint:nilerr // then nothing runs there either
+	}
+	if s, err := boot.FindServer(dir); err == nil {
+		f.DatabaseURL = s.Database
+	}
+	return nil
 }
 
 // openOperator connects, and brings the schema up to date as every process
@@ -78,42 +96,6 @@ func printJSON(w io.Writer, v any) error {
 	enc.SetEscapeHTML(false)
 	enc.SetIndent("", "  ")
 	return enc.Encode(v)
-}
-
-// width is how many characters a line of a table has at most.
-const width = 80
-
-// table prints rows in columns as wide as they have to be; what is longer
-// than the line is cut off at its end, in the last column.
-func table(w io.Writer, rows [][]string) {
-	var widths []int
-	for _, row := range rows {
-		for i, cell := range row {
-			if i == len(widths) {
-				widths = append(widths, 0)
-			}
-			widths[i] = max(widths[i], utf8.RuneCountInString(cell))
-		}
-	}
-	for _, row := range rows {
-		var b strings.Builder
-		for i, cell := range row {
-			if i < len(row)-1 {
-				cell += strings.Repeat(" ", widths[i]-utf8.RuneCountInString(cell)+2)
-			}
-			b.WriteString(cell)
-		}
-		fmt.Fprintln(w, strings.TrimRight(cut(b.String(), width), " "))
-	}
-}
-
-// cut shortens a line, for people.
-func cut(s string, n int) string {
-	s = strings.Join(strings.FieldsFunc(s, func(r rune) bool { return r == '\n' || r == '\r' || r == '\t' }), " ")
-	if utf8.RuneCountInString(s) <= n {
-		return s
-	}
-	return string([]rune(s)[:n-1]) + "…"
 }
 
 // ago is a time as people say it.

@@ -6,7 +6,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
@@ -112,7 +111,7 @@ func TestJobs(t *testing.T) {
 	require.Contains(t, list, id)
 	require.Contains(t, list, "3 of 3 jobs")
 	for line := range strings.Lines(list) {
-		require.LessOrEqual(t, utf8.RuneCountInString(strings.TrimSuffix(line, "\n")), width)
+		require.LessOrEqual(t, columns(strings.TrimSuffix(line, "\n")), wide)
 	}
 	require.Contains(t, o.obs("jobs", "list", "--status", "failed"), "0 of 0 jobs")
 	require.Contains(t, o.obs("jobs", "list", "--limit", "2", "--since", "1h", "--project", o.project), "2 of 3 jobs")

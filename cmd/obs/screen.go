@@ -70,7 +70,7 @@ func (s *screen) put(line string) {
 
 // now says how things stand.
 func (s *screen) now(format string, args ...any) {
-	text := cut(fmt.Sprintf(format, args...), width-1)
+	text := cut(fmt.Sprintf(format, args...), wide-1)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
@@ -105,7 +105,7 @@ func (s *screen) wrapped(indent, hang, text string) {
 	for paragraph := range strings.SplitSeq(text, "\n") {
 		line, empty := indent, true
 		for word := range strings.FieldsSeq(paragraph) {
-			if !empty && utf8.RuneCountInString(line)+utf8.RuneCountInString(word) >= width {
+			if !empty && utf8.RuneCountInString(line)+utf8.RuneCountInString(word) >= wide {
 				s.put(line)
 				line, empty = indent+hang, true
 			}

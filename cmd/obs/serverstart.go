@@ -151,7 +151,7 @@ func (c *child) healthy(ctx context.Context, progress io.Writer) (*boot.Server, 
 		case <-ctx.Done():
 			return nil, err
 		case <-tick.C:
-			fmt.Fprintln(progress, cut(fmt.Sprintf("obs: starting, %d s: %s", int(time.Since(began).Seconds()), c.lastLine()), width))
+			fmt.Fprintln(progress, cut(fmt.Sprintf("obs: starting, %d s: %s", int(time.Since(began).Seconds()), c.lastLine()), wide))
 		case <-time.After(lookEvery):
 		}
 	}

@@ -85,7 +85,7 @@ func (t *story) send(ctx context.Context, session string) (string, error) {
 				return "", err
 			}
 			turn++
-			t.s.line("  %s", t.s.bold(cut(fmt.Sprintf("turn %d: %s", turn, prompt(e)), width-2)))
+			t.s.line("  %s", t.s.bold(cut(fmt.Sprintf("turn %d: %s", turn, prompt(e)), wide-2)))
 		}
 		// One, then a handful, and so on; never beyond the turn.
 		n := 1
@@ -261,9 +261,9 @@ func (t *story) tellJob(ctx context.Context, j seenJob) error {
 	if len(about) == 1 && len(fresh) == 0 && j.Status == string(events.StatusCompleted) {
 		return nil // most events are worth no note
 	}
-	t.s.line("    %s", t.s.dim(cut("job "+cut(j.ID, 14)+" "+strings.Join(path, " > "), width-4)))
+	t.s.line("    %s", t.s.dim(cut("job "+cut(j.ID, 14)+" "+strings.Join(path, " > "), wide-4)))
 	for _, o := range fresh {
-		t.s.line("      %-10s %s", o.Kind, cut(cmp.Or(o.Metadata.Title, o.Content), width-17))
+		t.s.line("      %-10s %s", o.Kind, cut(cmp.Or(o.Metadata.Title, o.Content), wide-17))
 	}
 	return nil
 }
@@ -391,7 +391,7 @@ func (t *story) searches(ctx context.Context) error {
 			if title == "" {
 				title, _, _ = strings.Cut(o.Content, "\n")
 			}
-			t.s.line("  %-10s %s", o.Kind, cut(title, width-13))
+			t.s.line("  %-10s %s", o.Kind, cut(title, wide-13))
 		}
 		if len(found) == 0 {
 			t.s.line("  nothing")

@@ -22,7 +22,7 @@ func (teamsCommand) Help() string {
 type teamCreate struct {
 	Name string `arg:"" help:"Its name."`
 	JSON bool   `help:"Print JSON."`
-	boot.DatabaseFlags
+	operatorFlags
 }
 
 func (teamCreate) Help() string { return "Examples:\n\n  obs teams create platform" }
@@ -42,7 +42,7 @@ func (c teamCreate) Run(ctx context.Context, std boot.Std) error {
 
 type teamList struct {
 	JSON bool `help:"Print JSON."`
-	boot.DatabaseFlags
+	operatorFlags
 }
 
 func (teamList) Help() string { return "Examples:\n\n  obs teams list\n  obs teams list --json" }
@@ -85,7 +85,7 @@ type projectCreate struct {
 	Name string `arg:"" help:"Its name, which no other project of the team may have."`
 	Team string `required:"" placeholder:"ID" help:"The team."`
 	JSON bool   `help:"Print JSON."`
-	boot.DatabaseFlags
+	operatorFlags
 }
 
 func (projectCreate) Help() string {
@@ -108,7 +108,7 @@ func (c projectCreate) Run(ctx context.Context, std boot.Std) error {
 type projectList struct {
 	Team string `placeholder:"ID" help:"Only this team's."`
 	JSON bool   `help:"Print JSON."`
-	boot.DatabaseFlags
+	operatorFlags
 }
 
 func (projectList) Help() string {

@@ -200,10 +200,12 @@ func shorten(v any, limit int) any {
 	return v
 }
 
+// gap is what stands for what was taken out.
+const gap = "\n[…]\n"
+
 // cut takes the middle out of a text that is longer than limit bytes: what a
 // program says last is often what matters.
 func cut(s string, limit int) string {
-	const gap = "\n[…]\n"
 	if len(s) <= limit {
 		return s
 	}

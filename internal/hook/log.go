@@ -13,8 +13,9 @@ import (
 const maxLog = 1 << 20
 
 // OpenLog opens the log in dir, which is made where it is not there. The log
-// has no payload, prompt or key in it.
-func OpenLog(dir string) (*slog.Logger, io.Closer, error) {
+// has no payload, prompt or key in it. What cannot be written, as on a disk
+// that is full, goes to other.
+func OpenLog(dir string, other io.Writer) (*slog.Logger, io.Closer, error) {
 	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
 		return nil, nil, fmt.Errorf("open the log: %w", err)
 	}
@@ -31,5 +32,14 @@ func OpenLog(dir string) (*slog.Logger, io.Closer, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("open the log: %w", err)
 	}
-	return slog.New(slog.NewTextHandler(f, nil)).With("pid", os.Getpid()), f, nil
+	return slog.New(slog.NewTextHandler(fallback{f, other}, nil)).With("pid", os.Getpid()), f, nil
+}
+
+type fallback struct{ first, other io.Writer }
+
+func (w fallback) Write(p []byte) (int, error) {
+	if n, err := w.first.Write(p); err == nil {
+		return n, nil
+	}
+	return w.other.Write(p)
 }

@@ -81,15 +81,9 @@ func (call Call) do(ctx context.Context) ([]byte, error) {
 	if err != nil {
 		c.Log.WarnContext(ctx, "an odd input", "hook", in.Event, "err", err)
 	}
-	s, err := openSpool(c)
+	s, name, err := spooled(c, what, now)
 	if err != nil {
-		return nil, err
-	}
-	name := ""
-	if what != nil {
-		if name, err = s.add(what, now); err != nil {
-			return nil, err
-		}
+		return nil, call.unspooled(ctx, c, what, err)
 	}
 	var out bytes.Buffer
 	switch in.Event {
@@ -113,6 +107,26 @@ func (call Call) do(ctx context.Context) ([]byte, error) {
 		return nil, nil
 	}
 	return out.Bytes(), s.send(ctx, c, name, call.Timeout/2)
+}
+
+// spooled puts what there is to tell, if anything, into the spool.
+func spooled(c Config, what *delivery, now time.Time) (s *spool, name string, err error) {
+	if s, err = openSpool(c); err == nil && what != nil {
+		name, err = s.add(what, now)
+	}
+	return s, name, err
+}
+
+// unspooled sends what could not be spooled, as on a disk that is full: the
+// server may be there all the same. Nobody tries again.
+func (call Call) unspooled(ctx context.Context, c Config, what *delivery, why error) error {
+	if what == nil {
+		return why
+	}
+	if err := newClient(c).deliver(ctx, what); err != nil {
+		return fmt.Errorf("%w; and it is lost: %w", why, err)
+	}
+	return fmt.Errorf("sent without a spool: %w", why)
 }
 
 // send sends what waits in the project. ours is the file that this process

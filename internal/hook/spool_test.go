@@ -3,8 +3,10 @@ package hook_test
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -105,6 +107,38 @@ func TestRefusals(t *testing.T) {
 	require.Len(t, files(t, dir, "rejected"), 2)
 }
 
+// Where nothing can be spooled, the server is told at once.
+func TestWithoutASpool(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "spool"), nil, 0o600)) // in the folder's place
+	out, err := runHook(t, w.config(dir), "stop", input(t, "stop", nil))
+	require.ErrorContains(t, err, "sent without a spool")
+	require.Empty(t, out)
+	require.Equal(t, 1, w.count(`SELECT count(*) FROM agent_events`))
+	require.Equal(t, 1, w.count(`SELECT count(*) FROM server_sessions WHERE ended_at IS NOT NULL`))
+	w.road.Store(down)
+	_, err = runHook(t, w.config(dir), "post-tool-use", input(t, "post-tool-use", nil))
+	require.ErrorContains(t, err, "it is lost")
+}
+
+// An input is told of, however much is in it.
+func TestHugeInput(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	c := w.config(t.TempDir())
+	for i, response := range []string{
+		`"` + strings.Repeat(`é\ud83d\ude00\n\\\"`, 1<<20) + `the end"`, "[" + strings.Repeat(`"some line",`, 3<<20) + `"end"]`, `{"a":` + strings.Repeat("[", 9000) + strings.Repeat("]", 9000) + "}",
+	} {
+		text := fmt.Sprintf(`{"session_id":"s","tool_name":"Read","tool_response":%s,"tool_use_id":"toolu_%d","tool_input":{"n":12345678901234567890}}`, response, i)
+		w.call(c, "post-tool-use", text)
+		require.Equal(t, 1, w.count(`SELECT count(*) FROM agent_events WHERE source_event_id = $1 AND payload->>'tool_name' = 'Read'`, fmt.Sprint("s/toolu_", i)), i)
+	}
+	require.Equal(t, 1, w.count(`SELECT count(*) FROM agent_events WHERE payload->>'tool_response' LIKE E'é😀\n\\\\"é😀%[…]%\\\\"the end'`))
+	require.Equal(t, 1, w.count(`SELECT count(*) FROM agent_events WHERE payload->>'tool_response' LIKE '["some line",%"some line","end"]'`))
+}
+
 func TestSpoolIsBounded(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -133,7 +167,7 @@ func TestLogIsBoundedAndHasNoSecrets(t *testing.T) {
 		if size > 0 {
 			require.NoError(t, os.WriteFile(filepath.Join(dir, "hook.log"), make([]byte, size), 0o600))
 		}
-		log, file, err := hook.OpenLog(dir)
+		log, file, err := hook.OpenLog(dir, io.Discard)
 		require.NoError(t, err)
 		c := w.config(dir)
 		c.Log = log

@@ -53,6 +53,7 @@ type ServerRuntime struct {
 	Port      int    `json:"port"`
 	Host      string `json:"host"`
 	StartedAt string `json:"startedAt"`
+	Database  string `json:"database,omitempty"` // URL of the Postgres that it has started; empty: it has another's
 
 	// How it was started, for the next time.
 	Background bool     `json:"background"`
@@ -125,8 +126,10 @@ func HoldDir(ctx context.Context, dir string, l net.Listener, r ServerRuntime) (
 	return f, nil
 }
 
-// Up notes that all parts run.
-func (f *RunFiles) Up(schema int64, parts ...string) error {
+// Up notes that all parts run, and where the Postgres is that they brought
+// along, if they did.
+func (f *RunFiles) Up(schema int64, database string, parts ...string) error {
+	f.now.Database = database
 	f.now.Bootstrap = ServerBootstrap{Initialized: schema > 0, Schema: schema}
 	f.now.Boundaries = make(map[string]string, len(parts))
 	for _, p := range parts {

@@ -37,7 +37,7 @@ func TestOneServerOnADirectory(t *testing.T) {
 	require.Equal(t, "http://"+l.Addr().String(), s.URL())
 	require.Equal(t, []string{"--x=1"}, s.Flags)
 	require.Empty(t, s.Boundaries, "it is not up yet")
-	require.NoError(t, f.Up(7, "api"))
+	require.NoError(t, f.Up(7, "", "api"))
 	s, err = boot.FindServer(dir)
 	require.NoError(t, err)
 	require.Equal(t, map[string]string{"api": "active"}, s.Boundaries)
