@@ -22,7 +22,7 @@ WITH project AS (
      WHERE $4::bool AND $2::text = '' AND l.team_id = $1 AND l.project_id IS NULL
        AND ($5::text = '' OR l.action = $5::text) AND l.created_at >= $6::timestamptz AND l.created_at <= $7::timestamptz
        AND (l.created_at < $7::timestamptz OR lpad(l.id::text, 19, '0') COLLATE "C" < $8::text)
-     ORDER BY 2 DESC, 1 DESC LIMIT $3::int)
+     ORDER BY l.created_at DESC FETCH FIRST ($3::int) ROWS WITH TIES)
     UNION ALL
     (SELECT x.place, x.created_at, x.id, '', 0, '' FROM project p CROSS JOIN LATERAL (
         SELECT lpad(l.id::text, 19, '0') COLLATE "C" AS place, l.created_at, l.id
@@ -30,7 +30,7 @@ WITH project AS (
         WHERE $4::bool AND l.team_id = $1 AND l.project_id = p.project_id
           AND ($5::text = '' OR l.action = $5::text) AND l.created_at >= $6::timestamptz AND l.created_at <= $7::timestamptz
           AND (l.created_at < $7::timestamptz OR lpad(l.id::text, 19, '0') COLLATE "C" < $8::text)
-        ORDER BY 2 DESC, 1 DESC LIMIT $3::int) x)
+        ORDER BY l.created_at DESC FETCH FIRST ($3::int) ROWS WITH TIES) x)
     UNION ALL
     (SELECT x.place, x.at, 0, x.job_id, x.version, '' FROM project p CROSS JOIN unnest($9::text[]) AS step (event_type) CROSS JOIN LATERAL (
         SELECT (e.job_id || '.' || lpad(e.version::text, 10, '0')) COLLATE "C" AS place, e.at, e.job_id, e.version
@@ -41,15 +41,15 @@ WITH project AS (
           AND (e.event_type <> 'reclaimed' OR $5::text = '' OR (e.actor = 'relay') = ($5::text = 'generation_job.stalled'))
           AND e.at >= $6::timestamptz AND e.at <= $7::timestamptz
           AND (e.at < $7::timestamptz OR (e.job_id || '.' || lpad(e.version::text, 10, '0')) COLLATE "C" < $8::text)
-        ORDER BY 2 DESC, 1 DESC LIMIT $3::int) x)
+        ORDER BY e.at DESC FETCH FIRST ($3::int) ROWS WITH TIES) x)
     UNION ALL
-    (SELECT x.place, x.created_at, 0, '', 0, x.place FROM project p CROSS JOIN LATERAL (
-        SELECT o.id COLLATE "C" AS place, o.created_at
+    (SELECT x.place, x.created_at, 0, '', 0, x.id FROM project p CROSS JOIN LATERAL (
+        SELECT o.id COLLATE "C" AS place, o.id, o.created_at
         FROM observations o
         WHERE $10::bool AND o.team_id = $1 AND o.project_id = p.project_id AND o.created_by_job_id IS NOT NULL
           AND o.created_at >= $6::timestamptz AND o.created_at <= $7::timestamptz
           AND (o.created_at < $7::timestamptz OR o.id COLLATE "C" < $8::text)
-        ORDER BY 2 DESC, 1 DESC LIMIT $3::int) x)
+        ORDER BY o.created_at DESC FETCH FIRST ($3::int) ROWS WITH TIES) x)
     ORDER BY 2 DESC, 1 DESC LIMIT $3::int
 )
 SELECT t.place::text AS place, t.at::timestamptz AS at, t.log_id::bigint AS log_id, t.version::int AS version,
@@ -133,7 +133,9 @@ type ListAuditRow struct {
 // made. Each of the three gives its newest rows of each project by an index,
 // so a page costs the same however large the tables are. Place says where a
 // row stands among those of one moment; the last row's moment and place are
-// the cursor. Of an operator's retries and cancels the log tells, not the
+// the cursor. The three are cut WITH TIES, and not by place, because an index
+// has the order of moments: with cold statistics the planner would rather read
+// all of a project and sort it. Of an operator's retries and cancels the log tells, not the
 // history: they stay when the project is purged.
 func (q *Queries) ListAudit(ctx context.Context, arg ListAuditParams) ([]ListAuditRow, error) {
 	rows, err := q.db.Query(ctx, listAudit,
