@@ -23,12 +23,13 @@ type auditCommand struct {
 }
 
 func (auditCommand) Help() string {
-	return `The newest first. Reading it leaves no trace in it.
+	return `Who did what, and what jobs did for whom, the newest first. Reading it leaves no trace in it.
 
 Examples:
 
   obs audit
   obs audit --since 24h --action api_key.create
+  obs audit --action generation_job.failed
   obs audit --project 0197… --limit 1000 --json`
 }
 
