@@ -72,7 +72,9 @@ func (c auditCommand) Run(ctx context.Context, std boot.Std) error {
 		}
 		entries = append(entries, more...)
 	}
-	slices.SortFunc(entries, func(a, b observe.AuditEntry) int { return cmp.Or(b.CreatedAt.Compare(a.CreatedAt), cmp.Compare(b.Cursor, a.Cursor)) })
+	slices.SortFunc(entries, func(a, b observe.AuditEntry) int {
+		return cmp.Or(b.CreatedAt.Compare(a.CreatedAt), cmp.Compare(b.Cursor, a.Cursor))
+	})
 	entries = entries[:min(len(entries), c.Limit)]
 	bodies, rows := []auditBody{}, [][]string{{"TIME (UTC)", "ACTION", "BY", "ON"}}
 	for _, e := range entries {
