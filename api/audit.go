@@ -3,7 +3,6 @@ package api
 import (
 	"context"
 	"encoding/json"
-	"strconv"
 
 	"github.com/seed-245eaa15/obs/internal/observe"
 )
@@ -21,13 +20,7 @@ func (r *auditRequest) read(in *input) {
 			in.issue([]any{"since"}, observe.CodeValue, "Invalid time: expected RFC 3339, a date, or milliseconds")
 		}
 	}
-	if s := q.Get("cursor"); s != "" {
-		n, err := strconv.ParseInt(s, 10, 64)
-		if err != nil || n < 1 {
-			in.issue([]any{"cursor"}, observe.CodeValue, "Invalid cursor: expected the nextCursor of an answer")
-		}
-		r.filter.Before = n
-	}
+	r.filter.Before = q.Get("cursor")
 }
 
 type auditBody struct {
@@ -56,13 +49,13 @@ func (s *server) audit(ctx context.Context, c observe.Caller, r auditRequest) (a
 	body := auditBody{Audit: []auditEntryBody{}, Limit: r.filter.Limit}
 	for _, e := range entries {
 		body.Audit = append(body.Audit, auditEntryBody{
-			ID: strconv.FormatInt(e.ID, 10), TeamID: e.TeamID, ProjectID: e.ProjectID, ActorID: e.ActorID, KeyID: e.KeyID,
+			ID: e.ID, TeamID: e.TeamID, ProjectID: e.ProjectID, ActorID: e.ActorID, KeyID: e.KeyID,
 			Action: e.Action, ResourceType: e.ResourceType, ResourceID: e.ResourceID, RequestID: e.RequestID, JobID: e.JobID,
 			Details: e.Details, CreatedEpoch: epoch(e.CreatedAt),
 		})
 	}
-	if n := len(body.Audit); n == r.filter.Limit {
-		body.Next = &body.Audit[n-1].ID
+	if n := len(entries); n > 0 && n == r.filter.Limit {
+		body.Next = &entries[n-1].Cursor
 	}
 	return body, err
 }

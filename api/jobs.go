@@ -182,7 +182,7 @@ type teamJobsRequest struct{ jobsRequest }
 
 func (r *teamJobsRequest) read(in *input) {
 	r.page(in)
-	r.team = in.id("teamId")
+	r.team, r.filter.Mode = in.id("teamId"), "team_jobs"
 }
 
 // listTeamJobs answers for the caller's own team: any other is as if it did
@@ -200,7 +200,7 @@ type projectJobsRequest struct{ jobsRequest }
 
 func (r *projectJobsRequest) read(in *input) {
 	r.page(in)
-	r.filter.Project = in.id("projectId")
+	r.filter.Project, r.filter.Mode = in.id("projectId"), "project_jobs"
 }
 
 func (s *server) listProjectJobs(ctx context.Context, c observe.Caller, r projectJobsRequest) (jobsBody, error) {

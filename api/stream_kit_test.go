@@ -110,6 +110,7 @@ func (p talkative) Answer(_ context.Context, q llm.Question) (llm.Answer, error)
 		for i := range p.notes {
 			a.Observations = append(a.Observations, llm.Observation{
 				Type: "discovery", Title: fmt.Sprint("note ", i), Narrative: strings.Repeat("long ", 400), Events: []string{e.ID},
+				Facts: []string{string(e.Payload)},
 			})
 		}
 	}

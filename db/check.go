@@ -280,6 +280,9 @@ func (s *Jobs) checkTables(ctx context.Context) (found []events.Finding, err err
 			each(ctx, q.CheckJobKeys, func(r sqlc.CheckJobKeysRow) {
 				add("I14", r.SourceType+" "+r.SourceID, "%d jobs of type %s are about it", r.Copies, r.JobType)
 			}),
+			each(ctx, q.CheckSummaries, func(r sqlc.CheckSummariesRow) {
+				add("I8", "session "+r.SessionID, "it has %d summaries", r.Copies)
+			}),
 			each(ctx, q.CheckOperatorAudit, func(r sqlc.CheckOperatorAuditRow) {
 				add("I16", "job "+r.JobID, "event %d, %s, is not in the audit log", r.Version, r.EventType)
 			}),

@@ -7,49 +7,161 @@ package sqlc
 
 import (
 	"context"
+	"encoding/json"
 	"time"
 )
 
 const listAudit = `-- name: ListAudit :many
 
-SELECT id, team_id, project_id, actor_id, api_key_id, action, resource_type, resource_id, request_id, job_id, details, created_at FROM audit_log
-WHERE team_id = $1 AND ($2::text = '' OR project_id = $2::text)
-  AND ($3::text = '' OR action = $3::text)
-  AND ($4::timestamptz IS NULL OR created_at >= $4)
-  AND id < $5::bigint
-ORDER BY id DESC LIMIT $6::int
+WITH project AS (
+    SELECT p.id AS project_id FROM projects p
+    WHERE p.team_id = $1 AND ($2::text = '' OR p.id = $2::text)
+), top AS (
+    (SELECT lpad(l.id::text, 19, '0') COLLATE "C" AS place, l.created_at AS at, l.id AS log_id, '' AS job_id, 0 AS version, '' AS observation_id
+     FROM audit_log l
+     WHERE $4::bool AND $2::text = '' AND l.team_id = $1 AND l.project_id IS NULL
+       AND ($5::text = '' OR l.action = $5::text) AND l.created_at >= $6::timestamptz AND l.created_at <= $7::timestamptz
+       AND (l.created_at < $7::timestamptz OR lpad(l.id::text, 19, '0') COLLATE "C" < $8::text)
+     ORDER BY l.created_at DESC FETCH FIRST ($3::int) ROWS WITH TIES)
+    UNION ALL
+    (SELECT x.place, x.created_at, x.id, '', 0, '' FROM project p CROSS JOIN LATERAL (
+        SELECT lpad(l.id::text, 19, '0') COLLATE "C" AS place, l.created_at, l.id
+        FROM audit_log l
+        WHERE $4::bool AND l.team_id = $1 AND l.project_id = p.project_id
+          AND ($5::text = '' OR l.action = $5::text) AND l.created_at >= $6::timestamptz AND l.created_at <= $7::timestamptz
+          AND (l.created_at < $7::timestamptz OR lpad(l.id::text, 19, '0') COLLATE "C" < $8::text)
+        ORDER BY l.created_at DESC FETCH FIRST ($3::int) ROWS WITH TIES) x)
+    UNION ALL
+    (SELECT x.place, x.at, 0, x.job_id, x.version, '' FROM project p CROSS JOIN unnest($9::text[]) AS step (event_type) CROSS JOIN LATERAL (
+        SELECT (e.job_id || '.' || lpad(e.version::text, 10, '0')) COLLATE "C" AS place, e.at, e.job_id, e.version
+        FROM observation_generation_job_events e
+        WHERE e.project_id = p.project_id AND e.event_type = step.event_type AND CASE WHEN e.team_id = $1 THEN true END
+          AND (e.event_type <> 'queued' OR e.version = 1)
+          AND (e.event_type <> 'failed' OR $5::text = '' OR (e.reason = 'revoked_key') = ($5::text = 'generation_job.revoked_key'))
+          AND (e.event_type <> 'reclaimed' OR $5::text = '' OR (e.actor = 'relay') = ($5::text = 'generation_job.stalled'))
+          AND e.at >= $6::timestamptz AND e.at <= $7::timestamptz
+          AND (e.at < $7::timestamptz OR (e.job_id || '.' || lpad(e.version::text, 10, '0')) COLLATE "C" < $8::text)
+        ORDER BY e.at DESC FETCH FIRST ($3::int) ROWS WITH TIES) x)
+    UNION ALL
+    (SELECT x.place, x.created_at, 0, '', 0, x.id FROM project p CROSS JOIN LATERAL (
+        SELECT o.id COLLATE "C" AS place, o.id, o.created_at
+        FROM observations o
+        WHERE $10::bool AND o.team_id = $1 AND o.project_id = p.project_id AND o.created_by_job_id IS NOT NULL
+          AND o.created_at >= $6::timestamptz AND o.created_at <= $7::timestamptz
+          AND (o.created_at < $7::timestamptz OR o.id COLLATE "C" < $8::text)
+        ORDER BY o.created_at DESC FETCH FIRST ($3::int) ROWS WITH TIES) x)
+    ORDER BY 2 DESC, 1 DESC LIMIT $3::int
+)
+SELECT t.place::text AS place, t.at::timestamptz AS at, t.log_id::bigint AS log_id, t.version::int AS version,
+       COALESCE(l.project_id, e.project_id, o.project_id, '')::text AS project_id,
+       COALESCE(l.actor_id, k.actor_id, NULLIF(q.actor, ''), j.payload ->> 'actor_id', '')::text AS actor_id,
+       COALESCE(l.api_key_id, k.id, '')::text AS api_key_id,
+       COALESCE(l.action, '')::text AS action,
+       COALESCE(l.resource_type, '')::text AS resource_type,
+       COALESCE(l.resource_id, e.job_id, o.id, '')::text AS resource_id,
+       COALESCE(l.request_id, NULLIF(q.request_id, ''), NULLIF(j.request_id, ''), '')::text AS request_id,
+       COALESCE(l.job_id, j.id, '')::text AS job_id,
+       COALESCE(l.details, '{}')::jsonb AS details,
+       COALESCE(e.event_type, '')::text AS event_type,
+       COALESCE(e.attempt, 0)::int AS attempt,
+       COALESCE(e.actor, '')::text AS step_actor,
+       COALESCE(e.process, '')::text AS process,
+       COALESCE(e.reason, '')::text AS reason,
+       COALESCE(j.job_type, '')::text AS job_type,
+       COALESCE(o.kind, '')::text AS kind
+FROM top t
+LEFT JOIN LATERAL (
+    SELECT id, team_id, project_id, actor_id, api_key_id, action, resource_type, resource_id, request_id, job_id, details, created_at FROM audit_log a WHERE a.id = t.log_id AND CASE WHEN a.team_id = $1 THEN true END LIMIT 1) l ON true
+LEFT JOIN LATERAL (
+    SELECT job_id, version, team_id, project_id, event_type, status_after, attempt, at, next_at, actor, process, build, request_id, reason, details, schema FROM observation_generation_job_events a
+    WHERE a.job_id = t.job_id AND a.version = t.version AND CASE WHEN a.team_id = $1 THEN true END LIMIT 1) e ON true
+LEFT JOIN LATERAL (
+    SELECT a.id, a.project_id, a.kind, a.created_by_job_id FROM observations a
+    WHERE a.id = t.observation_id AND CASE WHEN a.team_id = $1 THEN true END LIMIT 1) o ON true
+LEFT JOIN LATERAL (
+    SELECT id, team_id, project_id, job_type, source_type, source_id, agent_event_id, server_session_id, payload, request_id, priority, max_attempts, status, version, asked, attempts, next_attempt_at, locked_by, locked_at, last_error, completed_at, failed_at, cancelled_at, created_at, updated_at FROM observation_generation_jobs a
+    WHERE a.id = COALESCE(e.job_id, o.created_by_job_id) AND CASE WHEN a.team_id = $1 THEN true END LIMIT 1) j ON true
+LEFT JOIN LATERAL ( -- who asked for it: the last one up to this step
+    SELECT a.actor, a.request_id FROM observation_generation_job_events a
+    WHERE a.job_id = j.id AND CASE WHEN a.team_id = $1 THEN true END
+      AND (t.version = 0 OR a.version <= t.version)
+      AND a.event_type IN ('queued', 'reclaimed') AND a.actor NOT IN ('relay', 'worker')
+    ORDER BY a.version DESC LIMIT 1) q ON true
+LEFT JOIN LATERAL (
+    SELECT a.id, a.actor_id FROM api_keys a WHERE a.id = q.actor AND CASE WHEN a.team_id = $1 THEN true END LIMIT 1) k ON true
+ORDER BY t.at DESC, t.place DESC
 `
 
 type ListAuditParams struct {
-	TeamID    string
-	ProjectID string
-	Action    string
-	Since     *time.Time
-	Before    int64
-	MaxRows   int32
+	TeamID      string
+	ProjectID   string
+	MaxRows     int32
+	InLog       bool
+	Action      string
+	Since       time.Time
+	BeforeAt    time.Time
+	BeforePlace string
+	Steps       []string
+	Created     bool
+}
+
+type ListAuditRow struct {
+	Place        string
+	At           time.Time
+	LogID        int64
+	Version      int32
+	ProjectID    string
+	ActorID      string
+	ApiKeyID     string
+	Action       string
+	ResourceType string
+	ResourceID   string
+	RequestID    string
+	JobID        string
+	Details      json.RawMessage
+	EventType    string
+	Attempt      int32
+	StepActor    string
+	Process      string
+	Reason       string
+	JobType      string
+	Kind         string
 }
 
 // Reading back who did what. Used by internal/observe only.
-// The newest first; the cursor is the id of the last row of the page before.
-func (q *Queries) ListAudit(ctx context.Context, arg ListAuditParams) ([]AuditLog, error) {
+// The newest first: what is in the log, the steps of jobs, and what jobs have
+// made. Each of the three gives its newest rows of each project by an index,
+// so a page costs the same however large the tables are. Place says where a
+// row stands among those of one moment; the last row's moment and place are
+// the cursor. The three are cut WITH TIES, and not by place, because an index
+// has the order of moments: with cold statistics the planner would rather read
+// all of a project and sort it. Of an operator's retries and cancels the log tells, not the
+// history: they stay when the project is purged.
+func (q *Queries) ListAudit(ctx context.Context, arg ListAuditParams) ([]ListAuditRow, error) {
 	rows, err := q.db.Query(ctx, listAudit,
 		arg.TeamID,
 		arg.ProjectID,
+		arg.MaxRows,
+		arg.InLog,
 		arg.Action,
 		arg.Since,
-		arg.Before,
-		arg.MaxRows,
+		arg.BeforeAt,
+		arg.BeforePlace,
+		arg.Steps,
+		arg.Created,
 	)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	items := []AuditLog{}
+	items := []ListAuditRow{}
 	for rows.Next() {
-		var i AuditLog
+		var i ListAuditRow
 		if err := rows.Scan(
-			&i.ID,
-			&i.TeamID,
+			&i.Place,
+			&i.At,
+			&i.LogID,
+			&i.Version,
 			&i.ProjectID,
 			&i.ActorID,
 			&i.ApiKeyID,
@@ -59,7 +171,13 @@ func (q *Queries) ListAudit(ctx context.Context, arg ListAuditParams) ([]AuditLo
 			&i.RequestID,
 			&i.JobID,
 			&i.Details,
-			&i.CreatedAt,
+			&i.EventType,
+			&i.Attempt,
+			&i.StepActor,
+			&i.Process,
+			&i.Reason,
+			&i.JobType,
+			&i.Kind,
 		); err != nil {
 			return nil, err
 		}

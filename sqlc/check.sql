@@ -74,8 +74,19 @@ SELECT idempotency_key, count(*) AS copies FROM agent_events
 GROUP BY team_id, project_id, idempotency_key HAVING count(*) > 1 LIMIT 100;
 
 -- name: CheckJobKeys :many
-SELECT source_type, source_id, job_type, count(*) AS copies FROM observation_generation_jobs
-GROUP BY team_id, project_id, source_type, source_id, job_type HAVING count(*) > 1 LIMIT 100;
+-- A session has as many summary jobs as were asked for.
+SELECT j.source_type, j.source_id, j.job_type, count(*) AS copies FROM observation_generation_jobs j
+GROUP BY j.team_id, j.project_id, j.source_type, j.source_id, j.job_type
+HAVING count(*) > CASE j.source_type WHEN 'session_summary' THEN GREATEST(1, (SELECT s.summaries FROM server_sessions s
+    WHERE s.id = j.source_id AND s.team_id = j.team_id AND s.project_id = j.project_id)) ELSE 1 END
+LIMIT 100;
+
+-- name: CheckSummaries :many
+-- Sessions with more than one summary that nobody edited.
+SELECT s.source_id AS session_id, count(*) AS copies FROM observation_sources s
+JOIN observations o ON o.id = s.observation_id AND CASE WHEN o.team_id = s.team_id AND o.project_id = s.project_id THEN true END
+WHERE s.source_type = 'session_summary' AND o.edited_at IS NULL
+GROUP BY s.team_id, s.project_id, s.source_id HAVING count(*) > 1 LIMIT 100;
 
 -- name: CheckOperatorAudit :many
 -- What operators did to jobs and the audit log does not tell.

@@ -208,8 +208,11 @@ func (q *Queries) CheckHistories(ctx context.Context, jobIds []string) ([]JobEve
 }
 
 const checkJobKeys = `-- name: CheckJobKeys :many
-SELECT source_type, source_id, job_type, count(*) AS copies FROM observation_generation_jobs
-GROUP BY team_id, project_id, source_type, source_id, job_type HAVING count(*) > 1 LIMIT 100
+SELECT j.source_type, j.source_id, j.job_type, count(*) AS copies FROM observation_generation_jobs j
+GROUP BY j.team_id, j.project_id, j.source_type, j.source_id, j.job_type
+HAVING count(*) > CASE j.source_type WHEN 'session_summary' THEN GREATEST(1, (SELECT s.summaries FROM server_sessions s
+    WHERE s.id = j.source_id AND s.team_id = j.team_id AND s.project_id = j.project_id)) ELSE 1 END
+LIMIT 100
 `
 
 type CheckJobKeysRow struct {
@@ -219,6 +222,7 @@ type CheckJobKeysRow struct {
 	Copies     int64
 }
 
+// A session has as many summary jobs as were asked for.
 func (q *Queries) CheckJobKeys(ctx context.Context) ([]CheckJobKeysRow, error) {
 	rows, err := q.db.Query(ctx, checkJobKeys)
 	if err != nil {
@@ -549,6 +553,39 @@ func (q *Queries) CheckStrayHistory(ctx context.Context) ([]string, error) {
 			return nil, err
 		}
 		items = append(items, job_id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const checkSummaries = `-- name: CheckSummaries :many
+SELECT s.source_id AS session_id, count(*) AS copies FROM observation_sources s
+JOIN observations o ON o.id = s.observation_id AND CASE WHEN o.team_id = s.team_id AND o.project_id = s.project_id THEN true END
+WHERE s.source_type = 'session_summary' AND o.edited_at IS NULL
+GROUP BY s.team_id, s.project_id, s.source_id HAVING count(*) > 1 LIMIT 100
+`
+
+type CheckSummariesRow struct {
+	SessionID string
+	Copies    int64
+}
+
+// Sessions with more than one summary that nobody edited.
+func (q *Queries) CheckSummaries(ctx context.Context) ([]CheckSummariesRow, error) {
+	rows, err := q.db.Query(ctx, checkSummaries)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []CheckSummariesRow{}
+	for rows.Next() {
+		var i CheckSummariesRow
+		if err := rows.Scan(&i.SessionID, &i.Copies); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, err

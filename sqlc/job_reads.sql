@@ -24,6 +24,20 @@ WHERE j.id = ANY(@ids::text[]) AND j.job_type = 'batch' AND j.status = 'queued'
 ORDER BY j.id
 FOR UPDATE OF j;
 
+-- name: LockQueuedJob :many
+-- Holds a job where it is while it is queued: a worker that is about to begin
+-- it waits, and then sees what was committed before. No row: it is not queued.
+SELECT id FROM observation_generation_jobs
+WHERE id = @id AND status = 'queued' AND CASE WHEN team_id = @team_id AND project_id = @project_id THEN true END
+FOR UPDATE;
+
+-- name: LastAsker :one
+-- Who last asked for the job: a key's id, or another name.
+SELECT actor FROM observation_generation_job_events
+WHERE job_id = @job_id AND CASE WHEN team_id = @team_id AND project_id = @project_id THEN true END
+  AND event_type IN ('queued', 'reclaimed') AND actor NOT IN ('relay', 'worker')
+ORDER BY version DESC LIMIT 1;
+
 -- name: LaneAsks :many
 -- What waits, over all tenants, and how long the longest has.
 WITH c AS (

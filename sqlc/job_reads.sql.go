@@ -196,6 +196,27 @@ func (q *Queries) LaneJobs(ctx context.Context) ([]LaneJobsRow, error) {
 	return items, nil
 }
 
+const lastAsker = `-- name: LastAsker :one
+SELECT actor FROM observation_generation_job_events
+WHERE job_id = $1 AND CASE WHEN team_id = $2 AND project_id = $3 THEN true END
+  AND event_type IN ('queued', 'reclaimed') AND actor NOT IN ('relay', 'worker')
+ORDER BY version DESC LIMIT 1
+`
+
+type LastAskerParams struct {
+	JobID     string
+	TeamID    string
+	ProjectID string
+}
+
+// Who last asked for the job: a key's id, or another name.
+func (q *Queries) LastAsker(ctx context.Context, arg LastAskerParams) (string, error) {
+	row := q.db.QueryRow(ctx, lastAsker, arg.JobID, arg.TeamID, arg.ProjectID)
+	var actor string
+	err := row.Scan(&actor)
+	return actor, err
+}
+
 const lockOpenBatches = `-- name: LockOpenBatches :many
 SELECT j.id, (
     SELECT count(*) FROM agent_events e
@@ -234,6 +255,40 @@ func (q *Queries) LockOpenBatches(ctx context.Context, arg LockOpenBatchesParams
 			return nil, err
 		}
 		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const lockQueuedJob = `-- name: LockQueuedJob :many
+SELECT id FROM observation_generation_jobs
+WHERE id = $1 AND status = 'queued' AND CASE WHEN team_id = $2 AND project_id = $3 THEN true END
+FOR UPDATE
+`
+
+type LockQueuedJobParams struct {
+	ID        string
+	TeamID    string
+	ProjectID string
+}
+
+// Holds a job where it is while it is queued: a worker that is about to begin
+// it waits, and then sees what was committed before. No row: it is not queued.
+func (q *Queries) LockQueuedJob(ctx context.Context, arg LockQueuedJobParams) ([]string, error) {
+	rows, err := q.db.Query(ctx, lockQueuedJob, arg.ID, arg.TeamID, arg.ProjectID)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []string{}
+	for rows.Next() {
+		var id string
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		items = append(items, id)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, err

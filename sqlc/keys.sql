@@ -33,3 +33,13 @@ FOR NO KEY UPDATE;
 UPDATE api_keys SET revoked_at = COALESCE(revoked_at, now())
 WHERE id = @id AND team_id = @team_id AND (@project_id::text = '' OR project_id = @project_id::text)
 RETURNING *;
+
+-- name: ReplacedKey :exec
+UPDATE api_keys SET replaced_by = @replaced_by
+WHERE id = @id AND team_id = @team_id AND (@project_id::text = '' OR project_id = @project_id::text);
+
+-- name: KeyRevoked :one
+-- Whether a key is no longer trusted with what it asked for. One that expired
+-- or was rotated is.
+SELECT (revoked_at IS NOT NULL AND replaced_by IS NULL)::bool AS revoked FROM api_keys
+WHERE id = @id AND team_id = @team_id AND (project_id IS NULL OR project_id = @project_id::text);

@@ -13,7 +13,7 @@ import (
 const insertKey = `-- name: InsertKey :one
 INSERT INTO api_keys (id, team_id, project_id, actor_id, label, prefix, key_hash, scopes, expires_at)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
-RETURNING id, team_id, project_id, actor_id, label, prefix, key_hash, scopes, created_at, expires_at, revoked_at, last_used_at
+RETURNING id, team_id, project_id, actor_id, label, prefix, key_hash, scopes, created_at, expires_at, revoked_at, last_used_at, replaced_by
 `
 
 type InsertKeyParams struct {
@@ -54,12 +54,33 @@ func (q *Queries) InsertKey(ctx context.Context, arg InsertKeyParams) (ApiKey, e
 		&i.ExpiresAt,
 		&i.RevokedAt,
 		&i.LastUsedAt,
+		&i.ReplacedBy,
 	)
 	return i, err
 }
 
+const keyRevoked = `-- name: KeyRevoked :one
+SELECT (revoked_at IS NOT NULL AND replaced_by IS NULL)::bool AS revoked FROM api_keys
+WHERE id = $1 AND team_id = $2 AND (project_id IS NULL OR project_id = $3::text)
+`
+
+type KeyRevokedParams struct {
+	ID        string
+	TeamID    string
+	ProjectID string
+}
+
+// Whether a key is no longer trusted with what it asked for. One that expired
+// or was rotated is.
+func (q *Queries) KeyRevoked(ctx context.Context, arg KeyRevokedParams) (bool, error) {
+	row := q.db.QueryRow(ctx, keyRevoked, arg.ID, arg.TeamID, arg.ProjectID)
+	var revoked bool
+	err := row.Scan(&revoked)
+	return revoked, err
+}
+
 const listKeys = `-- name: ListKeys :many
-SELECT id, team_id, project_id, actor_id, label, prefix, key_hash, scopes, created_at, expires_at, revoked_at, last_used_at FROM api_keys
+SELECT id, team_id, project_id, actor_id, label, prefix, key_hash, scopes, created_at, expires_at, revoked_at, last_used_at, replaced_by FROM api_keys
 WHERE team_id = $1 AND ($2::text = '' OR project_id = $2::text)
 ORDER BY created_at DESC, id LIMIT $3::int
 `
@@ -92,6 +113,7 @@ func (q *Queries) ListKeys(ctx context.Context, arg ListKeysParams) ([]ApiKey, e
 			&i.ExpiresAt,
 			&i.RevokedAt,
 			&i.LastUsedAt,
+			&i.ReplacedBy,
 		); err != nil {
 			return nil, err
 		}
@@ -104,7 +126,7 @@ func (q *Queries) ListKeys(ctx context.Context, arg ListKeysParams) ([]ApiKey, e
 }
 
 const lockKey = `-- name: LockKey :one
-SELECT id, team_id, project_id, actor_id, label, prefix, key_hash, scopes, created_at, expires_at, revoked_at, last_used_at FROM api_keys
+SELECT id, team_id, project_id, actor_id, label, prefix, key_hash, scopes, created_at, expires_at, revoked_at, last_used_at, replaced_by FROM api_keys
 WHERE id = $1 AND team_id = $2 AND ($3::text = '' OR project_id = $3::text)
 FOR NO KEY UPDATE
 `
@@ -131,14 +153,37 @@ func (q *Queries) LockKey(ctx context.Context, arg LockKeyParams) (ApiKey, error
 		&i.ExpiresAt,
 		&i.RevokedAt,
 		&i.LastUsedAt,
+		&i.ReplacedBy,
 	)
 	return i, err
+}
+
+const replacedKey = `-- name: ReplacedKey :exec
+UPDATE api_keys SET replaced_by = $1
+WHERE id = $2 AND team_id = $3 AND ($4::text = '' OR project_id = $4::text)
+`
+
+type ReplacedKeyParams struct {
+	ReplacedBy *string
+	ID         string
+	TeamID     string
+	ProjectID  string
+}
+
+func (q *Queries) ReplacedKey(ctx context.Context, arg ReplacedKeyParams) error {
+	_, err := q.db.Exec(ctx, replacedKey,
+		arg.ReplacedBy,
+		arg.ID,
+		arg.TeamID,
+		arg.ProjectID,
+	)
+	return err
 }
 
 const revokeKey = `-- name: RevokeKey :one
 UPDATE api_keys SET revoked_at = COALESCE(revoked_at, now())
 WHERE id = $1 AND team_id = $2 AND ($3::text = '' OR project_id = $3::text)
-RETURNING id, team_id, project_id, actor_id, label, prefix, key_hash, scopes, created_at, expires_at, revoked_at, last_used_at
+RETURNING id, team_id, project_id, actor_id, label, prefix, key_hash, scopes, created_at, expires_at, revoked_at, last_used_at, replaced_by
 `
 
 type RevokeKeyParams struct {
@@ -164,6 +209,7 @@ func (q *Queries) RevokeKey(ctx context.Context, arg RevokeKeyParams) (ApiKey, e
 		&i.ExpiresAt,
 		&i.RevokedAt,
 		&i.LastUsedAt,
+		&i.ReplacedBy,
 	)
 	return i, err
 }
@@ -171,7 +217,7 @@ func (q *Queries) RevokeKey(ctx context.Context, arg RevokeKeyParams) (ApiKey, e
 const useKey = `-- name: UseKey :one
 
 WITH good AS (
-    SELECT a.id, a.team_id, a.project_id, a.actor_id, a.label, a.prefix, a.key_hash, a.scopes, a.created_at, a.expires_at, a.revoked_at, a.last_used_at FROM api_keys a
+    SELECT a.id, a.team_id, a.project_id, a.actor_id, a.label, a.prefix, a.key_hash, a.scopes, a.created_at, a.expires_at, a.revoked_at, a.last_used_at, a.replaced_by FROM api_keys a
     WHERE a.key_hash = $1 AND a.revoked_at IS NULL AND (a.expires_at IS NULL OR a.expires_at > now())
 ), noted AS (
     UPDATE api_keys k SET last_used_at = now() FROM good g

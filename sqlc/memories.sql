@@ -40,7 +40,7 @@ RETURNING id, project_id, team_id, server_session_id, kind, content, metadata, g
 -- name: DeleteMemory :many
 DELETE FROM observations
 WHERE id = @id AND CASE WHEN team_id = @team_id AND (@project_id::text = '' OR project_id = @project_id::text) THEN true END
-RETURNING id, project_id;
+RETURNING id, project_id, kind, created_by_job_id;
 
 -- name: LockProject :one
 -- Waits for whoever is writing rows of the project, and keeps others from it:

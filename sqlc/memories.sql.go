@@ -14,7 +14,7 @@ import (
 const deleteMemory = `-- name: DeleteMemory :many
 DELETE FROM observations
 WHERE id = $1 AND CASE WHEN team_id = $2 AND ($3::text = '' OR project_id = $3::text) THEN true END
-RETURNING id, project_id
+RETURNING id, project_id, kind, created_by_job_id
 `
 
 type DeleteMemoryParams struct {
@@ -24,8 +24,10 @@ type DeleteMemoryParams struct {
 }
 
 type DeleteMemoryRow struct {
-	ID        string
-	ProjectID string
+	ID             string
+	ProjectID      string
+	Kind           string
+	CreatedByJobID *string
 }
 
 func (q *Queries) DeleteMemory(ctx context.Context, arg DeleteMemoryParams) ([]DeleteMemoryRow, error) {
@@ -37,7 +39,12 @@ func (q *Queries) DeleteMemory(ctx context.Context, arg DeleteMemoryParams) ([]D
 	items := []DeleteMemoryRow{}
 	for rows.Next() {
 		var i DeleteMemoryRow
-		if err := rows.Scan(&i.ID, &i.ProjectID); err != nil {
+		if err := rows.Scan(
+			&i.ID,
+			&i.ProjectID,
+			&i.Kind,
+			&i.CreatedByJobID,
+		); err != nil {
 			return nil, err
 		}
 		items = append(items, i)

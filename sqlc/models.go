@@ -40,21 +40,7 @@ type ApiKey struct {
 	ExpiresAt  *time.Time
 	RevokedAt  *time.Time
 	LastUsedAt *time.Time
-}
-
-type AuditLog struct {
-	ID           int64
-	TeamID       string
-	ProjectID    *string
-	ActorID      string
-	ApiKeyID     *string
-	Action       string
-	ResourceType string
-	ResourceID   string
-	RequestID    *string
-	JobID        *string
-	Details      json.RawMessage
-	CreatedAt    time.Time
+	ReplacedBy *string
 }
 
 type Job struct {
@@ -135,6 +121,10 @@ type ServerSession struct {
 	LastGeneratedAt   *time.Time
 	CreatedAt         time.Time
 	UpdatedAt         time.Time
+	SummaryJobID      *string
+	Summaries         int32
+	SummaryOf         *string
+	Summarized        int32
 }
 
 type Team struct {

@@ -2,9 +2,10 @@
 -- only. No query gives content_search: it is large, and nobody reads it.
 
 -- name: InsertGenerated :many
--- All that a job leaves: its observations, what they rest on, and the audit
--- rows of both. Said again it changes nothing but the job's own audit row,
--- and a job is completed once.
+-- All that a job leaves: its observations, what they rest on, and one audit
+-- row that counts them; that each was created is read from the observation
+-- itself. Said again it changes nothing but that row, and a job is completed
+-- once.
 WITH want AS (
     SELECT unnest(@ids::text[]) AS id,
            unnest(@kinds::text[]) AS kind,
@@ -38,15 +39,8 @@ WITH want AS (
 ), told AS (
     INSERT INTO audit_log (
         team_id, project_id, actor_id, api_key_id, action, resource_type, resource_id, request_id, job_id, details)
-    SELECT @team_id, @project_id, @actor_id::text, NULLIF(@api_key_id::text, ''), t.action, t.resource_type, t.resource_id,
-           NULLIF(@request_id::text, ''), @job_id::text, t.details
-    FROM (
-        SELECT 'observation.created' AS action, 'observation' AS resource_type, m.id AS resource_id,
-               jsonb_build_object('kind', m.kind) AS details
-        FROM made m
-        UNION ALL
-        SELECT 'generation_job.completed', 'observation_generation_job', @job_id::text, @job_details::jsonb
-    ) t
+    SELECT @team_id, @project_id, @actor_id::text, NULLIF(@api_key_id::text, ''), @action::text, 'observation_generation_job', @job_id::text,
+           NULLIF(@request_id::text, ''), @job_id::text, @details::jsonb
 )
 SELECT m.id FROM made m;
 

@@ -64,15 +64,8 @@ WITH want AS (
 ), told AS (
     INSERT INTO audit_log (
         team_id, project_id, actor_id, api_key_id, action, resource_type, resource_id, request_id, job_id, details)
-    SELECT $13, $14, $16::text, NULLIF($17::text, ''), t.action, t.resource_type, t.resource_id,
-           NULLIF($18::text, ''), $15::text, t.details
-    FROM (
-        SELECT 'observation.created' AS action, 'observation' AS resource_type, m.id AS resource_id,
-               jsonb_build_object('kind', m.kind) AS details
-        FROM made m
-        UNION ALL
-        SELECT 'generation_job.completed', 'observation_generation_job', $15::text, $19::jsonb
-    ) t
+    SELECT $13, $14, $16::text, NULLIF($17::text, ''), $18::text, 'observation_generation_job', $15::text,
+           NULLIF($19::text, ''), $15::text, $20::jsonb
 )
 SELECT m.id FROM made m
 `
@@ -95,15 +88,17 @@ type InsertGeneratedParams struct {
 	JobID              string
 	ActorID            string
 	ApiKeyID           string
+	Action             string
 	RequestID          string
-	JobDetails         json.RawMessage
+	Details            json.RawMessage
 }
 
 // Observations: written by jobs, searched by clients. Used by internal/observe
 // only. No query gives content_search: it is large, and nobody reads it.
-// All that a job leaves: its observations, what they rest on, and the audit
-// rows of both. Said again it changes nothing but the job's own audit row,
-// and a job is completed once.
+// All that a job leaves: its observations, what they rest on, and one audit
+// row that counts them; that each was created is read from the observation
+// itself. Said again it changes nothing but that row, and a job is completed
+// once.
 func (q *Queries) InsertGenerated(ctx context.Context, arg InsertGeneratedParams) ([]string, error) {
 	rows, err := q.db.Query(ctx, insertGenerated,
 		arg.Ids,
@@ -123,8 +118,9 @@ func (q *Queries) InsertGenerated(ctx context.Context, arg InsertGeneratedParams
 		arg.JobID,
 		arg.ActorID,
 		arg.ApiKeyID,
+		arg.Action,
 		arg.RequestID,
-		arg.JobDetails,
+		arg.Details,
 	)
 	if err != nil {
 		return nil, err

@@ -43,6 +43,28 @@ RETURNING *;
 UPDATE server_sessions SET generation_status = 'completed', last_generated_at = now()
 WHERE id = @id AND CASE WHEN team_id = @team_id AND project_id = @project_id THEN true END;
 
+-- name: CountSessionEvents :one
+SELECT count(*) FROM agent_events
+WHERE server_session_id = @session_id AND CASE WHEN team_id = @team_id AND project_id = @project_id THEN true END;
+
+-- name: AskedForSummary :exec
+-- The caller holds the session.
+UPDATE server_sessions SET summary_job_id = @job_id, summaries = @summaries, summary_of = @summary_of
+WHERE id = @id AND CASE WHEN team_id = @team_id AND project_id = @project_id THEN true END;
+
+-- name: Summarized :execrows
+-- No row: a later summary was first. Holds the session.
+UPDATE server_sessions SET generation_status = 'completed', last_generated_at = now(), summarized = @nth
+WHERE id = @id AND CASE WHEN team_id = @team_id AND project_id = @project_id THEN true END AND summarized <= @nth;
+
+-- name: DropOldSummaries :many
+-- The summaries of a session by other jobs. What somebody edited is theirs.
+DELETE FROM observations o USING observation_sources s
+WHERE s.team_id = @team_id AND s.project_id = @project_id AND s.source_type = 'session_summary' AND s.source_id = @session_id
+  AND o.id = s.observation_id AND CASE WHEN o.team_id = s.team_id AND o.project_id = s.project_id THEN true END
+  AND o.created_by_job_id IS NOT NULL AND o.created_by_job_id <> @job_id::text AND o.edited_at IS NULL
+RETURNING o.id;
+
 -- name: FindSessions :many
 -- For each place of a request the newest session with that content id, of the
 -- same platform where one was named (empty: none at all).

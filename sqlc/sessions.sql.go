@@ -10,12 +10,98 @@ import (
 	"encoding/json"
 )
 
+const askedForSummary = `-- name: AskedForSummary :exec
+UPDATE server_sessions SET summary_job_id = $1, summaries = $2, summary_of = $3
+WHERE id = $4 AND CASE WHEN team_id = $5 AND project_id = $6 THEN true END
+`
+
+type AskedForSummaryParams struct {
+	JobID     *string
+	Summaries int32
+	SummaryOf *string
+	ID        string
+	TeamID    string
+	ProjectID string
+}
+
+// The caller holds the session.
+func (q *Queries) AskedForSummary(ctx context.Context, arg AskedForSummaryParams) error {
+	_, err := q.db.Exec(ctx, askedForSummary,
+		arg.JobID,
+		arg.Summaries,
+		arg.SummaryOf,
+		arg.ID,
+		arg.TeamID,
+		arg.ProjectID,
+	)
+	return err
+}
+
+const countSessionEvents = `-- name: CountSessionEvents :one
+SELECT count(*) FROM agent_events
+WHERE server_session_id = $1 AND CASE WHEN team_id = $2 AND project_id = $3 THEN true END
+`
+
+type CountSessionEventsParams struct {
+	SessionID *string
+	TeamID    string
+	ProjectID string
+}
+
+func (q *Queries) CountSessionEvents(ctx context.Context, arg CountSessionEventsParams) (int64, error) {
+	row := q.db.QueryRow(ctx, countSessionEvents, arg.SessionID, arg.TeamID, arg.ProjectID)
+	var count int64
+	err := row.Scan(&count)
+	return count, err
+}
+
+const dropOldSummaries = `-- name: DropOldSummaries :many
+DELETE FROM observations o USING observation_sources s
+WHERE s.team_id = $1 AND s.project_id = $2 AND s.source_type = 'session_summary' AND s.source_id = $3
+  AND o.id = s.observation_id AND CASE WHEN o.team_id = s.team_id AND o.project_id = s.project_id THEN true END
+  AND o.created_by_job_id IS NOT NULL AND o.created_by_job_id <> $4::text AND o.edited_at IS NULL
+RETURNING o.id
+`
+
+type DropOldSummariesParams struct {
+	TeamID    string
+	ProjectID string
+	SessionID string
+	JobID     string
+}
+
+// The summaries of a session by other jobs. What somebody edited is theirs.
+func (q *Queries) DropOldSummaries(ctx context.Context, arg DropOldSummariesParams) ([]string, error) {
+	rows, err := q.db.Query(ctx, dropOldSummaries,
+		arg.TeamID,
+		arg.ProjectID,
+		arg.SessionID,
+		arg.JobID,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []string{}
+	for rows.Next() {
+		var id string
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		items = append(items, id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const endSession = `-- name: EndSession :one
 UPDATE server_sessions SET
     ended_at = COALESCE(ended_at, now()),
     updated_at = CASE WHEN ended_at IS NULL THEN now() ELSE updated_at END
 WHERE id = $1 AND CASE WHEN team_id = $2 AND ($3::text = '' OR project_id = $3::text) THEN true END
-RETURNING id, team_id, project_id, external_session_id, content_session_id, idempotency_key, agent_id, agent_type, platform_source, generation_status, metadata, last_message, prompts, open_batch_job_id, started_at, ended_at, last_generated_at, created_at, updated_at
+RETURNING id, team_id, project_id, external_session_id, content_session_id, idempotency_key, agent_id, agent_type, platform_source, generation_status, metadata, last_message, prompts, open_batch_job_id, started_at, ended_at, last_generated_at, created_at, updated_at, summary_job_id, summaries, summary_of, summarized
 `
 
 type EndSessionParams struct {
@@ -47,6 +133,10 @@ func (q *Queries) EndSession(ctx context.Context, arg EndSessionParams) (ServerS
 		&i.LastGeneratedAt,
 		&i.CreatedAt,
 		&i.UpdatedAt,
+		&i.SummaryJobID,
+		&i.Summaries,
+		&i.SummaryOf,
+		&i.Summarized,
 	)
 	return i, err
 }
@@ -112,7 +202,7 @@ func (q *Queries) FindSessions(ctx context.Context, arg FindSessionsParams) ([]F
 }
 
 const getSession = `-- name: GetSession :one
-SELECT id, team_id, project_id, external_session_id, content_session_id, idempotency_key, agent_id, agent_type, platform_source, generation_status, metadata, last_message, prompts, open_batch_job_id, started_at, ended_at, last_generated_at, created_at, updated_at FROM server_sessions
+SELECT id, team_id, project_id, external_session_id, content_session_id, idempotency_key, agent_id, agent_type, platform_source, generation_status, metadata, last_message, prompts, open_batch_job_id, started_at, ended_at, last_generated_at, created_at, updated_at, summary_job_id, summaries, summary_of, summarized FROM server_sessions
 WHERE id = $1 AND CASE WHEN team_id = $2 AND ($3::text = '' OR project_id = $3::text) THEN true END
 `
 
@@ -145,6 +235,10 @@ func (q *Queries) GetSession(ctx context.Context, arg GetSessionParams) (ServerS
 		&i.LastGeneratedAt,
 		&i.CreatedAt,
 		&i.UpdatedAt,
+		&i.SummaryJobID,
+		&i.Summaries,
+		&i.SummaryOf,
+		&i.Summarized,
 	)
 	return i, err
 }
@@ -158,7 +252,7 @@ VALUES (
     $1, $2, $3, $4, $5, $6,
     $7, $8, $9, $10, $11::text[])
 ON CONFLICT DO NOTHING
-RETURNING id, team_id, project_id, external_session_id, content_session_id, idempotency_key, agent_id, agent_type, platform_source, generation_status, metadata, last_message, prompts, open_batch_job_id, started_at, ended_at, last_generated_at, created_at, updated_at
+RETURNING id, team_id, project_id, external_session_id, content_session_id, idempotency_key, agent_id, agent_type, platform_source, generation_status, metadata, last_message, prompts, open_batch_job_id, started_at, ended_at, last_generated_at, created_at, updated_at, summary_job_id, summaries, summary_of, summarized
 `
 
 type InsertSessionParams struct {
@@ -219,6 +313,10 @@ func (q *Queries) InsertSession(ctx context.Context, arg InsertSessionParams) ([
 			&i.LastGeneratedAt,
 			&i.CreatedAt,
 			&i.UpdatedAt,
+			&i.SummaryJobID,
+			&i.Summaries,
+			&i.SummaryOf,
+			&i.Summarized,
 		); err != nil {
 			return nil, err
 		}
@@ -342,7 +440,7 @@ UPDATE server_sessions SET
     END,
     updated_at = CASE WHEN $1::bool THEN now() ELSE updated_at END
 WHERE idempotency_key = $5 AND CASE WHEN team_id = $6 AND project_id = $7 THEN true END
-RETURNING id, team_id, project_id, external_session_id, content_session_id, idempotency_key, agent_id, agent_type, platform_source, generation_status, metadata, last_message, prompts, open_batch_job_id, started_at, ended_at, last_generated_at, created_at, updated_at
+RETURNING id, team_id, project_id, external_session_id, content_session_id, idempotency_key, agent_id, agent_type, platform_source, generation_status, metadata, last_message, prompts, open_batch_job_id, started_at, ended_at, last_generated_at, created_at, updated_at, summary_job_id, summaries, summary_of, summarized
 `
 
 type RestartSessionParams struct {
@@ -390,6 +488,10 @@ func (q *Queries) RestartSession(ctx context.Context, arg RestartSessionParams) 
 		&i.LastGeneratedAt,
 		&i.CreatedAt,
 		&i.UpdatedAt,
+		&i.SummaryJobID,
+		&i.Summaries,
+		&i.SummaryOf,
+		&i.Summarized,
 	)
 	return i, err
 }
@@ -408,4 +510,30 @@ type SessionGeneratedParams struct {
 func (q *Queries) SessionGenerated(ctx context.Context, arg SessionGeneratedParams) error {
 	_, err := q.db.Exec(ctx, sessionGenerated, arg.ID, arg.TeamID, arg.ProjectID)
 	return err
+}
+
+const summarized = `-- name: Summarized :execrows
+UPDATE server_sessions SET generation_status = 'completed', last_generated_at = now(), summarized = $1
+WHERE id = $2 AND CASE WHEN team_id = $3 AND project_id = $4 THEN true END AND summarized <= $1
+`
+
+type SummarizedParams struct {
+	Nth       int32
+	ID        string
+	TeamID    string
+	ProjectID string
+}
+
+// No row: a later summary was first. Holds the session.
+func (q *Queries) Summarized(ctx context.Context, arg SummarizedParams) (int64, error) {
+	result, err := q.db.Exec(ctx, summarized,
+		arg.Nth,
+		arg.ID,
+		arg.TeamID,
+		arg.ProjectID,
+	)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
 }

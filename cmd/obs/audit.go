@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/seed-245eaa15/obs/cmd/internal/boot"
@@ -24,12 +23,13 @@ type auditCommand struct {
 }
 
 func (auditCommand) Help() string {
-	return `The newest first. Reading it leaves no trace in it.
+	return `Who did what, and what jobs did for whom, the newest first. Reading it leaves no trace in it.
 
 Examples:
 
   obs audit
   obs audit --since 24h --action api_key.create
+  obs audit --action generation_job.failed
   obs audit --project 0197… --limit 1000 --json`
 }
 
@@ -72,12 +72,14 @@ func (c auditCommand) Run(ctx context.Context, std boot.Std) error {
 		}
 		entries = append(entries, more...)
 	}
-	slices.SortFunc(entries, func(a, b observe.AuditEntry) int { return cmp.Compare(b.ID, a.ID) })
+	slices.SortFunc(entries, func(a, b observe.AuditEntry) int {
+		return cmp.Or(b.CreatedAt.Compare(a.CreatedAt), cmp.Compare(b.Cursor, a.Cursor))
+	})
 	entries = entries[:min(len(entries), c.Limit)]
 	bodies, rows := []auditBody{}, [][]string{{"TIME (UTC)", "ACTION", "BY", "ON"}}
 	for _, e := range entries {
 		bodies = append(bodies, auditBody{
-			strconv.FormatInt(e.ID, 10), e.TeamID, e.ProjectID, e.ActorID, e.KeyID, e.Action, e.ResourceType, e.ResourceID,
+			e.ID, e.TeamID, e.ProjectID, e.ActorID, e.KeyID, e.Action, e.ResourceType, e.ResourceID,
 			e.RequestID, e.JobID, e.Details, e.CreatedAt.UnixMilli(),
 		})
 		rows = append(rows, []string{
@@ -100,6 +102,6 @@ func (o *operator) audit(ctx context.Context, s events.Scope, f observe.AuditFil
 		if len(page) < f.Limit || len(all) == limit {
 			return all, nil
 		}
-		f.Before = page[len(page)-1].ID
+		f.Before = page[len(page)-1].Cursor
 	}
 }

@@ -49,6 +49,44 @@ func TestAuditByScope(t *testing.T) {
 	require.Contains(t, o.fails(2, "audit", "--limit", "10001"), "--limit")
 }
 
+// What is done on the command line is told, of whom it was done for.
+func TestWhatTheOperatorDoesIsAudited(t *testing.T) {
+	t.Parallel()
+	o := newOffice(t)
+	job := string(o.record(1)[0])
+	var key, next struct{ ID string }
+	require.NoError(t, json.Unmarshal([]byte(o.obs("keys", "create", "--team", o.team, "--project", o.project, "--json")), &key))
+	require.NoError(t, json.Unmarshal([]byte(o.obs("keys", "rotate", key.ID, "--json")), &next))
+	o.obs("keys", "revoke", next.ID)
+	o.obs("jobs", "cancel", job)
+	o.obs("jobs", "retry", job)
+	o.obs("projects", "set", o.project, "--policy", "debounce")
+	for _, c := range []struct{ action, resource, job string }{
+		{"api_key.create", key.ID, ""},
+		{"api_key.rotate", next.ID, ""},
+		{"api_key.revoke", key.ID, ""},
+		{"api_key.revoke", next.ID, ""},
+		{"generation_job.cancelled_by_operator", job, job},
+		{"generation_job.retried_by_operator", job, job},
+		{"project.policy", o.project, ""},
+		{"generation_job.queued", job, job},
+	} {
+		found := false
+		for _, e := range o.audit("--team", o.team, "--project", o.project, "--action", c.action) {
+			if e.ResourceID != c.resource {
+				continue
+			}
+			found = true
+			require.NotEmpty(t, e.ActorID, c.action)
+			if c.action != "generation_job.queued" { // somebody else's
+				require.Equal(t, "operator", e.ActorID, c.action)
+			}
+			require.Equal(t, c.job == "", e.JobID == nil, c.action)
+		}
+		require.True(t, found, "%s of %s", c.action, c.resource)
+	}
+}
+
 func TestAuditIsReadPageByPage(t *testing.T) {
 	t.Parallel()
 	o := newOffice(t)

@@ -14,7 +14,7 @@ import (
 
 type projectSet struct {
 	ID       string `arg:"" help:"The project's id."`
-	Policy   string `required:"" placeholder:"NAME" help:"per-event, debounce, end-of-session, or server: as the server's --debounce says."`
+	Policy   string `required:"" placeholder:"NAME" help:"per-event, debounce, end-of-session, or server: as the server's --policy says."`
 	Debounce string `placeholder:"TIME" help:"How long events wait for others: of debounce, and after a session's end. 5s by default, up to 1h."`
 	JSON     bool   `help:"Print JSON."`
 	operatorFlags

@@ -1,9 +1,11 @@
 package observe
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
+	"strconv"
 
 	"github.com/jackc/pgx/v5"
 
@@ -20,6 +22,7 @@ type jobArgs struct {
 	Adapter     string `json:"source_adapter,omitempty"`
 	Actor       string `json:"actor_id,omitempty"`
 	Key         string `json:"api_key_id,omitempty"`
+	Nth         int    `json:"summary,omitempty"` // of a session's summaries, from the second on
 }
 
 // JobSession is the session that the job is about, or "".
@@ -42,18 +45,22 @@ func JobAgentEvent(j events.Job) string {
 	return ""
 }
 
-// step is the asking for a job. The same work has the same id.
+// step is the asking for a job. The same work has the same id; a session that
+// went on after its end is summarized by another job each time.
 func (s *Service) step(c Caller, scope events.Scope, kind events.Kind, sourceType, sourceID string, a jobArgs) (events.Step, error) {
 	a.Actor, a.Key = c.Actor, c.KeyID
 	args, err := json.Marshal(a)
 	if err != nil {
 		return events.Step{}, fmt.Errorf("ask for a %s job: %w", kind, err)
 	}
+	work := []string{scope.Team, scope.Project, sourceType, sourceID}
+	if a.Nth > 1 {
+		work = append(work, strconv.Itoa(a.Nth))
+	}
 	return events.New(events.Job{
-		ID:   events.NewID(kind, scope.Team, scope.Project, sourceType, sourceID),
-		Kind: kind, Scope: scope, SourceType: sourceType, SourceID: sourceID, Args: args,
+		ID: events.NewID(kind, work...), Kind: kind, Scope: scope, SourceType: sourceType, SourceID: sourceID, Args: args,
 		MaxAttempts: s.cfg.MaxAttempts, RequestID: plain(c.RequestID),
-	}, events.Event{Actor: c.KeyID, RequestID: plain(c.RequestID)})
+	}, events.Event{Actor: cmp.Or(c.KeyID, c.Actor), RequestID: plain(c.RequestID)})
 }
 
 // enqueue adds the jobs that are not there yet, and reads them all, by id.

@@ -13,14 +13,17 @@ import (
 	"github.com/seed-245eaa15/obs/sqlc"
 )
 
-// The actions of the audit log. observation.created and
-// generation_job.completed are written by the query InsertGenerated.
+// The actions that are written into the audit log. What happens to jobs and
+// what they make is written elsewhere anyway; see audit_read.go.
 const (
 	actReceived      = "event.received"
 	actBatchReceived = "event.batch_received"
-	actSessionWrite  = "session.write"
+	actSessionStart  = "session.start" // a new one
+	actSessionWrite  = "session.write" // one that was there
 	actSessionEnd    = "session.end"
-	actRead          = "observation.read" // details.mode says how
+	actRead          = "observation.read"      // details.mode says how
+	actGenerated     = "observation.generated" // what a job came to
+	actSummarized    = "session_summary.generated"
 	actReindex       = "observation.reindexed"
 	actViolation     = "generation_job.scope_violation"
 	actRetried       = "generation_job.retried_by_operator"

@@ -21,9 +21,7 @@ const MaxBurst = maxBurst
 
 // Handler is the handler that Register would give a worker.
 func (s *Service) Handler(kind events.Kind) pipeline.Handler {
-	h := map[events.Kind]func(context.Context, events.Job, jobArgs) (pipeline.Commit, error){
-		KindEvent: s.generateForEvent, KindBatch: s.generateForBatch, KindSummary: s.generateSummary, KindReindex: s.reindex,
-	}[kind]
+	h := s.handlers()[kind]
 	return func(ctx context.Context, job events.Job) (pipeline.Commit, error) {
 		var a jobArgs
 		if err := json.Unmarshal(job.Args, &a); err != nil {

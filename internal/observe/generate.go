@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -28,10 +29,27 @@ const (
 
 // Register gives a worker the handlers of the four kinds.
 func (s *Service) Register(w *pipeline.Worker) {
-	pipeline.Handle(w, KindEvent, s.generateForEvent)
-	pipeline.Handle(w, KindBatch, s.generateForBatch)
-	pipeline.Handle(w, KindSummary, s.generateSummary)
-	pipeline.Handle(w, KindReindex, s.reindex)
+	for kind, do := range s.handlers() {
+		pipeline.Handle(w, kind, do)
+	}
+}
+
+type handler = func(ctx context.Context, job events.Job, a jobArgs) (pipeline.Commit, error)
+
+// handlers has what does each kind of job, for as long as it is allowed to.
+func (s *Service) handlers() map[events.Kind]handler {
+	all := map[events.Kind]handler{
+		KindEvent: s.generateForEvent, KindBatch: s.generateForBatch, KindSummary: s.generateSummary, KindReindex: s.reindex,
+	}
+	for kind, do := range all {
+		all[kind] = func(ctx context.Context, job events.Job, a jobArgs) (pipeline.Commit, error) {
+			if err := s.stillAsked(ctx, job, a); err != nil {
+				return nil, err
+			}
+			return do(ctx, job, a)
+		}
+	}
+	return all
 }
 
 // generateForEvent writes the observations of one agent event.
@@ -78,7 +96,7 @@ func (s *Service) generate(ctx context.Context, job events.Job, a jobArgs, m mat
 	if err != nil {
 		return nil, permanentIfGone(err)
 	}
-	w := s.writing(job, a)
+	w := s.writing(job, a, actGenerated)
 	w.outcome["events"], w.outcome["private"] = len(m.shown), m.private
 	for _, question := range portions(m.shown) {
 		answer, err := s.ask(ctx, llm.Question{Task: llm.TaskObserve, Project: project, Session: a.Session, Events: question})
@@ -202,14 +220,15 @@ type writing struct {
 	index   int // of the next note among all that the provider answered
 	outcome map[string]any
 	in, out int // tokens
-	after   func(ctx context.Context, q *sqlc.Queries) error
+	before  func(ctx context.Context, q *sqlc.Queries, p *sqlc.InsertGeneratedParams, outcome map[string]any) error
 }
 
-func (s *Service) writing(job events.Job, a jobArgs) *writing {
+// writing begins what a job leaves; action is what the audit log calls it.
+func (s *Service) writing(job events.Job, a jobArgs, action string) *writing {
 	w := &writing{s: s, job: job, outcome: map[string]any{}}
 	w.p = sqlc.InsertGeneratedParams{
 		TeamID: job.Scope.Team, ProjectID: job.Scope.Project, JobID: string(job.ID),
-		ActorID: a.Actor, ApiKeyID: a.Key, RequestID: job.RequestID,
+		Action: action, ActorID: a.Actor, ApiKeyID: a.Key, RequestID: job.RequestID,
 	}
 	return w
 }
@@ -264,27 +283,26 @@ func (w *writing) source(observation, sourceType, source string) {
 	w.p.SourceMetadatas = append(w.p.SourceMetadatas, "{}")
 }
 
-// commit is the pipeline.Commit: one statement stores everything. Said again
-// it stores nothing twice.
+// commit is the pipeline.Commit: one statement stores everything, after before
+// had its say. Said again it stores nothing twice.
 func (w *writing) commit(ctx context.Context, tx pgx.Tx) error {
-	p := w.p
-	w.outcome["observations"] = len(p.Ids)
-	details, err := json.Marshal(w.outcome)
+	p, outcome := w.p, maps.Clone(w.outcome)
+	q := w.s.q.WithTx(tx)
+	if w.before != nil {
+		if err := w.before(ctx, q, &p, outcome); err != nil {
+			return err
+		}
+	}
+	outcome["observations"] = len(p.Ids)
+	details, err := json.Marshal(outcome)
 	if err != nil {
 		return fmt.Errorf("outcome of job %s: %w", w.job.ID, err)
 	}
-	p.JobDetails = details
-	q := w.s.q.WithTx(tx)
+	p.Details = details
 	if _, err := q.InsertGenerated(ctx, p); err != nil {
 		return fmt.Errorf("store %d observations: %w", len(p.Ids), err)
 	}
-	if err := w.meter(ctx, q); err != nil {
-		return err
-	}
-	if w.after != nil {
-		return w.after(ctx, q)
-	}
-	return nil
+	return w.meter(ctx, q)
 }
 
 // blank reports whether text says nothing.

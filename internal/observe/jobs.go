@@ -42,7 +42,7 @@ func (s *Service) ListJobs(ctx context.Context, c Caller, f JobFilter) (jobs []e
 			return fmt.Errorf("list jobs: %w", err)
 		}
 		return c.audit(ctx, q, entry{
-			scope: scope, action: actRead, resource: resJob, details: map[string]any{"mode": "jobs_list", "payload": f.Payload},
+			scope: scope, action: actRead, resource: resJob, details: map[string]any{"mode": cmp.Or(f.Mode, "jobs_list"), "payload": f.Payload},
 		})
 	})
 	return jobs, total, err

@@ -114,8 +114,9 @@ func (s *Service) ListKeys(ctx context.Context, c Caller) ([]Key, error) {
 	return keys, err
 }
 
-// RevokeKey makes a key useless at once. It may be said again. A key may
-// always revoke itself.
+// RevokeKey makes a key useless at once, and fails the jobs that it has asked
+// for and that have not begun. It may be said again. A key may always revoke
+// itself.
 func (s *Service) RevokeKey(ctx context.Context, c Caller, id string) (Key, error) {
 	var key Key
 	err := s.inTx(ctx, func(_ pgx.Tx, q *sqlc.Queries) error {
@@ -130,7 +131,7 @@ func (s *Service) RevokeKey(ctx context.Context, c Caller, id string) (Key, erro
 }
 
 // RotateKey makes a new key with what the old one may do, and revokes the old
-// one. A key may always rotate itself; the new one expires when it would have.
+// one, whose jobs go on. A key may always rotate itself; the new one expires when it would have.
 // A revoked key is an ErrConflict.
 func (s *Service) RotateKey(ctx context.Context, c Caller, id string) (Key, string, error) {
 	var key Key
@@ -158,6 +159,10 @@ func (s *Service) RotateKey(ctx context.Context, c Caller, id string) (Key, stri
 		}
 		if _, err := c.revoke(ctx, q, scope, id); err != nil {
 			return err
+		}
+		err = q.ReplacedKey(ctx, sqlc.ReplacedKeyParams{ReplacedBy: &key.ID, ID: old.ID, TeamID: scope.Team, ProjectID: scope.Project})
+		if err != nil {
+			return fmt.Errorf("rotate key: %w", err)
 		}
 		return c.audit(ctx, q, entry{
 			scope: of, action: actKeyRotate, resource: resKey, id: key.ID, details: map[string]any{"replaces": old.ID},

@@ -186,12 +186,24 @@ func (w *world) same(t testing.TB, fn func()) {
 	require.Equal(t, before, dump(t, w.pool))
 }
 
-// audited counts the rows of the audit log with this action.
+// audited counts what the audit tells with this action, of all teams.
 func (w *world) audited(t testing.TB, action string) int {
 	t.Helper()
-	var n int
-	require.NoError(t, w.pool.QueryRow(t.Context(), "SELECT count(*) FROM audit_log WHERE action = $1", action).Scan(&n))
+	teams, err := w.ListTeams(t.Context())
+	require.NoError(t, err)
+	n := 0
+	for _, team := range teams {
+		n += len(w.audit(t, observe.Caller{Team: team.ID, Scopes: []string{observe.ScopeAll}}, observe.AuditFilter{Action: action, Limit: 500}))
+	}
 	return n
+}
+
+// audit is a page of what the caller is told was done.
+func (w *world) audit(t testing.TB, c observe.Caller, f observe.AuditFilter) []observe.AuditEntry {
+	t.Helper()
+	entries, err := w.Audit(t.Context(), c, f)
+	require.NoError(t, err)
+	return entries
 }
 
 // check verifies the invariants of the job table.

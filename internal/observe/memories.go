@@ -281,6 +281,9 @@ func (s *Service) DeleteMemory(ctx context.Context, c Caller, id string) error {
 			return notFound("Memory")
 		}
 		scope.Project = gone[0].ProjectID
-		return c.audit(ctx, q, entry{scope: scope, action: actMemoryDelete, resource: resObservation, id: gone[0].ID})
+		return c.audit(ctx, q, entry{
+			scope: scope, action: actMemoryDelete, resource: resObservation, id: gone[0].ID, job: deref(gone[0].CreatedByJobID),
+			details: map[string]any{"kind": gone[0].Kind},
+		})
 	})
 }

@@ -46,7 +46,8 @@ type Config struct {
 	Provider    llm.Provider
 	Log         *slog.Logger  // nil: nothing is logged
 	Ring        func()        // called after each commit that queued something; must not block; nil: none
-	Debounce    time.Duration // events of one session within this time share one batch job; 0: a job an event
+	Policy      string        // of projects without one, of [Policies]; empty: debounce if there is a Debounce, else per-event
+	Debounce    time.Duration // how long events of a session wait for others; 0: 5 s, where the policy has them wait
 	Limits      Limits        // of keys and teams; zero: none
 	MaxAttempts int           // of each job; 0: events.DefaultMaxAttempts
 	Process     string        // who writes, in the history of jobs; empty is kept empty
@@ -63,7 +64,8 @@ type Service struct {
 	log     *slog.Logger
 	waiters waiters
 	lanes   laneCache
-	names   nameCache
+	names   cache[events.Scope, string]
+	trusted cache[keyRef, struct{}] // keys that were good a moment ago
 }
 
 // New gives the application on a migrated database.

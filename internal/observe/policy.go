@@ -38,7 +38,7 @@ const (
 )
 
 // Policy is when a project's sessions are asked about. The zero value leaves
-// it to the server: see Config.Debounce.
+// it to the server: see Config.Policy.
 type Policy struct {
 	Name     string        `json:"policy,omitempty"`
 	Debounce time.Duration `json:"-"` // of PolicyDebounce, and of what comes after the end of a session; 0 means 5 s
@@ -92,14 +92,25 @@ func (s *Service) SetPolicy(ctx context.Context, c Caller, project string, p Pol
 
 // waits says how long the events of each project's sessions wait for others.
 type waits struct {
-	server   time.Duration
+	server   Policy
 	projects map[string]Policy
+}
+
+// ownPolicy is the server's own way.
+func (cfg Config) ownPolicy() Policy {
+	switch {
+	case cfg.Policy != "":
+		return Policy{cfg.Policy, cmp.Or(cfg.Debounce, DefaultDebounce)}
+	case cfg.Debounce > 0:
+		return Policy{PolicyDebounce, cfg.Debounce}
+	}
+	return Policy{PolicyPerEvent, 0}
 }
 
 // waitsOf reads the policies of the events' projects. Events without a session
 // have none.
 func (s *Service) waitsOf(ctx context.Context, q *sqlc.Queries, team string, rows map[string]sqlc.AgentEvent) (waits, error) {
-	w := waits{server: s.cfg.Debounce, projects: map[string]Policy{}}
+	w := waits{server: s.cfg.ownPolicy(), projects: map[string]Policy{}}
 	var ids []string
 	for _, r := range rows {
 		if r.ServerSessionID != nil && !slices.Contains(ids, r.ProjectID) {
@@ -157,16 +168,28 @@ func (s *Service) ProjectPolicy(ctx context.Context, c Caller, project string) (
 // of is how long a project's events wait, while their session runs; 0 means
 // a job each.
 func (w waits) of(project string) time.Duration {
-	p, ok := w.projects[project]
-	switch {
-	case !ok:
-		return w.server
-	case p.Name == PolicyDebounce:
+	switch p := w.policy(project); p.Name {
+	case PolicyDebounce:
 		return p.Debounce
-	case p.Name == PolicyEndOfSession:
+	case PolicyEndOfSession:
 		return sessionWait
 	}
 	return 0
+}
+
+// after is how long what comes after the end of a session waits.
+func (w waits) after(project string) time.Duration {
+	if p := w.policy(project); p.Name != PolicyPerEvent {
+		return p.Debounce
+	}
+	return 0
+}
+
+func (w waits) policy(project string) Policy {
+	if p, ok := w.projects[project]; ok {
+		return p
+	}
+	return w.server
 }
 
 // bySession is how long a batch of each session that open has not waits. The
@@ -181,7 +204,7 @@ func (w waits) bySession(ctx context.Context, q *sqlc.Queries, team string, burs
 			continue
 		}
 		wait[ref] = w.of(ref.project)
-		if w.projects[ref.project].Name == PolicyEndOfSession {
+		if w.policy(ref.project).Name == PolicyEndOfSession {
 			p.Ids, p.ProjectIds = append(p.Ids, ref.id), append(p.ProjectIds, ref.project)
 		}
 	}
@@ -193,7 +216,7 @@ func (w waits) bySession(ctx context.Context, q *sqlc.Queries, team string, burs
 		return nil, fmt.Errorf("read sessions: %w", err)
 	}
 	for _, r := range ended {
-		wait[sessionRef{r.ProjectID, r.ID}] = w.projects[r.ProjectID].Debounce
+		wait[sessionRef{r.ProjectID, r.ID}] = w.after(r.ProjectID)
 	}
 	return wait, nil
 }

@@ -87,31 +87,3 @@ func TestANewTeamHasAKeyOfItsOwn(t *testing.T) {
 	require.Equal(t, "api_key.create", log[1].Action)
 	require.Nil(t, log[1].KeyID)
 }
-
-// Pages of the audit log have every row once, however many come meanwhile.
-func TestAuditPages(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
-	for n := range 7 {
-		w.record(t, w.event(n))
-	}
-	seen := map[int64]bool{}
-	f := observe.AuditFilter{Action: "event.batch_received", Limit: 3}
-	for page := 0; ; page++ {
-		entries, err := w.Audit(t.Context(), w.me, f)
-		require.NoError(t, err)
-		for _, e := range entries {
-			require.False(t, seen[e.ID])
-			require.Equal(t, f.Action, e.Action)
-			require.Equal(t, "req-1", *e.RequestID)
-			require.Equal(t, w.me.KeyID, *e.KeyID)
-			seen[e.ID] = true
-			f.Before = e.ID
-		}
-		if len(entries) < 3 {
-			break
-		}
-		w.record(t, w.event(100+page))
-	}
-	require.Len(t, seen, 7)
-}

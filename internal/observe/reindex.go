@@ -65,7 +65,7 @@ const reindexPage = 200
 // of its last change, and doing it twice does nothing. What is left to the
 // commit is the job's own audit row.
 func (s *Service) reindex(ctx context.Context, job events.Job, a jobArgs) (pipeline.Commit, error) {
-	w := s.writing(job, a)
+	w := s.writing(job, a, actReindex)
 	seen, changed := 0, 0
 	p := sqlc.PageObservationsParams{TeamID: job.Scope.Team, ProjectID: job.Scope.Project, ID: a.Observation, MaxRows: reindexPage}
 	for {

@@ -96,6 +96,7 @@ type target struct {
 	*home
 	scope    events.Scope // the wrong one
 	queued   events.Job
+	over     string // a session that has a summary
 	seskey   string // idempotency key of the session
 	evkey    string // and of the event
 	observed time.Time
@@ -176,6 +177,24 @@ var mutations = map[string]mutation{
 	"SessionGenerated": {call: func(ctx context.Context, q *sqlc.Queries, x target) error {
 		return q.SessionGenerated(ctx, sqlc.SessionGeneratedParams{ID: x.session, TeamID: x.scope.Team, ProjectID: x.scope.Project})
 	}},
+	"AskedForSummary": {call: func(ctx context.Context, q *sqlc.Queries, x target) error {
+		return q.AskedForSummary(ctx, sqlc.AskedForSummaryParams{
+			ID: x.session, TeamID: x.scope.Team, ProjectID: x.scope.Project, JobID: new("taken"), Summaries: 1, SummaryOf: new("taken"),
+		})
+	}},
+	"Summarized": {call: func(ctx context.Context, q *sqlc.Queries, x target) error {
+		_, err := q.Summarized(ctx, sqlc.SummarizedParams{ID: x.session, TeamID: x.scope.Team, ProjectID: x.scope.Project, Nth: 1})
+		return err
+	}},
+	"DropOldSummaries": {call: func(ctx context.Context, q *sqlc.Queries, x target) error {
+		_, err := q.DropOldSummaries(ctx, sqlc.DropOldSummariesParams{
+			TeamID: x.scope.Team, ProjectID: x.scope.Project, SessionID: x.over, JobID: "another",
+		})
+		return err
+	}},
+	"ReplacedKey": {call: func(ctx context.Context, q *sqlc.Queries, x target) error {
+		return q.ReplacedKey(ctx, sqlc.ReplacedKeyParams{ID: x.key, TeamID: x.scope.Team, ProjectID: x.scope.Project, ReplacedBy: new("taken")})
+	}},
 	"OpenBatches": {call: func(ctx context.Context, q *sqlc.Queries, x target) error {
 		return q.OpenBatches(ctx, sqlc.OpenBatchesParams{
 			TeamID: x.scope.Team, Ids: []string{x.session}, ProjectIds: []string{x.scope.Project}, JobIds: []string{"taken"},
@@ -202,7 +221,7 @@ var mutations = map[string]mutation{
 	}},
 	"InsertGenerated": {makes: true, call: func(ctx context.Context, q *sqlc.Queries, x target) error {
 		_, err := q.InsertGenerated(ctx, sqlc.InsertGeneratedParams{
-			TeamID: x.scope.Team, ProjectID: x.scope.Project, JobID: "j", ActorID: "a", JobDetails: json.RawMessage("{}"),
+			TeamID: x.scope.Team, ProjectID: x.scope.Project, JobID: "j", ActorID: "a", Action: "x", Details: json.RawMessage("{}"),
 			Ids: []string{x.observation}, Kinds: []string{"x"}, Contents: []string{"taken"}, SearchExtras: []string{""},
 			GenerationKeys: []string{"taken"}, Metadatas: []string{"{}"}, SessionIds: []string{""},
 			SourceIds: []string{"s"}, SourceObservations: []string{x.observation}, SourceTypes: []string{"agent_event"},
@@ -276,7 +295,11 @@ func logged(t *testing.T, err error) {
 
 func newTarget(t *testing.T) target {
 	h := newHome(t)
-	x := target{home: h, queued: h.read(t, h.job)}
+	over := h.world.session(t, "over")
+	_, summary, err := h.EndSession(t.Context(), h.me, over.ID)
+	require.NoError(t, err)
+	h.do(t, summary.ID)
+	x := target{home: h, queued: h.read(t, h.job), over: over.ID}
 	row := func(dest any, sql string, args ...any) {
 		require.NoError(t, h.pool.QueryRow(t.Context(), sql, args...).Scan(dest))
 	}

@@ -124,7 +124,7 @@ func TestAWhollyPrivateEventIsNotAskedAbout(t *testing.T) {
 	require.Empty(t, w.provider.questions())
 	require.Zero(t, w.count(t, "observations"))
 	var details json.RawMessage
-	require.NoError(t, w.pool.QueryRow(t.Context(), "SELECT details FROM audit_log WHERE action = 'generation_job.completed' LIMIT 1").Scan(&details))
+	require.NoError(t, w.pool.QueryRow(t.Context(), "SELECT details FROM audit_log WHERE action = 'observation.generated' LIMIT 1").Scan(&details))
 	require.JSONEq(t, `{"observations":0,"events":0,"private":1}`, string(details))
 	w.check(t)
 }

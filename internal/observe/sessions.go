@@ -47,9 +47,11 @@ func (s *Service) StartSession(ctx context.Context, c Caller, n NewSession) (ses
 			return fmt.Errorf("start session: %w", err)
 		}
 		session = sessionOf(row)
-		return c.audit(ctx, q, entry{
-			scope: scope, action: actSessionWrite, resource: resSession, id: session.ID, details: map[string]any{"created": created},
-		})
+		action := actSessionWrite
+		if created {
+			action = actSessionStart
+		}
+		return c.audit(ctx, q, entry{scope: scope, action: action, resource: resSession, id: session.ID})
 	})
 	return session, created, err
 }
@@ -159,8 +161,9 @@ func (s *Service) Session(ctx context.Context, c Caller, id string) (Session, er
 	return session, err
 }
 
-// EndSession notes that a session is over and asks for its summary, once, and
-// at once for what its events have waited for. It may be said again.
+// EndSession notes that a session is over and asks for its summary, and at
+// once for what its events have waited for. It may be said again: when nothing
+// came since, it is the same job and nothing is asked for.
 func (s *Service) EndSession(ctx context.Context, c Caller, id string) (Session, *events.Job, error) {
 	var session Session
 	var job events.Job
@@ -179,19 +182,15 @@ func (s *Service) EndSession(ctx context.Context, c Caller, id string) (Session,
 		}
 		session = sessionOf(row)
 		scope.Project = row.ProjectID
-		step, err := s.step(c, scope, KindSummary, SourceSummary, row.ID, jobArgs{Session: row.ID})
-		if err != nil {
-			return err
-		}
-		jobs, added, err := s.enqueue(ctx, tx, q, scope.Team, step)
-		if err != nil {
+		var added bool
+		if job, added, err = s.askSummary(ctx, tx, q, c, scope, row); err != nil {
 			return err
 		}
 		released, err := s.askNow(ctx, tx, q, c, scope, row.ID)
 		if err != nil {
 			return err
 		}
-		job, asked = jobs[step.Job.ID], added || released
+		asked = added || released
 		return c.audit(ctx, q, entry{
 			scope: scope, action: actSessionEnd, resource: resSession, id: row.ID, job: string(job.ID),
 		})

@@ -36,7 +36,8 @@ func TestStartSession(t *testing.T) {
 	read, err := w.Session(t.Context(), w.me, s.ID)
 	require.NoError(t, err)
 	require.Equal(t, s, read)
-	require.Equal(t, 2, w.audited(t, "session.write"))
+	require.Equal(t, 1, w.audited(t, "session.start"))
+	require.Equal(t, 1, w.audited(t, "session.write"))
 
 	n.PlatformSource = new("cursor")
 	other, created, err := w.StartSession(t.Context(), w.me, n)

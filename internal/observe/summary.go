@@ -2,6 +2,7 @@ package observe
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -33,15 +34,19 @@ func (s *Service) generateSummary(ctx context.Context, job events.Job, a jobArgs
 	if err != nil {
 		return nil, fmt.Errorf("read session: %w", err)
 	}
+	w := s.writing(job, a, actSummarized)
+	w.before = func(ctx context.Context, q *sqlc.Queries, p *sqlc.InsertGeneratedParams, outcome map[string]any) error {
+		return replaceSummary(ctx, q, session.ID, max(a.Nth, 1), p, outcome)
+	}
+	if int(session.Summarized) > max(a.Nth, 1) {
+		w.outcome["superseded"] = true // by one that knew more: not worth a question
+		return w.commit, nil
+	}
 	question, err := s.sessionStory(ctx, job.Scope, session)
 	if err != nil {
 		return nil, permanentIfGone(err)
 	}
-	w := s.writing(job, a)
 	w.outcome["events"] = len(question.Events)
-	w.after = func(ctx context.Context, q *sqlc.Queries) error {
-		return q.SessionGenerated(ctx, sqlc.SessionGeneratedParams{ID: session.ID, TeamID: job.Scope.Team, ProjectID: job.Scope.Project})
-	}
 	if len(question.Events) == 0 && len(question.Notes) == 0 && blank(question.LastMessage) {
 		return w.commit, nil // nothing happened, or nothing that may be told
 	}
@@ -57,6 +62,104 @@ func (s *Service) generateSummary(ctx context.Context, job events.Job, a jobArgs
 		}
 	}
 	return w.commit, nil
+}
+
+// askSummary asks for the summary of a session that the caller holds. Nothing
+// is asked for when there is nothing new since the last time, or when the job
+// of that time has not begun: it will see what is new. Otherwise it is another
+// job, and a summary that follows another one waits as the session's events
+// do, so that a conversation is not summarized at its every turn.
+func (s *Service) askSummary(ctx context.Context, tx pgx.Tx, q *sqlc.Queries, c Caller, scope events.Scope, row sqlc.ServerSession) (job events.Job, added bool, err error) {
+	n, err := q.CountSessionEvents(ctx, sqlc.CountSessionEventsParams{SessionID: &row.ID, TeamID: scope.Team, ProjectID: scope.Project})
+	if err != nil {
+		return events.Job{}, false, fmt.Errorf("count the session's events: %w", err)
+	}
+	last := sha256.Sum256([]byte(deref(row.LastMessage)))
+	of := fmt.Sprintf("%d %x", n, last[:8])
+	if row.SummaryJobID != nil {
+		same := deref(row.SummaryOf) == of
+		if !same {
+			waits, err := q.LockQueuedJob(ctx, sqlc.LockQueuedJobParams{ID: *row.SummaryJobID, TeamID: scope.Team, ProjectID: scope.Project})
+			if err != nil {
+				return events.Job{}, false, fmt.Errorf("lock the summary's job: %w", err)
+			}
+			if len(waits) == 0 {
+				return s.askNextSummary(ctx, tx, q, c, scope, row, of)
+			}
+			if err := askedForSummary(ctx, q, scope, row, *row.SummaryJobID, int(row.Summaries), of); err != nil {
+				return events.Job{}, false, err
+			}
+		}
+		job, err = findJob(ctx, q, scope, events.ID(*row.SummaryJobID))
+		return job, false, err
+	}
+	return s.askNextSummary(ctx, tx, q, c, scope, row, of)
+}
+
+func (s *Service) askNextSummary(ctx context.Context, tx pgx.Tx, q *sqlc.Queries, c Caller, scope events.Scope, row sqlc.ServerSession, of string) (events.Job, bool, error) {
+	nth := int(row.Summaries) + 1
+	a := jobArgs{Session: row.ID}
+	if nth > 1 {
+		a.Nth = nth
+	}
+	step, err := s.step(c, scope, KindSummary, SourceSummary, row.ID, a)
+	if err != nil {
+		return events.Job{}, false, err
+	}
+	if nth > 1 {
+		wait, err := s.waitsOf(ctx, q, scope.Team, map[string]sqlc.AgentEvent{"": {ProjectID: scope.Project, ServerSessionID: &row.ID}})
+		if err != nil {
+			return events.Job{}, false, err
+		}
+		step.Delay = wait.after(scope.Project)
+	}
+	jobs, added, err := s.enqueue(ctx, tx, q, scope.Team, step)
+	if err != nil {
+		return events.Job{}, false, err
+	}
+	return jobs[step.Job.ID], added, askedForSummary(ctx, q, scope, row, string(step.Job.ID), nth, of)
+}
+
+func askedForSummary(ctx context.Context, q *sqlc.Queries, scope events.Scope, row sqlc.ServerSession, job string, nth int, of string) error {
+	err := q.AskedForSummary(ctx, sqlc.AskedForSummaryParams{
+		JobID: &job, Summaries: int32(nth), SummaryOf: &of, ID: row.ID, TeamID: scope.Team, ProjectID: scope.Project,
+	})
+	if err != nil {
+		return fmt.Errorf("note the summary's job: %w", err)
+	}
+	return nil
+}
+
+// replaceSummary makes the nth summary of a session the one it has: the one
+// before goes, unless somebody edited it, or the nth is dropped where a later
+// one was first. A job that had nothing to say replaces nothing.
+func replaceSummary(ctx context.Context, q *sqlc.Queries, session string, nth int, p *sqlc.InsertGeneratedParams, outcome map[string]any) error {
+	if len(p.Ids) == 0 {
+		err := q.SessionGenerated(ctx, sqlc.SessionGeneratedParams{ID: session, TeamID: p.TeamID, ProjectID: p.ProjectID})
+		if err != nil {
+			return fmt.Errorf("session %s: %w", session, err)
+		}
+		return nil
+	}
+	n, err := q.Summarized(ctx, sqlc.SummarizedParams{Nth: int32(nth), ID: session, TeamID: p.TeamID, ProjectID: p.ProjectID})
+	if err != nil {
+		return fmt.Errorf("session %s: %w", session, err)
+	}
+	if n == 0 {
+		*p = sqlc.InsertGeneratedParams{
+			TeamID: p.TeamID, ProjectID: p.ProjectID, JobID: p.JobID, Action: p.Action, ActorID: p.ActorID, ApiKeyID: p.ApiKeyID, RequestID: p.RequestID,
+		}
+		outcome["superseded"] = true
+		return nil
+	}
+	gone, err := q.DropOldSummaries(ctx, sqlc.DropOldSummariesParams{TeamID: p.TeamID, ProjectID: p.ProjectID, SessionID: session, JobID: p.JobID})
+	if err != nil {
+		return fmt.Errorf("session %s: replace its summary: %w", session, err)
+	}
+	if len(gone) > 0 {
+		outcome["replaces"] = gone
+	}
+	return nil
 }
 
 // sessionStory is the question about a session.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -99,37 +98,7 @@ func (s *Service) EnsureLocal(ctx context.Context, name string) (team, project s
 
 // A name of a project is for prompts: one that is nameFor old is good enough,
 // and saves each job a question to Postgres.
-const (
-	nameFor  = 10 * time.Second
-	maxNames = 1000 // kept at once
-)
-
-// nameCache keeps names of projects. The zero value is empty.
-type nameCache struct {
-	mu    sync.Mutex
-	names map[events.Scope]keptName
-}
-
-type keptName struct {
-	name  string
-	until time.Time
-}
-
-func (c *nameCache) get(scope events.Scope) (string, bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	kept := c.names[scope]
-	return kept.name, time.Now().Before(kept.until)
-}
-
-func (c *nameCache) put(scope events.Scope, name string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.names == nil || len(c.names) >= maxNames {
-		c.names = map[events.Scope]keptName{}
-	}
-	c.names[scope] = keptName{name, time.Now().Add(nameFor)}
-}
+const nameFor = 10 * time.Second
 
 // projectName gives the name as a provider may see it. A job whose project is
 // gone has nothing to do.
@@ -145,6 +114,6 @@ func (s *Service) projectName(ctx context.Context, scope events.Scope) (string, 
 		return "", fmt.Errorf("read project: %w", err)
 	}
 	name = strip(name)
-	s.names.put(scope, name)
+	s.names.put(scope, name, nameFor)
 	return name, nil
 }

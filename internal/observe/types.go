@@ -125,6 +125,7 @@ type JobFilter struct {
 	Offset     int
 	Since      time.Time // made at this time or later
 	Payload    bool      // with Args; needs the admin scope
+	Mode       string    // what the audit log calls it: "" is jobs_list
 }
 
 // Query is a search.

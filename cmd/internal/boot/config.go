@@ -40,7 +40,8 @@ type Config struct {
 
 	Addr string // host:port; empty: the process does not listen
 
-	Debounce    time.Duration // see observe.Config
+	Policy      string        // see observe.Config
+	Debounce    time.Duration // as well
 	MaxAttempts int
 	Lease       time.Duration
 
@@ -149,6 +150,12 @@ func (f HTTPFlags) read(r *reader, c *Config) {
 
 func (f JobFlags) read(r *reader, c *Config) {
 	c.Debounce = r.duration("debounce", f.Debounce, 0)
+	if c.Policy = f.Policy; c.Policy != "" {
+		r.oneOf("policy", c.Policy, observe.Policies()...)
+	}
+	if c.Policy == observe.PolicyPerEvent && c.Debounce > 0 {
+		r.add("debounce", "with --policy per-event nothing waits")
+	}
 	c.MaxAttempts = r.integer("max-attempts", f.MaxAttempts, 1, 100)
 }
 

@@ -177,3 +177,22 @@ func TestHelpNamesDefaultsAndVariables(t *testing.T) {
 		require.Contains(t, stdout.String(), want)
 	}
 }
+
+func TestPolicyOfTheServer(t *testing.T) {
+	t.Parallel()
+	with := func(env map[string]string, args ...string) (boot.Config, error) {
+		return parse(t, env, append([]string{"--database-url", someDatabase, "--nats-url", someNATS}, args...)...)
+	}
+	for _, name := range observe.Policies() {
+		c, err := with(map[string]string{"OBS_POLICY": name})
+		require.NoError(t, err)
+		require.Equal(t, name, c.Policy)
+	}
+	c, err := with(nil, "--policy", "end-of-session", "--debounce", "7s")
+	require.NoError(t, err)
+	require.Equal(t, 7*time.Second, c.Debounce)
+	_, err = with(nil, "--policy", "often")
+	require.ErrorContains(t, err, "--policy (OBS_POLICY): got \"often\"")
+	_, err = with(nil, "--policy", "per-event", "--debounce", "7s")
+	require.ErrorContains(t, err, "--debounce (OBS_DEBOUNCE): with --policy per-event nothing waits")
+}

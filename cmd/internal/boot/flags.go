@@ -42,7 +42,8 @@ type HTTPFlags struct {
 
 // JobFlags say how jobs are made and leased.
 type JobFlags struct {
-	Debounce    string `name:"debounce" var:"OBS_DEBOUNCE" default:"0s" placeholder:"TIME" group:"Jobs:" help:"Events of one session within this time share one job; 0 means a job an event."`
+	Policy      string `name:"policy" var:"OBS_POLICY" placeholder:"NAME" group:"Jobs:" help:"When sessions are asked about, in projects that do not say: per-event, debounce or end-of-session. Without it debounce where there is a --debounce, else per-event."`
+	Debounce    string `name:"debounce" var:"OBS_DEBOUNCE" default:"0s" placeholder:"TIME" group:"Jobs:" help:"How long events of a session wait for others to share one job with, and what follows a session's end; 0 means 5s, where the policy has them wait."`
 	MaxAttempts string `name:"max-attempts" var:"OBS_MAX_ATTEMPTS" default:"3" placeholder:"N" group:"Jobs:" help:"Attempts of a job before it has failed."`
 }
 
