@@ -59,10 +59,10 @@ type tenant struct {
 	ids           *registry
 
 	n        int
-	events   map[string]reported   // by the id that the client gave them
-	sessions map[string]string // by external id
-	memories map[string]string // contents by id
-	byKey    map[string]string // ids of memories
+	events   map[string]reported // by the id that the client gave them
+	sessions map[string]string   // by external id
+	memories map[string]string   // contents by id
+	byKey    map[string]string   // ids of memories
 	jobs     map[string]bool
 }
 
