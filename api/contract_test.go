@@ -274,8 +274,10 @@ func (c *contract) holds(t testing.TB, req *http.Request, body string, rec *http
 
 // beyond are the issues that a schema cannot have, and why.
 var beyond = map[string]string{
-	"at least 1 character that is not private":                        "what is private is known after the tags are read",
-	"at most 65536 bytes":                                             "of metadata: a schema does not count the bytes of an object",
+	"at least 1 character that is not private":                              "what is private is known after the tags are read",
+	"Too big: expected string to have <=65536 bytes, of all parts together": "a schema does not add up",
+
+	"at most 65536 bytes": "of metadata: a schema does not count the bytes of an object",
 	"Invalid time: expected RFC 3339, a date, or milliseconds":        "three formats in one",
 	"Invalid input: expected an id that this stream has sent":         "only the stream knows what it sends",
 	"Invalid input: expected a name of at most 256 bytes without NUL": "a schema counts characters",

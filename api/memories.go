@@ -57,7 +57,9 @@ func memoryContent(o object) string {
 		}
 		note := observe.NoteText(part("title"), part("subtitle"), part("narrative"), o.texts("facts", maxFacts, maxContent))
 		if note != "" {
-			o.bounded("content", note, maxContent)
+			if len(note) > maxContent {
+				o.found("content", tooBig("string", maxContent, " bytes, of all parts together"))
+			}
 			return note
 		}
 	}

@@ -156,7 +156,7 @@ type stepDetails struct {
 	Reason  string `json:"reason,omitempty"`
 }
 
-var auditCursor = regexp.MustCompile(`^(-?[0-9]{1,18})-([A-Za-z0-9_.-]{1,200})$`)
+var auditCursor = regexp.MustCompile(`^([0-9]{1,17})-([A-Za-z0-9_.-]{1,200})$`)
 
 // parseAuditCursor reads what entryOf writes.
 func parseAuditCursor(s string) (at time.Time, place string, err error) {
@@ -164,6 +164,6 @@ func parseAuditCursor(s string) (at time.Time, place string, err error) {
 	if m == nil {
 		return time.Time{}, "", issues{{Path: []any{"cursor"}, Code: CodeValue, Message: "Invalid cursor: expected the nextCursor of an answer"}}.err()
 	}
-	us, _ := strconv.ParseInt(m[1], 10, 64) // 18 digits fit
+	us, _ := strconv.ParseInt(m[1], 10, 64) // 17 digits fit, here and into Postgres' times
 	return time.UnixMicro(us), m[2], nil
 }
