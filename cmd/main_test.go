@@ -29,11 +29,12 @@ func build() (string, error) {
 	// A name that stays the same from run to run, so that nothing piles up
 	// in the temporary folder.
 	dir := filepath.Join(os.TempDir(), fmt.Sprintf("obs-e2e-%d", os.Getuid()))
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Join(dir, "faults"), 0o755); err != nil {
 		return "", err
 	}
 	for _, args := range [][]string{
 		{"build", "-o", dir + string(os.PathSeparator), "./obs", "./obs-relay", "./obs-worker"},
+		{"build", "-tags", "faults", "-o", filepath.Join(dir, "faults") + string(os.PathSeparator), "./obs", "./obs-relay", "./obs-worker"},
 		{"build", "-modfile=../tools/go.mod", "-o", filepath.Join(dir, "nats-server"), "github.com/nats-io/nats-server/v2"},
 	} {
 		if out, err := exec.Command("go", args...).CombinedOutput(); err != nil {

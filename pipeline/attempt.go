@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/seed-245eaa15/obs/events"
+	"github.com/seed-245eaa15/obs/internal/fault"
 )
 
 // attempt is one claimed run of one job. It belongs to its handler's
@@ -69,6 +70,7 @@ func (a *attempt) run(ctx context.Context) {
 	ctx, stop := context.WithTimeoutCause(ctx, a.lane.cfg.Timeout, ErrTimeout)
 	defer stop()
 	commit, err := a.call(ctx)
+	fault.At("worker.handled")
 	if cause := context.Cause(ctx); err != nil && cause != nil && !errors.Is(err, cause) {
 		err = fmt.Errorf("%w: %w", cause, err)
 	}
@@ -148,5 +150,7 @@ func (a *attempt) write(ctx context.Context, tx pgx.Tx) (err error) {
 		}
 		a.spoiled = err
 	}()
-	return a.commit(ctx, tx)
+	err = a.commit(ctx, tx)
+	fault.At("worker.stored")
+	return err
 }

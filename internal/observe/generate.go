@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/seed-245eaa15/obs/events"
+	"github.com/seed-245eaa15/obs/internal/fault"
 	"github.com/seed-245eaa15/obs/internal/llm"
 	"github.com/seed-245eaa15/obs/pipeline"
 	"github.com/seed-245eaa15/obs/sqlc"
@@ -153,6 +154,7 @@ func portions(shown []llm.Event) [][]llm.Event {
 // ask puts a question, with no transaction open, and says what to do about a
 // question that got no answer.
 func (s *Service) ask(ctx context.Context, q llm.Question) (llm.Answer, error) {
+	fault.At("handler.asking")
 	answer, err := s.cfg.Provider.Answer(ctx, q)
 	fault, ok := errors.AsType[*llm.Error](err)
 	if !ok {
