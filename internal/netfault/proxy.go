@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strings"
 	"sync"
 	"time"
 )
@@ -45,7 +46,8 @@ const (
 	toClient
 )
 
-// Listen starts a proxy to target on a free port of loopback.
+// Listen starts a proxy to target, a host:port or the path of a socket, on a
+// free port of loopback.
 func Listen(target string) (*Proxy, error) { return ListenOn("127.0.0.1:0", target) }
 
 // ListenOn starts a proxy to target at addr.
@@ -160,7 +162,11 @@ func (p *Proxy) serve(client net.Conn) {
 		c.reset()
 		return
 	}
-	target, err := new(net.Dialer).DialContext(c.ctx, "tcp", p.target)
+	network := "tcp"
+	if strings.HasPrefix(p.target, "/") {
+		network = "unix"
+	}
+	target, err := new(net.Dialer).DialContext(c.ctx, network, p.target)
 	if err != nil {
 		c.reset()
 		return
@@ -277,8 +283,8 @@ func (c *pair) pass(direction int, from, to net.Conn) {
 		switch {
 		case k.err == nil:
 		case errors.Is(k.err, io.EOF):
-			if tcp, ok := to.(*net.TCPConn); ok {
-				_ = tcp.CloseWrite()
+			if half, ok := to.(interface{ CloseWrite() error }); ok {
+				_ = half.CloseWrite()
 			}
 			return
 		default:

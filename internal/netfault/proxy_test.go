@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"path/filepath"
 	"sync"
 	"syscall"
 	"testing"
@@ -25,9 +26,9 @@ type echo struct {
 	heard bytes.Buffer
 }
 
-func newEcho(t *testing.T) *echo {
+func newEcho(t *testing.T, network, addr string) *echo {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.Listen(network, addr)
 	require.NoError(t, err)
 	e := &echo{l: l}
 	t.Cleanup(func() { _ = l.Close() })
@@ -62,7 +63,7 @@ func (e *echo) hears(want string) func() bool {
 
 func setup(t *testing.T) (*netfault.Proxy, *echo) {
 	t.Helper()
-	e := newEcho(t)
+	e := newEcho(t, "tcp", "127.0.0.1:0")
 	p, err := netfault.Listen(e.l.Addr().String())
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, p.Close()) })
@@ -116,6 +117,21 @@ func TestPassesBothWaysAndTheEnd(t *testing.T) {
 	require.NoError(t, err)
 	require.True(t, bytes.Equal(big, got), "%d of %d bytes", len(got), len(big))
 	require.Equal(t, 1, p.Taken())
+}
+
+func TestToASocket(t *testing.T) {
+	t.Parallel()
+	e := newEcho(t, "unix", filepath.Join(t.TempDir(), "s"))
+	p, err := netfault.Listen(e.l.Addr().String())
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, p.Close()) })
+	conn := dial(t, p)
+	say(t, conn, "a")
+	hear(t, conn, "a")
+	require.NoError(t, conn.(*net.TCPConn).CloseWrite())
+	rest, err := io.ReadAll(conn)
+	require.NoError(t, err)
+	require.Empty(t, rest)
 }
 
 func TestCutResetsOldAndNewUntilHealed(t *testing.T) {

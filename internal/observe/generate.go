@@ -91,7 +91,7 @@ func (s *Service) generate(ctx context.Context, job events.Job, a jobArgs, m mat
 			w.note(render(note, s.cfg.Provider.Name(), answer.Model), sourcesOf(note, question), m.sessions)
 		}
 	}
-	return w.commit, nil
+	return w.done()
 }
 
 // material is what a provider may see of agent events.
@@ -264,6 +264,16 @@ func (w *writing) source(observation, sourceType, source string) {
 	w.p.SourceTypes = append(w.p.SourceTypes, sourceType)
 	w.p.SourceNames = append(w.p.SourceNames, source)
 	w.p.SourceMetadatas = append(w.p.SourceMetadatas, "{}")
+}
+
+// done ends the attempt with what it leaves to be stored.
+func (w *writing) done() (pipeline.Commit, error) {
+	if w.s.cfg.Writing != nil {
+		if err := w.s.cfg.Writing(w.job, w.p.GenerationKeys); err != nil {
+			return nil, fmt.Errorf("tell what is to be stored: %w", err)
+		}
+	}
+	return w.commit, nil
 }
 
 // commit is the pipeline.Commit: one statement stores everything. Said again

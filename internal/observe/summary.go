@@ -43,7 +43,7 @@ func (s *Service) generateSummary(ctx context.Context, job events.Job, a jobArgs
 		return q.SessionGenerated(ctx, sqlc.SessionGeneratedParams{ID: session.ID, TeamID: job.Scope.Team, ProjectID: job.Scope.Project})
 	}
 	if len(question.Events) == 0 && len(question.Notes) == 0 && blank(question.LastMessage) {
-		return w.commit, nil // nothing happened, or nothing that may be told
+		return w.done() // nothing happened, or nothing that may be told
 	}
 	answer, err := s.ask(ctx, question)
 	if err != nil {
@@ -56,7 +56,7 @@ func (s *Service) generateSummary(ctx context.Context, job events.Job, a jobArgs
 			w.source(id, SourceSummary, session.ID)
 		}
 	}
-	return w.commit, nil
+	return w.done()
 }
 
 // sessionStory is the question about a session.
