@@ -3,6 +3,7 @@
 package cmd_test
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"os"
 	"os/exec"
@@ -27,8 +28,13 @@ func TestMain(m *testing.M) {
 
 func build() (string, error) {
 	// A name that stays the same from run to run, so that nothing piles up
-	// in the temporary folder.
-	dir := filepath.Join(os.TempDir(), fmt.Sprintf("obs-e2e-%d", os.Getuid()))
+	// in the temporary folder, and is another one for each working tree.
+	here, err := os.Getwd()
+	if err != nil {
+		return "", err
+	}
+	tree := sha256.Sum256([]byte(here))
+	dir := filepath.Join(os.TempDir(), fmt.Sprintf("obs-e2e-%d-%x", os.Getuid(), tree[:4]))
 	if err := os.MkdirAll(filepath.Join(dir, "faults"), 0o755); err != nil {
 		return "", err
 	}

@@ -112,8 +112,17 @@ func (c *Check) readEvents(ctx context.Context, js jetstream.JetStream) error {
 	if err != nil {
 		return err
 	}
+	// Not consumer.Next, which makes a consumer for each message: on a cluster
+	// that is not there yet when it is asked for the message.
+	messages, err := consumer.Messages()
+	if err != nil {
+		return err
+	}
+	defer messages.Stop()
 	for last := uint64(0); last < state.LastSeq; {
-		m, err := consumer.Next(jetstream.FetchMaxWait(idleRead))
+		wait, cancel := context.WithTimeout(ctx, idleRead)
+		m, err := messages.Next(jetstream.NextContext(wait))
+		cancel()
 		if err != nil {
 			return fmt.Errorf("read message %d of %d: %w", last+1, state.LastSeq, err)
 		}

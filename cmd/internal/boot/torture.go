@@ -10,6 +10,7 @@ import (
 	"fmt"
 	mathrand "math/rand/v2"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/seed-245eaa15/obs/events"
@@ -58,6 +59,8 @@ type mood struct {
 	Busy    float64 `json:"busy"`
 	Refused float64 `json:"refused"`
 	Panics  float64 `json:"panics"`
+	Huge    int     `json:"huge"`  // bytes of words behind each narrative
+	Dirty   bool    `json:"dirty"` // the narrative holds what no text may
 }
 
 func (m *moody) Answer(ctx context.Context, q llm.Question) (llm.Answer, error) {
@@ -89,6 +92,15 @@ func (m *moody) Answer(ctx context.Context, q llm.Question) (llm.Answer, error) 
 	once := " [" + rand.Text() + "]"
 	for i := range answer.Observations {
 		answer.Observations[i].Narrative += once
+		if now.Dirty {
+			answer.Observations[i].Narrative = "\x00\xff\xfe" + answer.Observations[i].Narrative + "\x00"
+			answer.Observations[i].Facts = append(answer.Observations[i].Facts, "\xc3\x28\x00")
+		}
+		var words strings.Builder
+		for words.Len() < now.Huge {
+			fmt.Fprintf(&words, " %s", rand.Text())
+		}
+		answer.Observations[i].Narrative += words.String()
 	}
 	if answer.Summary != nil {
 		answer.Summary.Notes += once
