@@ -69,29 +69,6 @@ func TestWorkerKilledInMidJob(t *testing.T) {
 	s.check()
 }
 
-// A relay that is stopped, like one whose host is gone, keeps its connections:
-// Postgres has to end its lead, and nothing is done twice when it wakes.
-func TestRelayFrozenWhileItLeads(t *testing.T) {
-	t.Parallel()
-	s := newStack(t)
-	s.server()
-	frozen := s.relay()
-	s.worker()
-	s.send(0, 1)
-	s.settled(1)
-	s.relay() // stands by
-
-	require.NoError(t, frozen.cmd.Process.Signal(syscall.SIGSTOP))
-	s.send(1, 20)
-	s.settled(21)
-	require.NoError(t, frozen.cmd.Process.Signal(syscall.SIGCONT))
-	require.Eventually(t, func() bool { return strings.Contains(frozen.out.String(), "relay leads no more") }, patience, look)
-	s.send(21, 20)
-	s.settled(41)
-	s.once(41)
-	s.check()
-}
-
 // The broker is killed under load and loses its disk.
 func TestBrokerKilledAndEmptied(t *testing.T) {
 	t.Parallel()
@@ -104,8 +81,11 @@ func TestBrokerKilledAndEmptied(t *testing.T) {
 	s.send(300, 300) // the door does not need it
 	s.natsDir = t.TempDir()
 	s.startBroker()
+	s.eventsLost()
 	s.settled(600)
 	s.once(600)
+	s.kept()
+	s.check()
 }
 
 func TestHealthTellsTheTruth(t *testing.T) {

@@ -12,7 +12,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
@@ -276,10 +275,11 @@ func TestX01CommitOfUnknownOutcome(t *testing.T) {
 		answered <- code == http.StatusCreated
 	}()
 	waits()
-	net.Reset()
+	net.Cut() // and no way for the client to have the COMMIT broken off
 	require.False(t, <-answered, "nobody knows")
 	release()
 	s.eventually("it was stored", func() bool { return s.count(`SELECT count(*) FROM agent_events`) == 1 })
+	net.Heal()
 	s.eventually("the client sends it again", func() bool { return s.tell(0) })
 	require.Equal(t, 1, s.count(`SELECT count(*) FROM observation_generation_jobs`))
 	s.settled(1)
@@ -292,8 +292,10 @@ func TestX01CommitOfUnknownOutcome(t *testing.T) {
 	hold()
 	release2()
 	waits()
-	net.Reset()
+	net.Cut()
 	release()
+	s.eventually("some were stored", func() bool { return s.jobs("completed") > 2 })
+	net.Heal()
 	s.whole(12)
 	require.Equal(t, 12, s.history("processing"))
 }
@@ -481,5 +483,3 @@ func fill(t *testing.T, dir string) (filler string) {
 	_ = f.Close() // it cannot say more
 	return filler
 }
-
-var _ = time.Second

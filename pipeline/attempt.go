@@ -69,6 +69,12 @@ func (a *attempt) run(ctx context.Context) {
 	defer a.cancel(nil)
 	ctx, stop := context.WithTimeoutCause(ctx, a.lane.cfg.Timeout, ErrTimeout)
 	defer stop()
+	// A handler that is deaf to its context keeps its goroutine, and neither
+	// its job nor its slot.
+	deaf := time.AfterFunc(a.lane.cfg.Timeout+a.lane.w.hurry(), func() {
+		a.finish(nil, fmt.Errorf("the handler does not stop: %w", ErrTimeout))
+	})
+	defer deaf.Stop()
 	commit, err := a.call(ctx)
 	fault.At("worker.handled")
 	if cause := context.Cause(ctx); err != nil && cause != nil && !errors.Is(err, cause) {

@@ -1,0 +1,230 @@
+package cmd_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// Two relays lead at once: the server ends the session whose lock makes one
+// the leader, which it learns a second later, when the other leads already.
+func TestF06TwoRelaysLead(t *testing.T) {
+	t.Parallel()
+	s := newRow(t)
+	s.server()
+	a, b := s.relay(), s.relay()
+	s.worker()
+	leads := func(p *proc) bool {
+		_, body := get(t, p.url+"/v1/info", "")
+		var info struct{ Leader bool }
+		require.NoError(t, json.Unmarshal(body, &info), "%s", body)
+		return info.Leader
+	}
+	both := 0
+	for round := range 6 {
+		s.send(100*round, 50)
+		s.eventually("one leads", func() bool { return leads(a) || leads(b) })
+		s.sql(`SELECT pg_terminate_backend(l.pid) FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
+			WHERE l.locktype = 'advisory' AND a.datname = current_database()`)
+		s.send(100*round+50, 50)
+		s.eventually("the other one leads", func() bool {
+			if leads(a) && leads(b) {
+				both++
+			}
+			return strings.Count(a.out.String()+b.out.String(), `msg="relay leads"`) >= round+2
+		})
+	}
+	t.Logf("both were seen to lead %d times", both)
+	s.whole(600)
+	require.Equal(t, 600, s.history("processing"), "no handler saw a job twice")
+}
+
+// A relay that is stopped, like one whose host is gone, keeps its connections:
+// Postgres has to end its lead, and nothing is done twice when it wakes.
+func TestF06RelayFrozenWhileItLeads(t *testing.T) {
+	t.Parallel()
+	s := newRow(t)
+	s.server()
+	frozen := s.relay()
+	s.worker()
+	s.send(0, 1)
+	s.settled(1)
+	s.relay() // stands by
+
+	frozen.signal(t, syscall.SIGSTOP)
+	s.send(1, 20)
+	s.settled(21)
+	frozen.signal(t, syscall.SIGCONT)
+	s.eventually("it has noticed", func() bool { return frozen.says("relay leads no more") })
+	s.send(21, 20)
+	s.whole(41)
+}
+
+// A worker is stopped for longer than its lease while its handlers run. When
+// it wakes its jobs are others', and it can neither store nor spoil anything.
+func TestF10WorkerFrozenBeyondItsLease(t *testing.T) {
+	t.Parallel()
+	s := newRow(t)
+	s.server()
+	s.relay()
+	frozen := s.moodyWorker(`{"slowMs":1500}`)
+	s.send(0, 20)
+	s.eventually("they are in hand", func() bool { return s.jobs("processing") > 10 })
+	frozen.signal(t, syscall.SIGSTOP)
+	s.eventually("they were given to others", func() bool { return s.history("reclaimed") > 0 })
+	s.worker()
+	s.settled(20)
+	frozen.signal(t, syscall.SIGCONT)
+	s.eventually("it has noticed", func() bool { return frozen.says("the lease is lost") || frozen.says("outcome=lost") })
+	s.send(20, 20)
+	s.whole(40)
+	require.Equal(t, 40, s.history("completed"))
+}
+
+// A worker is stopped in the middle of the transaction that stores its
+// results, which holds the rows of its jobs. Nobody else may wait for it.
+func TestX06WorkerFrozenInATransaction(t *testing.T) {
+	t.Parallel()
+	s := newRow(t)
+	s.server()
+	relay := s.relay()
+	frozen := s.worker()
+	release := s.held("observations")
+	s.send(0, 20)
+	s.eventually("results are being stored", func() bool {
+		return s.count(`SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`) > 0
+	})
+	frozen.signal(t, syscall.SIGSTOP)
+	release()
+	s.eventually("the transaction stands open", func() bool {
+		return s.count(`SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state = 'idle in transaction'`) > 0
+	})
+	s.worker()
+	s.send(20, 50)
+	s.eventually("the others are done", func() bool { return s.jobs("completed") >= 50 })
+	require.NotZero(t, s.count(`SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state = 'idle in transaction'`),
+		"while it is still open")
+	require.False(t, relay.says("relay leads no more"))
+	frozen.signal(t, syscall.SIGCONT)
+	s.whole(70)
+}
+
+// The API is stopped in the midst of requests, and goes on.
+func TestX07APIFrozen(t *testing.T) {
+	t.Parallel()
+	s := newRow(t)
+	s.relay()
+	s.worker()
+	frozen := s.server()
+	first := s.api
+	s.server()
+	second := s.api
+	s.send(0, 20)
+	var wg sync.WaitGroup
+	frozen.signal(t, syscall.SIGSTOP)
+	answers := make([]int, 10)
+	for i := range answers {
+		wg.Go(func() {
+			body, _ := json.Marshal(s.event(100 + i))
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, first+"/v1/events", strings.NewReader(string(body)))
+			if err == nil {
+				req.Header.Set("Content-Type", "application/json")
+				answers[i], _ = do(t, req, s.key)
+			}
+		})
+	}
+	s.api = second
+	s.send(20, 20) // the other one goes on
+	s.settled(40)
+	s.heldFor(3 * time.Second)
+	frozen.signal(t, syscall.SIGCONT)
+	wg.Wait()
+	for i, code := range answers {
+		require.Equal(t, http.StatusCreated, code)
+		require.True(t, s.tell(100+i), "and again, at the other one")
+	}
+	s.whole(50)
+}
+
+// The clock of the relay's host is an hour slow, that of the worker's an hour
+// fast: the programs are built with a package time that is off by what a
+// variable says. Only Postgres' clock decides anything.
+func TestF19ClocksAreOff(t *testing.T) {
+	t.Parallel()
+	buildOff(t)
+	s := newRow(t)
+	s.server()
+	clock := func(off int) []string { return []string{fmt.Sprintf("OBS_TEST_CLOCK=%d", off)} }
+	relay := s.startWith(clock(-3600), "clocks/obs-relay", "--lease", lease)
+	worker := s.startWith(clock(3600), "clocks/obs-worker", "--lease", lease, "--slots", "event=20")
+	s.startWith(clock(-3600), "clocks/obs-worker", "--lease", lease, "--slots", "event=20")
+	require.True(t, relay.says(time.Now().UTC().Add(-time.Hour).Format("2006-01-02T15:")), "its clock is off: %s", relay.out)
+	s.send(0, 100)
+	s.settled(100)
+	require.Zero(t, s.history("reclaimed"), "no lease ran out")
+	release := s.held("observations")
+	s.send(100, 50)
+	s.eventually("they are in hand", func() bool { return s.jobs("processing") > 0 })
+	worker.kill()
+	release()
+	s.whole(150)
+	require.Zero(t, s.count(`SELECT count(*) FROM observation_generation_job_events WHERE at > now() OR at < now() - interval '30 minutes'`))
+}
+
+// buildOff builds the programs whose clock can be off. The first time this
+// compiles the standard library anew; then Go's cache has it.
+func buildOff(t *testing.T) {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), "go", "env", "GOROOT").Output()
+	require.NoError(t, err)
+	root := strings.TrimSpace(string(out))
+	source := filepath.Join(root, "src", "time", "time.go")
+	text, err := os.ReadFile(source)
+	require.NoError(t, err)
+	const now = "	sec, nsec, mono := runtimeNow()\n"
+	require.Equal(t, 1, strings.Count(string(text), now), "time.Now of %s is another one", runtime.Version())
+	dir := filepath.Join(bin, "clocks")
+	require.NoError(t, os.MkdirAll(dir, 0o755))
+	files := map[string]string{
+		"time.go": strings.Replace(string(text), now, now+"	sec += clockOff\n", 1),
+		"off.go": `package time
+
+import "syscall"
+
+// clockOff is how many seconds this process' clock is off.
+var clockOff = func() (n int64) {
+	s, _ := syscall.Getenv("OBS_TEST_CLOCK")
+	sign := int64(1)
+	for i := range len(s) {
+		if s[i] == '-' {
+			sign = -1
+		} else {
+			n = 10*n + int64(s[i]-'0')
+		}
+	}
+	return sign * n
+}()
+`,
+	}
+	replace := map[string]string{source: filepath.Join(dir, "time.go"), filepath.Join(filepath.Dir(source), "obs_off.go"): filepath.Join(dir, "off.go")}
+	for name, text := range files {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600))
+	}
+	overlay, err := json.Marshal(map[string]any{"Replace": replace})
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "overlay.json"), overlay, 0o600))
+	build := exec.CommandContext(t.Context(), "go", "build", "-overlay", filepath.Join(dir, "overlay.json"), "-o", dir+string(os.PathSeparator), "./obs-relay", "./obs-worker")
+	out, err = build.CombinedOutput()
+	require.NoError(t, err, "%s", out)
+}
