@@ -297,7 +297,6 @@ func TestX01CommitOfUnknownOutcome(t *testing.T) {
 	s.eventually("some were stored", func() bool { return s.jobs("completed") > 2 })
 	net.Heal()
 	s.whole(12)
-	require.Equal(t, 12, s.history("processing"))
 }
 
 // Others take every connection that Postgres has.
@@ -440,6 +439,9 @@ func TestF22DisksFull(t *testing.T) {
 		s := newStack(t)
 		s.stopBroker()
 		s.natsDir = smallDisk(t, 24<<20)
+		// It believes that it has more, as when others fill the disk.
+		s.natsConf = filepath.Join(t.TempDir(), "nats.conf")
+		require.NoError(t, os.WriteFile(s.natsConf, []byte("jetstream { max_file_store: 10G }\n"), 0o600))
 		s.startBroker()
 		s.impatient(1)
 		relay, worker := s.busy(50)

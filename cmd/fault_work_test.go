@@ -274,7 +274,7 @@ func TestX03OddPayloads(t *testing.T) {
 		"10,000 lists":    {strings.Repeat("[", 10_000), 400},
 		"an escaped NUL":  {`{"tool_name":"Bash","tool_input":{"command":"a\u0000b"}}`, 201},
 		"half a pair":     {`{"tool_name":"Bash","tool_input":{"command":"\ud800"}}`, 201},
-		"a huge number":   {`{"tool_name":"Bash","n":1e999}`, 400},
+		"a huge number":   {`{"tool_name":"Bash","n":1e999}`, 201},
 		"a NUL as a name": {`{"a\u0000b":1}`, 201},
 	} {
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.api+"/v1/events", bytes.NewReader(event(c.payload)))

@@ -4,10 +4,12 @@ package cmd_test
 
 import (
 	"crypto/sha256"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"testing"
 
 	"github.com/seed-245eaa15/obs/internal/testenv"
@@ -22,6 +24,14 @@ func TestMain(m *testing.M) {
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
+	}
+	// Tests here wait for processes more than they compute: four at once also
+	// where there are two processors.
+	flag.Parse()
+	if runtime.GOMAXPROCS(0) < 4 {
+		if err := flag.Set("test.parallel", "4"); err != nil {
+			panic(err)
+		}
 	}
 	testenv.Main(m)
 }

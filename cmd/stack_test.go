@@ -124,17 +124,18 @@ func freePort(t *testing.T) int {
 // stack is an outside Postgres and an outside nats-server with a tenant, and
 // the programs that a test starts on them.
 type stack struct {
-	t       *testing.T
-	dsn     string
-	pool    *pgxpool.Pool
-	broker  *proc
-	natsDir string
-	port    int    // the broker's
-	cluster string // the URLs of its servers, where there are several
-	api     string
-	key     string
-	project string
-	team    string
+	t        *testing.T
+	dsn      string
+	pool     *pgxpool.Pool
+	broker   *proc
+	natsDir  string
+	natsConf string // the broker's configuration; empty: none
+	port     int    // the broker's
+	cluster  string // the URLs of its servers, where there are several
+	api      string
+	key      string
+	project  string
+	team     string
 
 	lost     time.Time // when EVENTS last lost something
 	promised sync.Mutex
@@ -182,7 +183,11 @@ func (s *stack) natsURL() string {
 
 func (s *stack) startBroker() {
 	s.t.Helper()
-	s.broker = run(s.t, "nats-server", "-js", "-sd", s.natsDir, "-a", "127.0.0.1", "-p", fmt.Sprint(s.port))
+	args := []string{"-js", "-sd", s.natsDir, "-a", "127.0.0.1", "-p", fmt.Sprint(s.port)}
+	if s.natsConf != "" {
+		args = append(args, "-c", s.natsConf)
+	}
+	s.broker = run(s.t, "nats-server", args...)
 	require.Eventually(s.t, func() bool {
 		nc, err := nats.Connect(s.natsURL())
 		if err == nil {
