@@ -72,6 +72,33 @@ func TestF12BrokerRolledBack(t *testing.T) {
 	s.whole(60)
 }
 
+// The broker comes back with messages that its consumer knows to be done, as
+// after a disk that was full: nobody is given them, and they must not fill the
+// lane.
+func TestF12OnlyTheMessagesComeBack(t *testing.T) {
+	t.Parallel()
+	s := newRow(t)
+	s.server()
+	s.send(0, 60)
+	s.relay()
+	s.eventually("60 are on the stream", func() bool { return s.onJobs(s.js()) == 60 })
+	s.stopBroker()
+	msgs := filepath.Join(s.natsDir, "jetstream", "$G", "streams", "JOBS", "msgs")
+	old := filepath.Join(t.TempDir(), "old")
+	require.NoError(t, os.CopyFS(old, os.DirFS(msgs)))
+	s.startBroker()
+	s.worker()
+	s.settled(60)
+	s.eventually("all are acknowledged", func() bool { return s.onJobs(s.js()) == 0 })
+	s.stopBroker()
+	require.NoError(t, os.RemoveAll(msgs))
+	require.NoError(t, os.CopyFS(msgs, os.DirFS(old)))
+	s.startBroker()
+	s.eventually("they are back", func() bool { return s.onJobs(s.js()) == 60 })
+	s.send(60, 100)
+	s.whole(160)
+}
+
 func (s *stack) stopBroker() {
 	s.t.Helper()
 	s.broker.end(s.t, syscall.SIGTERM, patience)

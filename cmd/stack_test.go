@@ -346,7 +346,7 @@ func (s *stack) kept() {
 	require.NotEmpty(s.t, s.accepted)
 	slices.Sort(s.accepted)
 	s.accepted = slices.Compact(s.accepted)
-	require.Equal(s.t, len(s.accepted), s.count(`SELECT count(*) FROM agent_events e JOIN observation_generation_jobs j
+	require.Equal(s.t, len(s.accepted), s.count(`SELECT count(DISTINCT e.id) FROM agent_events e JOIN observation_generation_jobs j
 		ON j.source_id = e.id AND j.team_id = e.team_id WHERE e.id = ANY($1) AND j.status IN ('completed', 'failed', 'cancelled')`, s.accepted),
 		"what the API accepted is there and done")
 }
