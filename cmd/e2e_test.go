@@ -60,7 +60,6 @@ func TestWorkerKilledInMidJob(t *testing.T) {
 	require.Eventually(t, func() bool { return s.jobs("processing") >= 20 }, patience, look)
 	worker.kill()
 	release()
-	require.NotZero(t, s.jobs("processing"), "they are held by the dead")
 
 	s.worker()
 	s.settled(50)

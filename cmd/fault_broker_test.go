@@ -157,7 +157,7 @@ func TestF14JobsPurged(t *testing.T) {
 	require.NoError(t, stream.Purge(t.Context()))
 	s.worker()
 	s.whole(50)
-	require.Equal(t, 50, s.history("reclaimed"), "under new ids, which the stream does not swallow")
+	require.GreaterOrEqual(t, s.history("reclaimed"), 50, "under new ids, which the stream does not swallow")
 }
 
 // The networks between worker, relay and broker are cut, half open, slow and

@@ -47,7 +47,7 @@ func TestF06TwoRelaysLead(t *testing.T) {
 	}
 	t.Logf("both were seen to lead %d times", both)
 	s.whole(600)
-	require.Equal(t, 600, s.history("processing"), "no handler saw a job twice")
+	s.noneTwice()
 }
 
 // A relay that is stopped, like one whose host is gone, keeps its connections:
@@ -111,6 +111,7 @@ func TestX06WorkerFrozenInATransaction(t *testing.T) {
 		return s.count(`SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state = 'idle in transaction'`) > 0
 	})
 	s.worker()
+	s.heldFor(7 * time.Second) // its lease is over, and the relay wants its jobs back
 	s.send(20, 50)
 	s.eventually("the others are done", func() bool { return s.jobs("completed") >= 50 })
 	require.NotZero(t, s.count(`SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state = 'idle in transaction'`),
@@ -147,7 +148,7 @@ func TestX07APIFrozen(t *testing.T) {
 	s.api = second
 	s.send(20, 20) // the other one goes on
 	s.settled(40)
-	s.heldFor(3 * time.Second)
+	s.heldFor(5 * time.Second)
 	frozen.signal(t, syscall.SIGCONT)
 	wg.Wait()
 	for i, code := range answers {

@@ -67,7 +67,7 @@ func TestF03RelayKilledAfterPublishing(t *testing.T) {
 	})
 	s.worker()
 	s.whole(40)
-	require.Equal(t, 40, s.history("processing"), "no handler saw a job twice")
+	s.noneTwice()
 }
 
 // As F3, and before the successor comes the jobs are done and the broker is
@@ -140,7 +140,7 @@ func TestF05RelayKilledAndTheWindowOver(t *testing.T) {
 	require.Zero(t, s.totals(next).Duplicates)
 	s.worker()
 	s.whole(20)
-	require.Equal(t, 20, s.history("processing"), "no handler saw a job twice")
+	s.noneTwice()
 }
 
 // The worker dies when its claim is stored and no handler has begun.
@@ -169,14 +169,12 @@ func killedWorker(t *testing.T, point string) {
 	worker := s.faulty(point+"=kill", "obs-worker", "--lease", lease, "--slots", "event=20")
 	s.send(0, 30)
 	worker.dies(t)
-	require.NotZero(t, s.jobs("processing"), "they are held by the dead")
 	require.Zero(t, s.count(`SELECT count(*) FROM observations`))
 	s.worker()
 	s.whole(30)
-	reclaimed := s.history("reclaimed")
-	require.NotZero(t, reclaimed)
-	require.Equal(t, 30+reclaimed, s.history("processing"), "the lost attempts count")
-	require.Equal(t, reclaimed, s.count(`SELECT count(*) FROM observation_generation_jobs WHERE attempts = 2`))
+	require.NotZero(t, s.history("reclaimed"))
+	s.noneTwice()
+	require.NotZero(t, s.count(`SELECT count(*) FROM observation_generation_jobs WHERE attempts > 1`), "the lost attempts count")
 }
 
 // The worker dies with its results stored and the messages not acknowledged.

@@ -143,3 +143,12 @@ func (s *stack) sql(statements string) {
 	_, err := s.pool.Exec(s.t.Context(), statements)
 	require.NoError(s.t, err)
 }
+
+// noneTwice verifies that no attempt was begun that nobody asked for. A worker
+// that a slow machine kept from renewing its lease gives its jobs back, and
+// they are asked for again.
+func (s *stack) noneTwice() {
+	s.t.Helper()
+	require.LessOrEqual(s.t, s.history("processing"), s.count(`SELECT count(*) FROM observation_generation_jobs`)+
+		s.history("released")+s.history("reclaimed")+s.history("retry_scheduled"), "no handler saw a job twice")
+}

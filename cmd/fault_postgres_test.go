@@ -209,7 +209,10 @@ func TestF16SettlingBrokenOff(t *testing.T) {
 			RETURN NEW;
 		END $$;
 		CREATE TRIGGER break_off BEFORE INSERT ON observations FOR EACH ROW EXECUTE FUNCTION break_off()`)
-	s.busy(30)
+	s.server()
+	s.relay(calm)
+	s.worker(calm)
+	s.send(0, 30)
 	s.whole(30)
 	require.Equal(t, 30, s.history("processing"), "no attempt was lost by it")
 }

@@ -29,9 +29,10 @@ import (
 )
 
 const (
-	patience = 60 * time.Second // for what has to happen in the end
+	patience = 3 * time.Minute // for what has to happen in the end
 	look     = 20 * time.Millisecond
-	lease    = "2s"
+	lease    = "4s"
+	calm     = "--lease=1m" // where no lease is to run out, however slow the machine
 )
 
 // proc is one of our programs, or nats-server, as a process.
@@ -247,7 +248,11 @@ func (s *stack) startWith(env []string, name string, args ...string) *proc {
 }
 
 func (s *stack) server() *proc { s.t.Helper(); return s.start("obs", "server") }
-func (s *stack) relay() *proc  { s.t.Helper(); return s.start("obs-relay", "--lease", lease) }
+func (s *stack) relay(args ...string) *proc {
+	s.t.Helper()
+	return s.start("obs-relay", append([]string{"--lease", lease}, args...)...)
+}
+
 func (s *stack) worker(args ...string) *proc {
 	s.t.Helper()
 	return s.start("obs-worker", append([]string{"--lease", lease, "--slots", "event=20", "--worker-name", "e2e"}, args...)...)

@@ -96,11 +96,9 @@ func (m *moody) Answer(ctx context.Context, q llm.Question) (llm.Answer, error) 
 			answer.Observations[i].Narrative = "\x00\xff\xfe" + answer.Observations[i].Narrative + "\x00"
 			answer.Observations[i].Facts = append(answer.Observations[i].Facts, "\xc3\x28\x00")
 		}
-		var words strings.Builder
-		for words.Len() < now.Huge {
-			fmt.Fprintf(&words, " %s", rand.Text())
+		if word := " " + rand.Text(); now.Huge > 0 {
+			answer.Observations[i].Narrative += strings.Repeat(word, now.Huge/len(word))
 		}
-		answer.Observations[i].Narrative += words.String()
 	}
 	if answer.Summary != nil {
 		answer.Summary.Notes += once
