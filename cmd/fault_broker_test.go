@@ -1,16 +1,12 @@
 package cmd_test
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 )
 
@@ -225,116 +221,4 @@ func TestF17WorkerCutOff(t *testing.T) {
 	s.eventually("it is back", func() bool { return worker.says("nats is back") })
 	s.whole(40)
 	require.Equal(t, 40, s.history("completed"))
-}
-
-// nats3 starts a cluster of three in place of the one broker.
-func newCluster(t *testing.T) (s *stack, nodes []*node) {
-	t.Helper()
-	s = newStack(t)
-	s.broker.kill()
-	var routes, urls []string
-	for i := range 3 {
-		n := &node{s: s, name: fmt.Sprintf("n%d", i), dir: t.TempDir(), port: freePort(t), route: freePort(t)}
-		nodes = append(nodes, n)
-		routes = append(routes, fmt.Sprintf("nats://127.0.0.1:%d", n.route))
-		urls = append(urls, n.url())
-	}
-	s.cluster = strings.Join(urls, ",")
-	for _, n := range nodes {
-		n.routes = strings.Join(routes, ",")
-		n.start()
-	}
-	s.impatient(3)
-	return s, nodes
-}
-
-type node struct {
-	s           *stack
-	name, dir   string
-	port, route int
-	routes      string
-	*proc
-}
-
-func (n *node) url() string { return fmt.Sprintf("nats://127.0.0.1:%d", n.port) }
-
-func (n *node) start() {
-	n.s.t.Helper()
-	n.proc = run(n.s.t, "nats-server", "-js", "-sd", n.dir, "-n", n.name, "-a", "127.0.0.1", "-p", fmt.Sprint(n.port),
-		"-cluster_name", "c", "-cluster", fmt.Sprintf("nats://127.0.0.1:%d", n.route), "-routes", n.routes)
-	n.s.eventually(n.name+" is up", func() bool {
-		nc, err := nats.Connect(n.url())
-		if err == nil {
-			nc.Close()
-		}
-		return err == nil
-	})
-}
-
-func (s *stack) startReplicated() (relay, worker *proc) {
-	s.t.Helper()
-	s.start("obs", "server", "--nats-replicas", "3")
-	return s.start("obs-relay", "--lease", lease, "--nats-replicas", "3"),
-		s.start("obs-worker", "--lease", lease, "--slots", "event=20", "--nats-replicas", "3")
-}
-
-// leader is the node that leads a stream.
-func (s *stack) leader(stream string) string {
-	s.t.Helper()
-	nc, err := nats.Connect(s.natsURL())
-	if err != nil {
-		return ""
-	}
-	defer nc.Close()
-	js, err := jetstream.New(nc)
-	require.NoError(s.t, err)
-	st, err := js.Stream(s.t.Context(), stream)
-	if err != nil || st.CachedInfo().Cluster == nil {
-		return ""
-	}
-	return st.CachedInfo().Cluster.Leader
-}
-
-// Of three brokers the streams' leaders are moved under load, then one node
-// is killed, then two, which leaves no majority.
-func TestF11ClusterLosesNodes(t *testing.T) {
-	t.Parallel()
-	s, nodes := newCluster(t)
-	s.startReplicated()
-	s.send(0, 100)
-	for _, stream := range []string{"JOBS", "EVENTS"} {
-		before := ""
-		s.eventually(stream+" has a leader", func() bool { before = s.leader(stream); return before != "" })
-		nc, err := nats.Connect(s.natsURL())
-		require.NoError(t, err)
-		_, err = nc.Request("$JS.API.STREAM.LEADER.STEPDOWN."+stream, nil, patience)
-		require.NoError(t, err)
-		nc.Close()
-		s.send(s.sent(), 50)
-		s.eventually("another one leads", func() bool { now := s.leader(stream); return now != "" && now != before })
-	}
-	s.settled(200)
-
-	lead := s.leader("JOBS")
-	for i, n := range nodes {
-		if n.name == lead {
-			nodes[0], nodes[i] = nodes[i], nodes[0]
-		}
-	}
-	nodes[0].kill()
-	s.send(200, 100)
-	s.settled(300) // two of three go on
-	nodes[1].kill()
-	s.send(300, 100) // no majority: the door takes it, and it waits
-	nodes[0].start()
-	nodes[1].start()
-	s.settled(400)
-	s.whole(400)
-}
-
-// sent is how many events were accepted so far.
-func (s *stack) sent() int {
-	s.promised.Lock()
-	defer s.promised.Unlock()
-	return len(s.accepted)
 }

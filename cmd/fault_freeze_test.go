@@ -2,12 +2,7 @@ package cmd_test
 
 import (
 	"encoding/json"
-	"fmt"
 	"net/http"
-	"os"
-	"os/exec"
-	"path/filepath"
-	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -156,76 +151,4 @@ func TestX07APIFrozen(t *testing.T) {
 		require.True(t, s.tell(100+i), "and again, at the other one")
 	}
 	s.whole(50)
-}
-
-// The clock of the relay's host is an hour slow, that of the worker's an hour
-// fast: the programs are built with a package time that is off by what a
-// variable says. Only Postgres' clock decides anything.
-func TestF19ClocksAreOff(t *testing.T) {
-	t.Parallel()
-	buildOff(t)
-	s := newRow(t)
-	s.server()
-	clock := func(off int) []string { return []string{fmt.Sprintf("OBS_TEST_CLOCK=%d", off)} }
-	relay := s.startWith(clock(-3600), "clocks/obs-relay", "--lease", lease)
-	worker := s.startWith(clock(3600), "clocks/obs-worker", "--lease", lease, "--slots", "event=20")
-	s.startWith(clock(-3600), "clocks/obs-worker", "--lease", lease, "--slots", "event=20")
-	require.True(t, relay.says(time.Now().UTC().Add(-time.Hour).Format("2006-01-02T15:")), "its clock is off: %s", relay.out)
-	s.send(0, 100)
-	s.settled(100)
-	require.Zero(t, s.history("reclaimed"), "no lease ran out")
-	release := s.held("observations")
-	s.send(100, 50)
-	s.eventually("they are in hand", func() bool { return s.jobs("processing") > 0 })
-	worker.kill()
-	release()
-	s.whole(150)
-	require.Zero(t, s.count(`SELECT count(*) FROM observation_generation_job_events WHERE at > now() OR at < now() - interval '30 minutes'`))
-}
-
-// buildOff builds the programs whose clock can be off. The first time this
-// compiles the standard library anew; then Go's cache has it.
-func buildOff(t *testing.T) {
-	t.Helper()
-	out, err := exec.CommandContext(t.Context(), "go", "env", "GOROOT").Output()
-	require.NoError(t, err)
-	root := strings.TrimSpace(string(out))
-	source := filepath.Join(root, "src", "time", "time.go")
-	text, err := os.ReadFile(source)
-	require.NoError(t, err)
-	const now = "	sec, nsec, mono := runtimeNow()\n"
-	require.Equal(t, 1, strings.Count(string(text), now), "time.Now of %s is another one", runtime.Version())
-	dir := filepath.Join(bin, "clocks")
-	require.NoError(t, os.MkdirAll(dir, 0o755))
-	files := map[string]string{
-		"time.go": strings.Replace(string(text), now, now+"	sec += clockOff\n", 1),
-		"off.go": `package time
-
-import "syscall"
-
-// clockOff is how many seconds this process' clock is off.
-var clockOff = func() (n int64) {
-	s, _ := syscall.Getenv("OBS_TEST_CLOCK")
-	sign := int64(1)
-	for i := range len(s) {
-		if s[i] == '-' {
-			sign = -1
-		} else {
-			n = 10*n + int64(s[i]-'0')
-		}
-	}
-	return sign * n
-}()
-`,
-	}
-	replace := map[string]string{source: filepath.Join(dir, "time.go"), filepath.Join(filepath.Dir(source), "obs_off.go"): filepath.Join(dir, "off.go")}
-	for name, text := range files {
-		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600))
-	}
-	overlay, err := json.Marshal(map[string]any{"Replace": replace})
-	require.NoError(t, err)
-	require.NoError(t, os.WriteFile(filepath.Join(dir, "overlay.json"), overlay, 0o600))
-	build := exec.CommandContext(t.Context(), "go", "build", "-overlay", filepath.Join(dir, "overlay.json"), "-o", dir+string(os.PathSeparator), "./obs-relay", "./obs-worker")
-	out, err = build.CombinedOutput()
-	require.NoError(t, err, "%s", out)
 }

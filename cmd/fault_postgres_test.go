@@ -137,63 +137,6 @@ func TestF15SessionsTerminated(t *testing.T) {
 	}
 }
 
-// The primary is lost, and its synchronous replica takes its place: the
-// database URL names both.
-func TestF15PostgresFailsOver(t *testing.T) {
-	t.Parallel()
-	primary := newPostgres(t, nil)
-	dir, err := os.MkdirTemp("", "obs-pg-")
-	require.NoError(t, err)
-	require.NoError(t, os.Chmod(dir, 0o755))
-	t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })
-	s := rowOn(t, primary.dsn())
-	owner := ownerOf(t, filepath.Join(primary.dir, "pg"))
-	require.NoError(t, os.Chown(dir, int(owner.Uid), int(owner.Gid)))
-	backup := exec.CommandContext(t.Context(), filepath.Join(primary.BinDir, "pg_basebackup"),
-		"-d", primary.dsn(), "-D", filepath.Join(dir, "pg"), "-R", "-X", "stream", "-c", "fast")
-	backup.SysProcAttr, backup.Dir = &syscall.SysProcAttr{Credential: owner}, dir
-	out, err := backup.CombinedOutput()
-	require.NoError(t, err, "%s", out)
-	replica := postgresIn(t, dir, map[string]string{"hot_standby": "on"})
-	s.sql(`ALTER SYSTEM SET synchronous_standby_names = '*'`)
-	s.sql(`SELECT pg_reload_conf()`)
-	s.eventually("it follows", func() bool { return s.count(`SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'`) == 1 })
-
-	both := func(p *postgres) string { u, _ := url.Parse(p.dsn()); return u.Query().Get("host") }
-	first, second := both(primary), both(replica)
-	u, err := url.Parse(s.dsn)
-	require.NoError(t, err)
-	q := u.Query()
-	q.Set("host", first+","+second)
-	q.Set("port", q.Get("port")+","+q.Get("port"))
-	q.Set("target_session_attrs", "read-write")
-	u.RawQuery = q.Encode()
-	s.dsn = u.String()
-	s.busy(100)
-	primary.kill()
-	conn, err := pgx.Connect(t.Context(), replica.dsn())
-	require.NoError(t, err)
-	defer conn.Close(context.WithoutCancel(t.Context()))
-	_, err = conn.Exec(t.Context(), `ALTER SYSTEM SET synchronous_standby_names = ''`)
-	require.NoError(t, err)
-	_, err = conn.Exec(t.Context(), `SELECT pg_reload_conf(), pg_promote()`)
-	require.NoError(t, err)
-	pool, err := db.Open(t.Context(), db.Config{URL: s.dsn, MaxConns: 3})
-	require.NoError(t, err)
-	t.Cleanup(pool.Close)
-	s.pool = pool
-	s.eventually("the door opens again", func() bool { return s.tell(1000) })
-	s.whole(101)
-}
-
-func ownerOf(t *testing.T, path string) *syscall.Credential {
-	t.Helper()
-	info, err := os.Stat(path)
-	require.NoError(t, err)
-	stat := info.Sys().(*syscall.Stat_t)
-	return &syscall.Credential{Uid: stat.Uid, Gid: stat.Gid}
-}
-
 // The database breaks off what settles jobs, for reasons that say nothing
 // about the jobs.
 func TestF16SettlingBrokenOff(t *testing.T) {
