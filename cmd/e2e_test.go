@@ -60,81 +60,11 @@ func TestWorkerKilledInMidJob(t *testing.T) {
 	require.Eventually(t, func() bool { return s.jobs("processing") >= 20 }, patience, look)
 	worker.kill()
 	release()
-	require.NotZero(t, s.jobs("processing"), "they are held by the dead")
 
 	s.worker()
 	s.settled(50)
 	s.once(50)
 	require.NotZero(t, s.count(`SELECT count(*) FROM observation_generation_job_events WHERE event_type = 'reclaimed'`))
-	s.check()
-}
-
-// Nobody works, so the relay is killed with messages published and asks
-// still there, and its successor publishes all of it again.
-func TestRelayKilledAfterPublishing(t *testing.T) {
-	t.Parallel()
-	s := newStack(t)
-	s.server()
-	relay := s.relay()
-	s.send(0, 40)
-	js := s.js()
-	published := func() uint64 {
-		stream, err := js.Stream(t.Context(), "JOBS")
-		require.NoError(t, err)
-		return stream.CachedInfo().State.Msgs
-	}
-	require.Eventually(t, func() bool { return published() == 40 }, patience, look)
-	relay.kill()
-	require.Equal(t, 40, s.count(`SELECT count(*) FROM outbox`))
-
-	s.relay()
-	s.worker()
-	s.settled(40)
-	s.once(40)
-	require.Equal(t, 40, s.count(`SELECT count(*) FROM observation_generation_job_events WHERE event_type = 'processing'`), "no handler saw a job twice")
-	s.check()
-}
-
-// A relay that is stopped, like one whose host is gone, keeps its connections:
-// Postgres has to end its lead, and nothing is done twice when it wakes.
-func TestRelayFrozenWhileItLeads(t *testing.T) {
-	t.Parallel()
-	s := newStack(t)
-	s.server()
-	frozen := s.relay()
-	s.worker()
-	s.send(0, 1)
-	s.settled(1)
-	s.relay() // stands by
-
-	require.NoError(t, frozen.cmd.Process.Signal(syscall.SIGSTOP))
-	s.send(1, 20)
-	s.settled(21)
-	require.NoError(t, frozen.cmd.Process.Signal(syscall.SIGCONT))
-	require.Eventually(t, func() bool { return strings.Contains(frozen.out.String(), "relay leads no more") }, patience, look)
-	s.send(21, 20)
-	s.settled(41)
-	s.once(41)
-	s.check()
-}
-
-func TestStreamDeletedWithAThousandJobsWaiting(t *testing.T) {
-	t.Parallel()
-	s := newStack(t)
-	s.server()
-	s.relay()
-	s.send(0, 1000)
-	js := s.js()
-	require.Eventually(t, func() bool {
-		stream, err := js.Stream(t.Context(), "JOBS")
-		return err == nil && stream.CachedInfo().State.Msgs > 0
-	}, patience, look)
-	require.Equal(t, 1000, s.jobs("queued"))
-	require.NoError(t, js.DeleteStream(t.Context(), "JOBS"))
-
-	s.worker()
-	s.settled(1000)
-	s.once(1000)
 	s.check()
 }
 
@@ -150,8 +80,11 @@ func TestBrokerKilledAndEmptied(t *testing.T) {
 	s.send(300, 300) // the door does not need it
 	s.natsDir = t.TempDir()
 	s.startBroker()
+	s.eventsLost()
 	s.settled(600)
 	s.once(600)
+	s.kept()
+	s.check()
 }
 
 func TestHealthTellsTheTruth(t *testing.T) {
@@ -198,40 +131,6 @@ func TestStartFailsInOneLineWhenSomethingIsDown(t *testing.T) {
 			})
 		}
 	}
-}
-
-// Whoever can write to the stream can waste our time and nothing else.
-func TestForgedMessagesChangeNothing(t *testing.T) {
-	t.Parallel()
-	s := newStack(t)
-	s.server()
-	s.relay()
-	s.send(0, 1)
-	var job string
-	require.NoError(t, s.pool.QueryRow(t.Context(), `SELECT id FROM observation_generation_jobs`).Scan(&job))
-	envelope := func(job, team, project string, asked int) string {
-		return fmt.Sprintf(`{"job":%q,"kind":"event","asked":%d,"team":%q,"project":%q}`, job, asked, team, project)
-	}
-	js := s.js()
-	forged := []string{
-		envelope(job, "another-team", s.project, 1),
-		envelope(job, s.team, "another-project", 1),
-		envelope(job, s.team, s.project, 99),
-		envelope("event_unknown", s.team, s.project, 1),
-		envelope("'; DROP TABLE observations; --", s.team, s.project, 1),
-		`{"job":`, ``, "\x00\xff", `[]`, strings.Repeat("x", 4000),
-	}
-	for _, body := range forged {
-		_, err := js.Publish(t.Context(), "jobs.event", []byte(body))
-		require.NoError(t, err)
-	}
-	s.worker()
-	s.settled(1)
-	s.once(1)
-	require.Equal(t, 1, s.count(`SELECT count(*) FROM observation_generation_job_events WHERE event_type = 'processing'`))
-	require.Equal(t, 2, s.count(`SELECT count(*) FROM audit_log WHERE action = 'generation_job.scope_violation' AND job_id = $1 AND team_id = $2`, job, s.team),
-		"the two forged scopes are on record, under the job's true team")
-	s.check()
 }
 
 // A worker that is told to end gives back what it cannot finish, and no

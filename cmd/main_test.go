@@ -4,10 +4,12 @@ package cmd_test
 
 import (
 	"crypto/sha256"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"testing"
 
 	"github.com/seed-245eaa15/obs/internal/testenv"
@@ -23,24 +25,32 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
+	// Tests here wait for processes more than they compute: four at once also
+	// where there are two processors.
+	flag.Parse()
+	if runtime.GOMAXPROCS(0) < 4 {
+		if err := flag.Set("test.parallel", "4"); err != nil {
+			panic(err)
+		}
+	}
 	testenv.Main(m)
 }
 
 func build() (string, error) {
 	// A name that stays the same from run to run, so that nothing piles up
-	// in the temporary folder, and that no other copy of the source has, so
-	// that its tests do not put their programs in the place of ours.
+	// in the temporary folder, and is another one for each working tree.
 	here, err := os.Getwd()
 	if err != nil {
 		return "", err
 	}
-	sum := sha256.Sum256([]byte(here))
-	dir := filepath.Join(os.TempDir(), fmt.Sprintf("obs-e2e-%d-%x", os.Getuid(), sum[:4]))
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	tree := sha256.Sum256([]byte(here))
+	dir := filepath.Join(os.TempDir(), fmt.Sprintf("obs-e2e-%d-%x", os.Getuid(), tree[:4]))
+	if err := os.MkdirAll(filepath.Join(dir, "faults"), 0o755); err != nil {
 		return "", err
 	}
 	for _, args := range [][]string{
 		{"build", "-o", dir + string(os.PathSeparator), "./obs", "./obs-relay", "./obs-worker"},
+		{"build", "-tags", "faults", "-o", filepath.Join(dir, "faults") + string(os.PathSeparator), "./obs", "./obs-relay", "./obs-worker"},
 		{"build", "-modfile=../tools/go.mod", "-o", filepath.Join(dir, "nats-server"), "github.com/nats-io/nats-server/v2"},
 	} {
 		if out, err := exec.Command("go", args...).CombinedOutput(); err != nil {

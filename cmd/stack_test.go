@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -28,14 +29,16 @@ import (
 )
 
 const (
-	patience = 60 * time.Second // for what has to happen in the end
+	patience = 3 * time.Minute // for what has to happen in the end
 	look     = 20 * time.Millisecond
-	lease    = "2s"
+	lease    = "4s"
+	calm     = "--lease=1m" // where no lease is to run out, however slow the machine
 )
 
 // proc is one of our programs, or nats-server, as a process.
 type proc struct {
 	name string
+	url  string // where it answers, if it is one of ours
 	cmd  *exec.Cmd
 	out  *output
 	done chan struct{}
@@ -63,8 +66,15 @@ func (o *output) String() string {
 // is shown when the test has failed.
 func run(t *testing.T, name string, args ...string) *proc {
 	t.Helper()
+	return runWith(t, nil, name, args...)
+}
+
+// runWith is run with variables on top of our own.
+func runWith(t *testing.T, env []string, name string, args ...string) *proc {
+	t.Helper()
 	p := &proc{name: name, out: &output{}, done: make(chan struct{})}
 	p.cmd = exec.Command(filepath.Join(bin, name), args...)
+	p.cmd.Env = append(os.Environ(), env...)
 	p.cmd.Stdout, p.cmd.Stderr = p.out, p.out
 	require.NoError(t, p.cmd.Start())
 	go func() {
@@ -115,41 +125,70 @@ func freePort(t *testing.T) int {
 // stack is an outside Postgres and an outside nats-server with a tenant, and
 // the programs that a test starts on them.
 type stack struct {
-	t       *testing.T
-	dsn     string
-	pool    *pgxpool.Pool
-	broker  *proc
-	natsDir string
-	port    int // the broker's
-	api     string
-	key     string
-	project string
-	team    string
+	t        *testing.T
+	dsn      string
+	pool     *pgxpool.Pool
+	broker   *proc
+	natsDir  string
+	natsConf string // the broker's configuration; empty: none
+	port     int    // the broker's
+	cluster  string // the URLs of its servers, where there are several
+	api      string
+	key      string
+	project  string
+	team     string
+
+	lost     time.Time // when EVENTS last lost something
+	promised sync.Mutex
+	accepted []string // events
 
 	requestID string // goes with what post sends; empty: the server makes one
 }
 
 func newStack(t *testing.T) *stack {
 	t.Helper()
-	s := &stack{t: t, dsn: testenv.Postgres(t), natsDir: t.TempDir(), port: freePort(t)}
+	return newStackOn(t, testenv.Postgres(t))
+}
+
+// newStackOn is newStack with a database of the test's own.
+func newStackOn(t *testing.T, dsn string) *stack {
+	t.Helper()
+	s := &stack{t: t, dsn: dsn, natsDir: t.TempDir(), port: freePort(t)}
 	s.startBroker()
 	pool, err := db.Open(t.Context(), db.Config{URL: s.dsn, MaxConns: 3})
 	require.NoError(t, err)
 	t.Cleanup(pool.Close)
 	s.pool = pool
-	svc := observe.New(observe.Config{Pool: pool, Jobs: db.NewJobs(pool, db.JobsConfig{})})
-	s.team, s.project, err = svc.EnsureLocal(t.Context(), "e2e")
-	require.NoError(t, err)
-	_, s.key, err = svc.IssueKey(t.Context(), s.team, s.project, "e2e", "e2e", []string{observe.ScopeRead, observe.ScopeWrite}, time.Time{})
-	require.NoError(t, err)
+	s.tenantNamed("e2e")
 	return s
 }
 
-func (s *stack) natsURL() string { return fmt.Sprintf("nats://127.0.0.1:%d", s.port) }
+// tenantNamed makes a team with a project and a key, which are used from now on.
+func (s *stack) tenantNamed(name string) {
+	s.t.Helper()
+	t := s.t
+	var err error
+	svc := observe.New(observe.Config{Pool: s.pool, Jobs: db.NewJobs(s.pool, db.JobsConfig{})})
+	s.team, s.project, err = svc.EnsureLocal(t.Context(), name)
+	require.NoError(t, err)
+	_, s.key, err = svc.IssueKey(t.Context(), s.team, s.project, "e2e", "e2e", []string{observe.ScopeRead, observe.ScopeWrite}, time.Time{})
+	require.NoError(t, err)
+}
+
+func (s *stack) natsURL() string {
+	if s.cluster != "" {
+		return s.cluster
+	}
+	return fmt.Sprintf("nats://127.0.0.1:%d", s.port)
+}
 
 func (s *stack) startBroker() {
 	s.t.Helper()
-	s.broker = run(s.t, "nats-server", "-js", "-sd", s.natsDir, "-a", "127.0.0.1", "-p", fmt.Sprint(s.port))
+	args := []string{"-js", "-sd", s.natsDir, "-a", "127.0.0.1", "-p", fmt.Sprint(s.port)}
+	if s.natsConf != "" {
+		args = append(args, "-c", s.natsConf)
+	}
+	s.broker = run(s.t, "nats-server", args...)
 	require.Eventually(s.t, func() bool {
 		nc, err := nats.Connect(s.natsURL())
 		if err == nil {
@@ -172,11 +211,30 @@ func (s *stack) js() jetstream.JetStream {
 // start runs one of our programs on the stack, and waits until it answers.
 func (s *stack) start(name string, args ...string) *proc {
 	s.t.Helper()
+	return s.startWith(nil, name, args...)
+}
+
+// faulty is start of a program that was built for the fault tests, with a plan
+// of what goes wrong in it.
+func (s *stack) faulty(plan, name string, args ...string) *proc {
+	s.t.Helper()
+	return s.startWith([]string{"OBS_FAULTS=" + plan}, filepath.Join("faults", name), args...)
+}
+
+func (s *stack) startWith(env []string, name string, args ...string) *proc {
+	s.t.Helper()
 	addr := fmt.Sprintf("127.0.0.1:%d", freePort(s.t))
-	if name == "obs" {
+	if filepath.Base(name) == "obs" {
 		s.api = "http://" + addr
 	}
-	p := run(s.t, name, slices.Concat(args, []string{"--database-url", s.dsn, "--nats-url", s.natsURL(), "--addr", addr})...)
+	all := slices.Concat(args, []string{"--addr", addr})
+	for flag, url := range map[string]string{"--database-url": s.dsn, "--nats-url": s.natsURL()} {
+		if !slices.Contains(args, flag) {
+			all = append(all, flag, url)
+		}
+	}
+	p := runWith(s.t, env, name, all...)
+	p.url = "http://" + addr
 	require.Eventually(s.t, func() bool {
 		select {
 		case <-p.done:
@@ -190,7 +248,11 @@ func (s *stack) start(name string, args ...string) *proc {
 }
 
 func (s *stack) server() *proc { s.t.Helper(); return s.start("obs", "server") }
-func (s *stack) relay() *proc  { s.t.Helper(); return s.start("obs-relay", "--lease", lease) }
+func (s *stack) relay(args ...string) *proc {
+	s.t.Helper()
+	return s.start("obs-relay", append([]string{"--lease", lease}, args...)...)
+}
+
 func (s *stack) worker(args ...string) *proc {
 	s.t.Helper()
 	return s.start("obs-worker", append([]string{"--lease", lease, "--slots", "event=20", "--worker-name", "e2e"}, args...)...)
@@ -258,7 +320,50 @@ func (s *stack) send(first, n int) {
 		}
 		code, body := s.post("/v1/events/batch", batch)
 		require.Equal(s.t, http.StatusCreated, code, "%s", body)
+		s.accept(body)
 	}
+}
+
+// accept keeps what the API has promised.
+func (s *stack) accept(body []byte) {
+	s.t.Helper()
+	var answer struct {
+		Event  struct{ ID string }
+		Events []struct{ Event struct{ ID string } }
+	}
+	require.NoError(s.t, json.Unmarshal(body, &answer))
+	s.promised.Lock()
+	defer s.promised.Unlock()
+	if answer.Event.ID != "" {
+		s.accepted = append(s.accepted, answer.Event.ID)
+	}
+	for _, one := range answer.Events {
+		s.accepted = append(s.accepted, one.Event.ID)
+	}
+}
+
+// kept verifies that no event is missing that the API has accepted, and that
+// each has a job that came to an end.
+func (s *stack) kept() {
+	s.t.Helper()
+	s.promised.Lock()
+	defer s.promised.Unlock()
+	require.NotEmpty(s.t, s.accepted)
+	slices.Sort(s.accepted)
+	s.accepted = slices.Compact(s.accepted)
+	require.Equal(s.t, len(s.accepted), s.count(`SELECT count(DISTINCT e.id) FROM agent_events e JOIN observation_generation_jobs j
+		ON j.source_id = e.id AND j.team_id = e.team_id WHERE e.id = ANY($1) AND j.status IN ('completed', 'failed', 'cancelled')`, s.accepted),
+		"what the API accepted is there and done")
+}
+
+// whole is the end of a row of the fault matrix: n jobs done, each once,
+// nothing promised missing, and obs check has nothing to say.
+func (s *stack) whole(n int) {
+	s.t.Helper()
+	s.settled(n)
+	s.once(n)
+	s.kept()
+	s.check()
 }
 
 // count runs a query that gives one number.
@@ -298,7 +403,11 @@ func (s *stack) check() {
 	var p *proc
 	// The last acks may still be on their way to the broker.
 	require.Eventually(s.t, func() bool {
-		p = run(s.t, "obs", "check", "--quiet-system", "--database-url", s.dsn, "--nats-url", s.natsURL())
+		args := []string{"check", "--quiet-system", "--database-url", s.dsn, "--nats-url", s.natsURL()}
+		if !s.lost.IsZero() {
+			args = append(args, "--events-since", s.lost.Format(time.RFC3339Nano))
+		}
+		p = run(s.t, "obs", args...)
 		return p.exit(s.t, patience) == 0
 	}, patience, 200*time.Millisecond, "obs check is clean")
 	require.Contains(s.t, p.out.String(), "0 findings")

@@ -87,26 +87,60 @@ func (s *Jobs) moveAsks(ctx context.Context, rows []int64, e events.Event) (int,
 	for i, r := range jobs {
 		steps[i] = events.Step{Job: JobOf(r), Event: e}
 	}
-	return s.moveAll(ctx, steps)
+	n, _, err := s.moveAll(ctx, steps) // of one that is held the relay hears again
+	return n, err
 }
 
 // moveAll stores what it can of the steps and counts it. A step whose job has
-// moved on is no longer wanted.
-func (s *Jobs) moveAll(ctx context.Context, steps []events.Step) (int, error) {
+// moved on is no longer wanted. One whose job is in the midst of somebody's
+// transaction is left for later: a process that was frozen in one would hold
+// up the relay, and with it everybody, until Postgres ends its session.
+func (s *Jobs) moveAll(ctx context.Context, steps []events.Step) (n int, held bool, err error) {
+	steps, held, err = s.free(ctx, steps)
+	if err != nil || len(steps) == 0 {
+		return 0, held, err
+	}
 	moved, _, err := s.move(ctx, s.q, steps)
 	if transient(err) {
 		moved, _, err = s.move(ctx, s.q, steps)
 	}
 	if err != nil {
-		return 0, err
+		return 0, held, err
 	}
-	n := 0
 	for _, m := range moved {
 		if m != nil {
 			n++
 		}
 	}
-	return n, nil
+	return n, held, nil
+}
+
+// free leaves out the steps whose job another transaction holds, and says
+// whether there were any.
+func (s *Jobs) free(ctx context.Context, steps []events.Step) (some []events.Step, held bool, err error) {
+	if len(steps) == 0 {
+		return nil, false, nil
+	}
+	var p sqlc.FreeJobsParams
+	for _, st := range steps {
+		p.Ids = append(p.Ids, string(st.Job.ID))
+		p.TeamIds = append(p.TeamIds, st.Job.Scope.Team)
+		p.ProjectIds = append(p.ProjectIds, st.Job.Scope.Project)
+	}
+	ids, err := s.q.FreeJobs(ctx, p)
+	if err != nil {
+		return nil, false, fmt.Errorf("look whether %d jobs are held: %w", len(steps), err)
+	}
+	can := make(map[string]bool, len(ids))
+	for _, id := range ids {
+		can[id] = true
+	}
+	for _, st := range steps {
+		if can[string(st.Job.ID)] {
+			some = append(some, st)
+		}
+	}
+	return some, len(some) < len(steps), nil
 }
 
 const (
@@ -130,7 +164,7 @@ func (s *Jobs) Reclaim(ctx context.Context, lease time.Duration) (events.Lost, e
 	if last := s.scanned.Load(); len(gone) == 0 && last != nil && began.Sub(*last) < scanAgain {
 		return lost, nil
 	}
-	after := ""
+	after, held := "", false
 	for {
 		rows, err := s.q.JobsHeldByLost(ctx, sqlc.JobsHeldByLostParams{
 			After: after, LeaseUs: lease.Microseconds(), MaxRows: reclaimPage,
@@ -149,18 +183,23 @@ func (s *Jobs) Reclaim(ctx context.Context, lease time.Duration) (events.Lost, e
 			}
 			again = append(again, events.Step{Job: job, Event: events.Event{Type: events.Reclaimed, Actor: "relay", Reason: why}})
 		}
-		n, err := s.moveAll(ctx, again)
+		n, someHeld, err := s.moveAll(ctx, again)
 		if err != nil {
 			return lost, err
 		}
 		lost.Reclaimed += n
-		if n, err = s.moveAll(ctx, spent); err != nil {
+		held = held || someHeld
+		if n, someHeld, err = s.moveAll(ctx, spent); err != nil {
 			return lost, err
 		}
 		lost.Failed += n
+		held = held || someHeld
 		if len(rows) < reclaimPage {
 			break
 		}
+	}
+	if held {
+		return lost, nil // the next time again: their workers are not forgotten
 	}
 	if len(gone) > 0 {
 		// They hold nothing any more. One that comes back registers anew.

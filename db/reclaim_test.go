@@ -51,6 +51,31 @@ func TestReclaimReadsTheJobTableOnlyWhenAWorkerWasLost(t *testing.T) {
 	require.Zero(t, workers, "those who hold nothing are forgotten")
 }
 
+// A worker that was frozen in the middle of a transaction holds the rows of
+// its jobs. Nobody waits for it: what it does not hold is reclaimed at once,
+// the rest when its transaction has ended.
+func TestReclaimWaitsForNobody(t *testing.T) {
+	t.Parallel()
+	b, _ := recorded(t)
+	jobs := b.enqueue(t, "held", "free")
+	b.begin(t, events.Holder{ID: "frozen"}, jobs[0])
+	b.begin(t, events.Holder{ID: "frozen"}, jobs[1])
+	tx, err := b.pool.Begin(t.Context())
+	require.NoError(t, err)
+	_, err = tx.Exec(t.Context(), `UPDATE observation_generation_jobs SET updated_at = updated_at WHERE id = $1`, string(jobs[0].ID))
+	require.NoError(t, err)
+
+	for _, want := range []int{1, 0} {
+		lost, err := b.jobs.Reclaim(t.Context(), time.Hour)
+		require.NoError(t, err)
+		require.Equal(t, events.Lost{Reclaimed: want}, lost)
+	}
+	require.NoError(t, tx.Rollback(t.Context()))
+	lost, err := b.jobs.Reclaim(t.Context(), time.Hour)
+	require.NoError(t, err)
+	require.Equal(t, events.Lost{Reclaimed: 1}, lost)
+}
+
 // A tenant that is deleted takes its jobs with it, by foreign keys, but not
 // what they have left for the relay: enough of it would stop the feed.
 func TestWhatDeletedJobsHaveLeftIsClearedAway(t *testing.T) {

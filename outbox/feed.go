@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/seed-245eaa15/obs/events"
+	"github.com/seed-245eaa15/obs/internal/fault"
 )
 
 // subjectsKept is how many subjects a follower remembers.
@@ -86,6 +87,7 @@ func (f *follower) pass(ctx context.Context) (told int, more bool, err error) {
 		}
 	}
 	acks := f.publish(ctx, fresh, msgs)
+	fault.At("feed.published")
 	var rows []int64
 	for i, a := range acks {
 		switch {

@@ -46,7 +46,7 @@ func (t *term) check(ctx context.Context) error {
 		}
 	}
 	if len(t.checking) == 0 {
-		return nil
+		return t.findLost(ctx, nil)
 	}
 	some := t.checking[:min(len(t.checking), checkRows)]
 	t.checking = t.checking[len(some):]
@@ -87,7 +87,7 @@ func (t *term) check(ctx context.Context) error {
 
 // findLost asks again for those whose message is lost.
 func (t *term) findLost(ctx context.Context, still []*row) error {
-	if len(still) == 0 || t.stream == nil || !t.js.Conn().IsConnected() {
+	if len(still) == 0 && !t.occupied() || t.stream == nil || !t.js.Conn().IsConnected() {
 		return nil
 	}
 	if err := t.inspect(ctx); err != nil {
@@ -152,15 +152,45 @@ func (t *term) inspect(ctx context.Context) error {
 			continue
 		}
 		l.inspected = t.now()
-		_, err := t.js.Consumer(ctx, t.cfg.Streams.JobsStream(), t.cfg.Streams.Consumer(l.kind))
+		c, err := t.js.Consumer(ctx, t.cfg.Streams.JobsStream(), t.cfg.Streams.Consumer(l.kind))
 		switch {
 		case errors.Is(err, jetstream.ErrConsumerNotFound):
 			t.ensured = false // the messages wait for the new one
-		case err != nil:
+			continue
+		case err == nil:
+			err = t.clear(ctx, l, c.CachedInfo().AckFloor.Stream)
+		}
+		if err != nil {
 			return fmt.Errorf("look at the consumer of %s: %w", l.kind, err)
 		}
 	}
 	return nil
+}
+
+// occupied reports whether there were messages on a lane when last looked.
+func (t *term) occupied() bool {
+	for _, l := range t.lanes {
+		if l.window.occupied+l.window.added > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// clear takes messages off a lane up to floor, which its consumer was told to
+// be done. They come back when a broker could write the one and not the other,
+// as on a full disk, and are then delivered to nobody while they fill the
+// window. The ask of one that was not done is found to have lost its message.
+func (t *term) clear(ctx context.Context, l *lane, floor uint64) error {
+	first, err := t.stream.GetMsg(ctx, 1, jetstream.WithGetMsgSubject(l.subject))
+	if errors.Is(err, jetstream.ErrMsgNotFound) || err == nil && first.Sequence > floor {
+		return nil
+	}
+	if err == nil {
+		t.cfg.Log.WarnContext(ctx, "done messages are still on the stream, they are taken off", "kind", string(l.kind), "up_to", floor)
+		err = t.stream.Purge(ctx, jetstream.WithPurgeSubject(l.subject), jetstream.WithPurgeSequence(floor+1))
+	}
+	return err
 }
 
 // vanished looks for a row's message on the stream.

@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/seed-245eaa15/obs/events"
+	"github.com/seed-245eaa15/obs/internal/fault"
 )
 
 const (
@@ -260,6 +261,8 @@ func (t *term) launch(ctx context.Context, rows []*row) {
 				Header:  nats.Header{jetstream.MsgIDHeader: {e.MsgID()}, jetstream.ExpectedStreamHeader: stream},
 			}
 		}
-		t.results <- parcel{rows: rows, acks: t.pub.publish(ctx, msgs), epoch: epoch}
+		acks := t.pub.publish(ctx, msgs)
+		fault.At("relay.published")
+		t.results <- parcel{rows: rows, acks: acks, epoch: epoch}
 	})
 }

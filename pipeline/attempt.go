@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/seed-245eaa15/obs/events"
+	"github.com/seed-245eaa15/obs/internal/fault"
 )
 
 // attempt is one claimed run of one job. It belongs to its handler's
@@ -68,7 +69,14 @@ func (a *attempt) run(ctx context.Context) {
 	defer a.cancel(nil)
 	ctx, stop := context.WithTimeoutCause(ctx, a.lane.cfg.Timeout, ErrTimeout)
 	defer stop()
+	// A handler that is deaf to its context keeps its goroutine, and neither
+	// its job nor its slot.
+	deaf := time.AfterFunc(a.lane.cfg.Timeout+a.lane.w.hurry(), func() {
+		a.finish(nil, fmt.Errorf("the handler does not stop: %w", ErrTimeout))
+	})
+	defer deaf.Stop()
 	commit, err := a.call(ctx)
+	fault.At("worker.handled")
 	if cause := context.Cause(ctx); err != nil && cause != nil && !errors.Is(err, cause) {
 		err = fmt.Errorf("%w: %w", cause, err)
 	}
@@ -148,5 +156,7 @@ func (a *attempt) write(ctx context.Context, tx pgx.Tx) (err error) {
 		}
 		a.spoiled = err
 	}()
-	return a.commit(ctx, tx)
+	err = a.commit(ctx, tx)
+	fault.At("worker.stored")
+	return err
 }

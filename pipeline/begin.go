@@ -9,6 +9,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/seed-245eaa15/obs/events"
+	"github.com/seed-245eaa15/obs/internal/fault"
 )
 
 // A delivery is a message that has a slot and is on its way to be an attempt.
@@ -48,6 +49,7 @@ func (l *lane) begin(ctx, work context.Context, msgs []jetstream.Msg) {
 		l.putBack(work, ds)
 		return
 	}
+	fault.At("worker.begun")
 	for i, c := range claims {
 		l.begun(work, ds[i], c)
 	}

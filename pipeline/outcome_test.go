@@ -184,3 +184,28 @@ func TestPoisonousCommitHoldsUpNobody(t *testing.T) {
 	b.empty(t)
 	require.NoError(t, stop())
 }
+
+// A handler that does not listen to its context loses its job and its slot
+// when its time is over, and what it returns later is ignored.
+func TestTheDeafLoseTheirJobs(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.cfg.Grace = time.Second
+	deaf, next := b.add(t, "a", "deaf", func(j *events.Job) { j.MaxAttempts = 1 }), b.add(t, "a", "next")
+	goOn, ended := make(chan struct{}), make(chan struct{})
+	_, stop := b.start(t, func(w *pipeline.Worker) {
+		pipeline.Handle(w, "a", func(_ context.Context, j events.Job, _ args) (pipeline.Commit, error) {
+			if j.ID == deaf {
+				defer close(ended)
+				<-goOn
+			}
+			return nil, nil
+		}, pipeline.Slots(1), pipeline.Timeout(50*time.Millisecond))
+	})
+	require.Contains(t, b.wait(t, deaf, events.StatusFailed).LastError, pipeline.ErrTimeout.Error())
+	b.wait(t, next, events.StatusCompleted)
+	close(goOn)
+	<-ended
+	require.NoError(t, stop())
+	require.Equal(t, []events.Type{events.Processing, events.Failed}, b.history(t, deaf))
+}

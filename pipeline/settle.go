@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/seed-245eaa15/obs/events"
+	"github.com/seed-245eaa15/obs/internal/fault"
 )
 
 // settleLoop records finished attempts until ctx is done: as many as there
@@ -115,6 +116,7 @@ func (l *lane) store(ctx context.Context, as []*attempt) ([]error, error) {
 
 // settled lets go of attempts that the ledger has answered for.
 func (l *lane) settled(ctx context.Context, as []*attempt, errs []error) {
+	fault.At("worker.settled")
 	if l.w.cfg.Settled != nil {
 		steps := make([]events.Step, 0, len(as))
 		for i, a := range as {

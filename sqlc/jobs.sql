@@ -128,6 +128,13 @@ SELECT j.* FROM observation_generation_jobs j
 JOIN (SELECT unnest(@ids::text[]) AS id, unnest(@team_ids::text[]) AS team_id, unnest(@project_ids::text[]) AS project_id) w
   ON j.id = w.id AND CASE WHEN j.team_id = w.team_id AND j.project_id = w.project_id THEN true END;
 
+-- name: FreeJobs :many
+-- Those of these jobs that no transaction holds at the moment.
+SELECT j.id FROM observation_generation_jobs j
+JOIN (SELECT unnest(@ids::text[]) AS id, unnest(@team_ids::text[]) AS team_id, unnest(@project_ids::text[]) AS project_id) w
+  ON j.id = w.id AND CASE WHEN j.team_id = w.team_id AND j.project_id = w.project_id THEN true END
+FOR UPDATE OF j SKIP LOCKED;
+
 -- name: KnownJobs :many
 -- Tells an unknown job from one that belongs to somebody else.
 SELECT id, team_id, project_id FROM observation_generation_jobs WHERE id = ANY(@ids::text[]);

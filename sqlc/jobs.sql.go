@@ -145,6 +145,40 @@ func (q *Queries) EnqueueJobs(ctx context.Context, arg EnqueueJobsParams) ([]str
 	return items, nil
 }
 
+const freeJobs = `-- name: FreeJobs :many
+SELECT j.id FROM observation_generation_jobs j
+JOIN (SELECT unnest($1::text[]) AS id, unnest($2::text[]) AS team_id, unnest($3::text[]) AS project_id) w
+  ON j.id = w.id AND CASE WHEN j.team_id = w.team_id AND j.project_id = w.project_id THEN true END
+FOR UPDATE OF j SKIP LOCKED
+`
+
+type FreeJobsParams struct {
+	Ids        []string
+	TeamIds    []string
+	ProjectIds []string
+}
+
+// Those of these jobs that no transaction holds at the moment.
+func (q *Queries) FreeJobs(ctx context.Context, arg FreeJobsParams) ([]string, error) {
+	rows, err := q.db.Query(ctx, freeJobs, arg.Ids, arg.TeamIds, arg.ProjectIds)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []string{}
+	for rows.Next() {
+		var id string
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		items = append(items, id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const getJob = `-- name: GetJob :one
 SELECT id, team_id, project_id, job_type, source_type, source_id, agent_event_id, server_session_id, payload, request_id, priority, max_attempts, status, version, asked, attempts, next_attempt_at, locked_by, locked_at, last_error, completed_at, failed_at, cancelled_at, created_at, updated_at FROM observation_generation_jobs
 WHERE id = $1 AND CASE WHEN team_id = $2 AND project_id = $3 THEN true END

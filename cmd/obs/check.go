@@ -12,8 +12,9 @@ import (
 )
 
 type checkCommand struct {
-	Quiet bool `name:"quiet-system" help:"Nothing is in work: then nothing may be left on the streams, and everything must have been told."`
-	JSON  bool `help:"Print JSON."`
+	Quiet bool      `name:"quiet-system" help:"Nothing is in work: then nothing may be left on the streams, and everything must have been told."`
+	JSON  bool      `help:"Print JSON."`
+	Since time.Time `name:"events-since" placeholder:"TIME" help:"When the stream of events last lost some, as after a restore: what happened before need not be on it. RFC 3339."`
 
 	operatorFlags
 	boot.BrokerFlags
@@ -57,7 +58,7 @@ func (c checkCommand) Run(ctx context.Context, std boot.Std) error {
 		defer links.Close()
 	}
 	began, last := time.Now(), time.Now()
-	res, err := check(ctx, op.jobs, links, cfg, c.Quiet, func(jobs, findings int) {
+	res, err := check(ctx, op.jobs, links, cfg, c.Quiet, c.Since, func(jobs, findings int) {
 		if !c.JSON && time.Since(last) > 2*time.Second {
 			last = time.Now()
 			fmt.Fprintf(std.Stderr, "%d jobs, %d findings after %s\n", jobs, findings, time.Since(began).Round(time.Second))
@@ -78,7 +79,7 @@ func (c checkCommand) Run(ctx context.Context, std boot.Std) error {
 // check verifies the invariants in the database, and with links those of the
 // streams. The streams are read first: what happens in between is then in the
 // database and not missing in it.
-func check(ctx context.Context, jobs *db.Jobs, links *boot.Links, c boot.Config, quiet bool, each func(jobs, findings int)) (checked, error) {
+func check(ctx context.Context, jobs *db.Jobs, links *boot.Links, c boot.Config, quiet bool, since time.Time, each func(jobs, findings int)) (checked, error) {
 	var res checked
 	var streams *outbox.Check
 	var err error
@@ -86,6 +87,7 @@ func check(ctx context.Context, jobs *db.Jobs, links *boot.Links, c boot.Config,
 		if streams, err = outbox.ReadStreams(ctx, links.JS, c.Streams); err != nil {
 			return res, err
 		}
+		streams.Since = since
 	}
 	res.found, err = jobs.Check(ctx, db.CheckConfig{Lease: c.Lease, Each: each, Job: func(j events.Job, history []events.Event) {
 		res.jobs++

@@ -412,7 +412,7 @@ func (t *story) check(ctx context.Context) error {
 	var res checked
 	for deadline := time.Now().Add(checkQuiet); ; {
 		var err error
-		if res, err = check(ctx, t.l.process.Jobs, t.l.links, t.l.process.Config, true, nil); err != nil {
+		if res, err = check(ctx, t.l.process.Jobs, t.l.links, t.l.process.Config, true, time.Time{}, nil); err != nil {
 			return err
 		}
 		if len(res.found) == 0 || time.Now().After(deadline) {

@@ -75,6 +75,8 @@ type Rule struct {
 	// Allow is what the rule is about: a word or a package of the map, or
 	// with a "/..." behind it a package and all below it.
 	Allow string
+	// But is what it leaves alone though Allow covers it; empty means nothing.
+	But string
 	// Only has the lines that may list it, written in the same way.
 	Only []string
 	// Why is the sentence of docs/architecture.md that the rule stands for.
@@ -88,7 +90,7 @@ func Rules(m Map, rules []Rule) []string {
 		for _, word := range m.Lines[pkg] {
 			for _, rule := range rules {
 				may := func(only string) bool { return matches(only, pkg) }
-				if matches(rule.Allow, word) && !slices.ContainsFunc(rule.Only, may) {
+				if matches(rule.Allow, word) && word != rule.But && !slices.ContainsFunc(rule.Only, may) {
 					findings = append(findings, fmt.Sprintf("the line of %s lists %s: %s", pkg, word, rule.Why))
 				}
 			}

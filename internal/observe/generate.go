@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/seed-245eaa15/obs/events"
+	"github.com/seed-245eaa15/obs/internal/fault"
 	"github.com/seed-245eaa15/obs/internal/llm"
 	"github.com/seed-245eaa15/obs/pipeline"
 	"github.com/seed-245eaa15/obs/sqlc"
@@ -108,7 +109,7 @@ func (s *Service) generate(ctx context.Context, job events.Job, a jobArgs, m mat
 			w.note(render(note, s.cfg.Provider.Name(), answer.Model), sourcesOf(note, question), m.sessions)
 		}
 	}
-	return w.commit, nil
+	return w.done()
 }
 
 // material is what a provider may see of agent events.
@@ -171,6 +172,7 @@ func portions(shown []llm.Event) [][]llm.Event {
 // ask puts a question, with no transaction open, and says what to do about a
 // question that got no answer.
 func (s *Service) ask(ctx context.Context, q llm.Question) (llm.Answer, error) {
+	fault.At("handler.asking")
 	answer, err := s.cfg.Provider.Answer(ctx, q)
 	fault, ok := errors.AsType[*llm.Error](err)
 	if !ok {
@@ -281,6 +283,16 @@ func (w *writing) source(observation, sourceType, source string) {
 	w.p.SourceTypes = append(w.p.SourceTypes, sourceType)
 	w.p.SourceNames = append(w.p.SourceNames, source)
 	w.p.SourceMetadatas = append(w.p.SourceMetadatas, "{}")
+}
+
+// done ends the attempt with what it leaves to be stored.
+func (w *writing) done() (pipeline.Commit, error) {
+	if w.s.cfg.Writing != nil {
+		if err := w.s.cfg.Writing(w.job, w.p.GenerationKeys); err != nil {
+			return nil, fmt.Errorf("tell what is to be stored: %w", err)
+		}
+	}
+	return w.commit, nil
 }
 
 // commit is the pipeline.Commit: one statement stores everything, after before

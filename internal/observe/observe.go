@@ -52,6 +52,12 @@ type Config struct {
 	MaxAttempts int           // of each job; 0: events.DefaultMaxAttempts
 	Process     string        // who writes, in the history of jobs; empty is kept empty
 	Build       string        // the program's version
+
+	// Writing is told what a finished attempt is about to store, before
+	// anybody knows whether it still may: the job as it was claimed, and the
+	// generation keys. Fault tests compare it with what was stored; nil:
+	// nobody is told.
+	Writing func(job events.Job, keys []string) error
 }
 
 // Service is the application. It is safe for concurrent use; make it with

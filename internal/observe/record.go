@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/seed-245eaa15/obs/events"
+	"github.com/seed-245eaa15/obs/internal/fault"
 	"github.com/seed-245eaa15/obs/sqlc"
 )
 
@@ -59,11 +60,14 @@ func (s *Service) Record(ctx context.Context, c Caller, evs []NewEvent, o Record
 				answer[i].Job = &job
 			}
 		}
-		return c.auditReceived(ctx, q, scope, answer, o, len(created))
+		err = c.auditReceived(ctx, q, scope, answer, o, len(created))
+		fault.At("record.stored")
+		return err
 	})
 	if err != nil {
 		return nil, err
 	}
+	fault.At("record.committed")
 	s.ring(asked)
 	return answer, nil
 }

@@ -40,7 +40,7 @@ func (s *Service) generateSummary(ctx context.Context, job events.Job, a jobArgs
 	}
 	if int(session.Summarized) > max(a.Nth, 1) {
 		w.outcome["superseded"] = true // by one that knew more: not worth a question
-		return w.commit, nil
+		return w.done()
 	}
 	question, err := s.sessionStory(ctx, job.Scope, session)
 	if err != nil {
@@ -48,7 +48,7 @@ func (s *Service) generateSummary(ctx context.Context, job events.Job, a jobArgs
 	}
 	w.outcome["events"] = len(question.Events)
 	if len(question.Events) == 0 && len(question.Notes) == 0 && blank(question.LastMessage) {
-		return w.commit, nil // nothing happened, or nothing that may be told
+		return w.done() // nothing happened, or nothing that may be told
 	}
 	answer, err := s.ask(ctx, question)
 	if err != nil {
@@ -61,7 +61,7 @@ func (s *Service) generateSummary(ctx context.Context, job events.Job, a jobArgs
 			w.source(id, SourceSummary, session.ID)
 		}
 	}
-	return w.commit, nil
+	return w.done()
 }
 
 // askSummary asks for the summary of a session that the caller holds. Nothing

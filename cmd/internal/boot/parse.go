@@ -14,6 +14,9 @@ import (
 // such as --help, has been done. addr is where --addr listens by default. The
 // error is a [*Misuse].
 func Parse(ctx context.Context, std Std, program, about, addr string, cli any) (command *kong.Context, err error) {
+	if err := arm(std); err != nil {
+		return nil, Misused("%s", err)
+	}
 	parser, err := kong.New(cli,
 		kong.Name(program),
 		kong.Description(about),

@@ -98,11 +98,11 @@ func (p *Process) Run(ctx context.Context) error {
 // Service makes the application. The provider may be nil where no handler
 // runs.
 func (p *Process) Service(provider llm.Provider) *observe.Service {
-	return observe.New(observe.Config{
+	return observe.New(p.tortured(observe.Config{
 		Pool: p.Links.Pool, Jobs: p.Jobs, Provider: provider, Log: p.Log,
 		Ring: p.Bell.Ring, Policy: p.Config.Policy, Debounce: p.Config.Debounce, MaxAttempts: p.Config.MaxAttempts, Limits: p.Config.Limits,
 		Process: p.ID, Build: Build(),
-	})
+	}))
 }
 
 // waitLimit is how long ?wait=true waits, requestLimit how long a request may
