@@ -93,7 +93,7 @@ func (c *Check) readJobs(ctx context.Context, js jetstream.JetStream) error {
 
 // idleRead is how long readEvents waits for the next message before it
 // concludes that the stream was changed under it.
-const idleRead = 5 * time.Second
+const idleRead = 15 * time.Second
 
 func (c *Check) readEvents(ctx context.Context, js jetstream.JetStream) error {
 	stream, err := js.Stream(ctx, c.streams.EventsStream())
@@ -112,8 +112,15 @@ func (c *Check) readEvents(ctx context.Context, js jetstream.JetStream) error {
 	if err != nil {
 		return err
 	}
+	// One pull for all: the consumer's own Next makes a consumer for each
+	// message, and on a cluster asks it before everybody knows that it is there.
+	msgs, err := consumer.Messages()
+	if err != nil {
+		return err
+	}
+	defer msgs.Stop()
 	for last := uint64(0); last < state.LastSeq; {
-		m, err := consumer.Next(jetstream.FetchMaxWait(idleRead))
+		m, err := msgs.Next(jetstream.NextMaxWait(idleRead))
 		if err != nil {
 			return fmt.Errorf("read message %d of %d: %w", last+1, state.LastSeq, err)
 		}
