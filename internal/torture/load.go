@@ -108,13 +108,17 @@ func (c *client) one(ctx context.Context) {
 	case dice < 58:
 		c.startSession(ctx)
 	case dice < 61:
-		if key, ok := s.one(c.r, s.sessions); ok {
+		if key, ok := s.one(c.r, s.sessions, 15); ok {
 			c.submit(ctx, asked{op: opSubmit, keys: []string{"end of " + key}, path: "/v1/sessions/" + key + "/end", body: map[string]any{}}, false)
 		}
 	case dice < 67:
 		c.submit(ctx, c.memory(), false)
 	default:
-		job, ok := s.one(c.r, s.jobs)
+		behind := 15.0
+		if dice >= 84 && dice < 91 { // to cancel what is in work it has to be quick
+			behind = 2
+		}
+		job, ok := s.one(c.r, s.jobs, behind)
 		switch {
 		case !ok:
 		case dice < 84:
@@ -127,14 +131,15 @@ func (c *client) one(ctx context.Context) {
 	}
 }
 
-// one picks from a list of the tenant's, the newer the likelier.
-func (s *shared) one(r *rand.Rand, list []string) (string, bool) {
+// one picks from a list of the tenant's, the newer the likelier: on average
+// so many behind the newest.
+func (s *shared) one(r *rand.Rand, list []string, behind float64) (string, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(list) == 0 {
 		return "", false
 	}
-	back := min(int(r.ExpFloat64()*15), len(list)-1)
+	back := min(int(r.ExpFloat64()*behind), len(list)-1)
 	return list[len(list)-1-back], true
 }
 

@@ -14,6 +14,8 @@ import (
 	"sync/atomic"
 	"text/tabwriter"
 	"time"
+
+	"github.com/seed-245eaa15/obs/events"
 )
 
 // screen is where a run tells how it goes. On a terminal one line is written
@@ -119,18 +121,19 @@ func (r *runner) report() error {
 	for _, code := range slices.Sorted(maps.Keys(codes)) {
 		fmt.Fprintf(t, "%s\t%d\n", code, codes[code])
 	}
-	attempts, ends := 0, map[string]int{}
+	happened, ends := map[events.Type]int{}, map[events.Status]int{}
 	for _, h := range r.v.jobs {
-		ends[string(h.job.Status)]++
+		ends[h.job.Status]++
 		for _, e := range h.events {
-			if e.Type == "processing" {
-				attempts++
-			}
+			happened[e.Type]++
 		}
 	}
-	fmt.Fprintf(t, "\njobs\t%d\nattempts\t%d\n", len(r.v.jobs), attempts)
+	fmt.Fprintf(t, "\njobs\t%d\n", len(r.v.jobs))
 	for _, status := range slices.Sorted(maps.Keys(ends)) {
-		fmt.Fprintf(t, "%s\t%d\n", status, ends[status])
+		fmt.Fprintf(t, "%s in the end\t%d\n", status, ends[status])
+	}
+	for _, typ := range slices.Sorted(maps.Keys(happened)) {
+		fmt.Fprintf(t, "event %s\t%d\n", typ, happened[typ])
 	}
 	restarts := 0
 	for _, p := range r.w.procs {

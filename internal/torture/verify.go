@@ -32,6 +32,7 @@ const (
 	checkedMemories = "I15 memories"
 	checkedQuiet    = "quiet"
 	checkedAnswered = "answered"
+	checkedNo500    = "no 500"
 	checkedPrograms = "programs"
 	checkedFaults   = "faults"
 )
@@ -209,6 +210,12 @@ func (w *world) verifyEffects(ctx context.Context, v *verdict) error {
 
 // verifyAnswers compares what clients were told with what is there.
 func (w *world) verifyAnswers(v *verdict, calls []call) {
+	for _, c := range calls {
+		v.checked[checkedNo500]++
+		if c.Code >= 500 && c.Code != 503 { // whatever we did, it is not the API's own fault
+			v.add(checkedNo500, c.Job, "client %d at %.3fs: %s → %d %s", c.Client, c.Start.Seconds(), c.Op, c.Code, c.Error)
+		}
+	}
 	v.calls = byJob(calls)
 	for id, cs := range v.calls {
 		v.checked[checkedAnswers]++
