@@ -6,12 +6,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -327,17 +329,25 @@ func (w *world) stop() error {
 	return w.postgres.Stop(ctx)
 }
 
+// freePorts gives ports that nobody listens on, below those that systems hand
+// out by themselves: what is down for a while shall find its own free again.
 func freePorts(n int) ([]int, error) {
+	const from, to = 10_000, 32_000
 	ports := make([]int, 0, n)
-	for range n {
-		l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", "127.0.0.1:0")
-		if err != nil {
+	for range 100 * n {
+		port := from + rand.IntN(to-from)
+		l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err != nil || slices.Contains(ports, port) {
+			continue
+		}
+		if err := l.Close(); err != nil {
 			return nil, fmt.Errorf("find a free port: %w", err)
 		}
-		defer l.Close()
-		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
+		if ports = append(ports, port); len(ports) == n {
+			return ports, nil
+		}
 	}
-	return ports, nil
+	return nil, errors.New("find a free port: all are taken")
 }
 
 // pause waits, unless ctx ends first, which it reports.
