@@ -192,6 +192,10 @@ func unavailable(err error) bool {
 	if _, ok := errors.AsType[net.Error](err); ok {
 		return true
 	}
+	var unsent interface{ SafeToRetry() bool } // an error of package pgconn, by its shape, as that below
+	if errors.As(err, &unsent) && unsent.SafeToRetry() {
+		return true // the connection was found to be gone before anything was sent
+	}
 	var state interface{ SQLState() string } // a *pgconn.PgError, by its shape: the door speaks no SQL
 	if !errors.As(err, &state) {
 		return false

@@ -336,8 +336,11 @@ func freePorts(n int) ([]int, error) {
 	ports := make([]int, 0, n)
 	for range 100 * n {
 		port := from + rand.IntN(to-from)
+		if slices.Contains(ports, port) {
+			continue
+		}
 		l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", fmt.Sprintf("127.0.0.1:%d", port))
-		if err != nil || slices.Contains(ports, port) {
+		if err != nil { // taken
 			continue
 		}
 		if err := l.Close(); err != nil {
