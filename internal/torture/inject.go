@@ -151,7 +151,7 @@ func onLinks(ctx context.Context, f fault, links []*netfault.Proxy) error {
 		switch f.Kind {
 		case cutLink:
 			p.Cut()
-		case halfOpenLink:
+		case halfOpenLink, loseLink:
 			p.HalfOpen()
 		case holdAnswers:
 			p.HoldAnswers()
@@ -161,7 +161,7 @@ func onLinks(ctx context.Context, f fault, links []*netfault.Proxy) error {
 	}
 	pause(ctx, f.For)
 	for _, p := range links {
-		if f.Kind == holdAnswers {
+		if f.Kind == holdAnswers || f.Kind == loseLink {
 			p.Reset()
 		}
 		p.Heal()

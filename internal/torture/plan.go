@@ -62,6 +62,7 @@ const (
 	killTwo       = "kill two"     // of three nodes
 	cutLink       = "cut"          // connections reset, new ones refused
 	halfOpenLink  = "half open"    // silence
+	loseLink      = "lose"         // silence, then it is reset: what was on its way never arrives
 	holdAnswers   = "no answers"   // what is asked arrives, the answer does not; then it is reset
 	delayLink     = "delay"
 	slowHandlers  = "slow"
@@ -95,7 +96,7 @@ func kindsOf(s size) []fault {
 		add(stepDown, partNATS)
 		add(killTwo, partNATS)
 	}
-	for _, how := range []string{cutLink, halfOpenLink, holdAnswers, delayLink} {
+	for _, how := range []string{cutLink, halfOpenLink, loseLink, holdAnswers, delayLink} {
 		add(how, links...)
 	}
 	add(slowHandlers, partProvider)
@@ -173,7 +174,7 @@ func lasts(r *rand.Rand, kind string, duration time.Duration) time.Duration {
 		return span(50*time.Millisecond, 3*time.Second)
 	case killTwo, rollBack:
 		return span(time.Second, 5*time.Second)
-	case cutLink, halfOpenLink, holdAnswers:
+	case cutLink, halfOpenLink, loseLink, holdAnswers:
 		return span(200*time.Millisecond, 8*time.Second)
 	case delayLink, slowHandlers, busyProvider:
 		return span(2*time.Second, 8*time.Second)

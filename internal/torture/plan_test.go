@@ -33,7 +33,7 @@ func TestPlanOfOldSeedsStays(t *testing.T) {
 	for _, f := range p[:4] {
 		fmt.Fprintf(&first, "%s %s; ", f.Kind, f.On)
 	}
-	require.Equal(t, "no answers api-1:nats; end worker-1; delay worker-2:postgres; delay api-2:postgres; ", first.String())
+	require.Equal(t, "no answers worker-2:nats; half open relay-1:postgres; busy provider; end worker-1; ", first.String())
 }
 
 func TestPlansAreSound(t *testing.T) {
