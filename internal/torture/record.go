@@ -77,11 +77,20 @@ func (r *record) add(calls ...call) {
 	}
 }
 
-// close ends the log and gives what it holds, as it is read back from disk.
-func (r *record) close() error {
+// close ends the log and gives what it holds, read back: what is checked is
+// what can be looked at later.
+func (r *record) close() ([]call, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return errors.Join(r.err, r.w.Flush(), r.file.Close())
+	if err := errors.Join(r.err, r.w.Flush(), r.file.Close()); err != nil {
+		return nil, fmt.Errorf("end the clients' log: %w", err)
+	}
+	file, err := os.Open(r.file.Name())
+	if err != nil {
+		return nil, fmt.Errorf("read the clients' log: %w", err)
+	}
+	defer file.Close()
+	return readCalls(file)
 }
 
 // readCalls reads a log of calls.

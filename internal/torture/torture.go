@@ -58,7 +58,7 @@ func torture(ctx context.Context, o options, p plan, stdout io.Writer) (v *verdi
 	r := &runner{o: o, w: w, v: v, rec: rec, log: log, out: newScreen(stdout)}
 	r.in = &injector{w: w, tell: r.tell}
 	r.load = newLoad(w.apiURLs(), w.tenants, rec, o.Seed, o.Rate)
-	return v, errors.Join(r.run(ctx, p), rec.close())
+	return v, r.run(ctx, p)
 }
 
 // tidy removes what a run has left, but for what shows what was found.
@@ -125,13 +125,17 @@ func (r *runner) run(ctx context.Context, p plan) error {
 	if err := r.load.settle(settling); err != nil {
 		r.v.add(checkedAnswered, "", "%v", err)
 	}
-	r.v.checked[checkedAnswered] = len(r.rec.calls)
 	if err := r.w.quiet(settling, quietWithin); err != nil {
 		r.v.add(checkedQuiet, "", "after %v: %v", quietWithin, err)
 	}
 	r.v.checked[checkedQuiet] = 1
 	r.out.line("quiet after %v", time.Since(began).Round(100*time.Millisecond))
 	r.load.readAll(ctx)
+	calls, err := r.rec.close()
+	if err != nil {
+		return err
+	}
+	r.v.checked[checkedAnswered] = len(calls)
 	if err := r.w.plant(ctx, r.o.Plant); err != nil {
 		return err
 	}
@@ -142,7 +146,7 @@ func (r *runner) run(ctx context.Context, p plan) error {
 	for _, err := range r.in.faults {
 		r.v.add(checkedFaults, "", "%v", err)
 	}
-	if err := r.w.verify(ctx, r.v, r.rec.calls); err != nil {
+	if err := r.w.verify(ctx, r.v, calls); err != nil {
 		return err
 	}
 	return r.report()
