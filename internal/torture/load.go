@@ -110,7 +110,7 @@ func (c *client) one(ctx context.Context) {
 	case dice < 58:
 		c.startSession(ctx)
 	case dice < 61:
-		if key, ok := s.one(c.r, s.sessions, 15); ok {
+		if key, ok := s.one(c.r, &s.sessions, 15); ok {
 			c.submit(ctx, asked{op: opSubmit, keys: []string{"end of " + key}, path: "/v1/sessions/" + key + "/end", body: map[string]any{}}, false)
 		}
 	case dice < 67:
@@ -120,7 +120,7 @@ func (c *client) one(ctx context.Context) {
 		if dice >= 84 && dice < 91 { // to cancel what is in work it has to be quick
 			behind = 2
 		}
-		job, ok := s.one(c.r, s.jobs, behind)
+		job, ok := s.one(c.r, &s.jobs, behind)
 		switch {
 		case !ok:
 		case dice < 84:
@@ -135,9 +135,10 @@ func (c *client) one(ctx context.Context) {
 
 // one picks from a list of the tenant's, the newer the likelier: on average
 // so many behind the newest.
-func (s *shared) one(r *rand.Rand, list []string, behind float64) (string, bool) {
+func (s *shared) one(r *rand.Rand, of *[]string, behind float64) (string, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	list := *of
 	if len(list) == 0 {
 		return "", false
 	}

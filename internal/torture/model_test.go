@@ -124,8 +124,11 @@ func TestModelRefusesWhatCannotBe(t *testing.T) {
 func TestCallsFindTheirJobs(t *testing.T) {
 	t.Parallel()
 	jobs := byJob([]call{
-		{Op: opSubmit, Key: "a", Error: "cut"}, {Op: opSubmit, Key: "a", Code: 201, Job: "j1"}, {Op: opRead, Job: "j1", Code: 200},
-		{Op: opSubmit, Key: "a", Tenant: 1, Code: 201, Job: "j2"}, {Op: opSubmit, Key: "a", Tenant: 1, Code: 503},
+		{Op: opSubmit, Key: "a", Error: "cut"},
+		{Op: opSubmit, Key: "a", Code: 201, Job: "j1"},
+		{Op: opRead, Job: "j1", Code: 200},
+		{Op: opSubmit, Key: "a", Tenant: 1, Code: 201, Job: "j2"},
+		{Op: opSubmit, Key: "a", Tenant: 1, Code: 503},
 		{Op: opMemory, Key: "a", Code: 201},
 	})
 	require.Len(t, jobs, 2)

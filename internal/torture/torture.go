@@ -37,7 +37,7 @@ func torture(ctx context.Context, o options, p plan, stdout io.Writer) (v *verdi
 			return v, err
 		}
 	}
-	defer func() { err = errors.Join(err, w.stop()) }()
+	defer func() { err = errors.Join(err, w.stop()) }() //nolint:contextcheck // it has to happen after ctx has ended
 	if err := w.start(ctx, o.Tenants); err != nil {
 		return v, fmt.Errorf("start: %w", err)
 	}

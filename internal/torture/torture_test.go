@@ -111,8 +111,16 @@ func TestInterruptedRunLeavesNothing(t *testing.T) {
 func TestMisuseIsOneLine(t *testing.T) {
 	t.Parallel()
 	for _, args := range [][]string{
-		{"--nodes", "2"}, {"--duration", "1ms"}, {"--duration", "soon"}, {"--rate", "0"}, {"--workers", "-1"}, {"--tenants", "1000"},
-		{"--plant", "doubt"}, {"--seed", "x"}, {"--what"}, {"extra"},
+		{"--nodes", "2"},
+		{"--duration", "1ms"},
+		{"--duration", "soon"},
+		{"--rate", "0"},
+		{"--workers", "-1"},
+		{"--tenants", "1000"},
+		{"--plant", "doubt"},
+		{"--seed", "x"},
+		{"--what"},
+		{"extra"},
 	} {
 		var out, err bytes.Buffer
 		require.Equal(t, exitMisused, run(t.Context(), args, &out, &err), args)

@@ -145,7 +145,7 @@ func (w *world) node(i int) string { return fmt.Sprintf("nats-%d", i+1) }
 func (w *world) storeOf(i int) string { return filepath.Join(w.dir, w.node(i)) }
 
 func (w *world) startNATS(ctx context.Context) error {
-	ports, err := freePorts(2 * w.nodes)
+	ports, err := freePorts(2 * w.nodes) //nolint:contextcheck // to listen for a moment waits for nothing
 	if err != nil {
 		return err
 	}
@@ -181,7 +181,7 @@ func (w *world) run(name, program string, env []string, args ...string) {
 
 func (w *world) startPrograms(ctx context.Context) error {
 	var waits []string
-	start := func(part string, n int, program string, env []string, args ...string) error {
+	start := func(part string, n int, program string, env []string, args ...string) error { //nolint:contextcheck // the proxies outlive the start
 		for i := range n {
 			name := fmt.Sprintf("%s-%d", part, i+1)
 			all, addr, err := w.reach(name)
