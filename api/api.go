@@ -70,8 +70,9 @@ func (c Config) withDefaults() Config {
 
 // New makes the handler. The caller serves it, with its own timeouts for slow
 // readers and writers: the longest answer takes Timeout plus WaitLimit. To
-// stop soon, cancel the server's base context: who waits for a job is then
-// answered as if the wait had run out.
+// stop soon, cancel the server's base context with a cause: who waits for a job
+// is then answered as if the wait had run out, anybody else with 503. Without
+// a cause it looks as if the client had left.
 func New(cfg Config) http.Handler {
 	s := &server{cfg: cfg.withDefaults(), started: time.Now()}
 	s.mcp = s.newMCP()

@@ -3,6 +3,7 @@ package api_test
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -310,4 +311,42 @@ func TestDatabaseAway(t *testing.T) {
 		release()
 	}
 	require.Equal(t, http.StatusOK, w.do(request{method: "GET", path: "/v1/jobs", key: "team"}).status, "it comes back by itself")
+}
+
+// TestServerStopsBeforeTheAnswer: a client that is still there is told to come
+// back, and not that it left, which would be its own mistake.
+func TestServerStopsBeforeTheAnswer(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name  string
+		cause error // nil: the client left
+		want  int
+	}{{"the server stops", errors.New("the server stops"), http.StatusServiceUnavailable}, {"the client left", nil, 499}} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, nil)
+			tx, err := w.pool.Begin(t.Context())
+			require.NoError(t, err)
+			defer tx.Rollback(context.Background()) //nolint:errcheck // it only held others up
+			_, err = tx.Exec(t.Context(), "LOCK TABLE agent_events")
+			require.NoError(t, err)
+			ctx, cancel := context.WithCancelCause(t.Context())
+			req := httptest.NewRequestWithContext(ctx, http.MethodPost, "/v1/events", strings.NewReader(w.event("e1")))
+			req.Header.Set("Authorization", "Bearer "+w.secrets["team"])
+			rec, done := httptest.NewRecorder(), make(chan struct{})
+			go func() {
+				defer close(done)
+				w.http.ServeHTTP(rec, req)
+			}()
+			require.Eventually(t, func() bool {
+				var n int
+				err := w.pool.QueryRow(t.Context(), "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'agent_events'::regclass").Scan(&n)
+				return err == nil && n == 1
+			}, 30*time.Second, 10*time.Millisecond)
+			cancel(c.cause)
+			<-done
+			require.Equal(t, c.want, rec.Code, rec.Body)
+			require.Equal(t, c.want == http.StatusServiceUnavailable, rec.Header().Get("Retry-After") != "")
+		})
+	}
 }

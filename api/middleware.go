@@ -133,7 +133,7 @@ func logged(log *slog.Logger) echo.MiddlewareFunc {
 			err := next(c)
 			if err != nil {
 				if errors.Is(ctx.Err(), context.Canceled) {
-					err = fmt.Errorf("%w: %w", errAborted, err)
+					err = fmt.Errorf("%w: %w", whoEnded(ctx), err)
 				}
 				c.Error(err)
 			}
@@ -162,6 +162,15 @@ func logged(log *slog.Logger) echo.MiddlewareFunc {
 			return nil
 		}
 	}
+}
+
+// whoEnded tells a client that left, whose context net/http ends without a
+// cause, from a server that stops: it gives one.
+func whoEnded(ctx context.Context) error {
+	if errors.Is(context.Cause(ctx), context.Canceled) {
+		return errAborted
+	}
+	return errCutOff
 }
 
 // bounded gives every request a deadline, so that a database that has stopped

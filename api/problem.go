@@ -80,7 +80,11 @@ type syntaxError struct{ err error }
 func (e *syntaxError) Error() string { return "JSON Parse error: " + e.err.Error() }
 func (e *syntaxError) Unwrap() error { return e.err }
 
-var errAborted = errors.New("the client left before the answer")
+// Why the context of a request ended before its answer.
+var (
+	errAborted = errors.New("the client left before the answer")
+	errCutOff  = errors.New("the server stops and could not wait for the answer")
+)
 
 // answers says what the application's errors are at the door. The first that
 // fits counts. What is not here is 500 and tells nothing.
@@ -97,6 +101,7 @@ var answers = []struct {
 	{observe.ErrConflict, http.StatusConflict, ""},
 	{observe.ErrInvalid, http.StatusBadRequest, ""},
 	{errAborted, statusClientClosed, ""},
+	{errCutOff, http.StatusServiceUnavailable, "The server is stopping. Try again."},
 }
 
 // statusClientClosed is nginx's number for a client that did not wait. Nobody
@@ -194,6 +199,10 @@ func unavailable(err error) bool {
 	}
 	if _, ok := errors.AsType[net.Error](err); ok {
 		return true
+	}
+	var unsent interface{ SafeToRetry() bool } // an error of package pgconn, by its shape, as that below
+	if errors.As(err, &unsent) && unsent.SafeToRetry() {
+		return true // the connection was found to be gone before anything was sent
 	}
 	var state interface{ SQLState() string } // a *pgconn.PgError, by its shape: the door speaks no SQL
 	if !errors.As(err, &state) {

@@ -132,10 +132,11 @@ func TestServeStopsSoon(t *testing.T) {
 	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	inside := make(chan struct{})
+	inside, cause := make(chan struct{}), make(chan error, 1)
 	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		close(inside)
 		<-r.Context().Done()
+		cause <- context.Cause(r.Context())
 		w.WriteHeader(http.StatusTeapot)
 	})
 	ctx, stop := context.WithCancel(t.Context())
@@ -157,4 +158,5 @@ func TestServeStopsSoon(t *testing.T) {
 	require.NoError(t, <-done)
 	require.Less(t, time.Since(began), 3*time.Second)
 	require.Equal(t, http.StatusTeapot, <-answered, "it could still answer")
+	require.EqualError(t, <-cause, "the server stops", "or it would look as if the client had left")
 }

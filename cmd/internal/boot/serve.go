@@ -45,6 +45,10 @@ func Listen(addr string) (net.Listener, error) {
 // stopHTTPWithin is how long requests may go on once the process stops.
 const stopHTTPWithin = 1500 * time.Millisecond
 
+// errStops is the cause with which the requests' contexts end when the server
+// stops: so it can be told from a client that left.
+var errStops = errors.New("the server stops")
+
 // Serve serves h on the listener until ctx ends, then lets the requests that
 // run finish for a moment. longest is the longest answer of h; zero means 30 s.
 func Serve(l net.Listener, h http.Handler, longest time.Duration, log *slog.Logger) func(ctx context.Context) error {
@@ -54,8 +58,8 @@ func Serve(l net.Listener, h http.Handler, longest time.Duration, log *slog.Logg
 	return func(ctx context.Context) error {
 		// Requests that wait for something are to end when the process does,
 		// a little before it gives up on them.
-		requests, hurry := context.WithCancel(context.WithoutCancel(ctx))
-		defer hurry()
+		requests, hurry := context.WithCancelCause(context.WithoutCancel(ctx))
+		defer hurry(errStops)
 		srv := &http.Server{
 			Handler:           h,
 			BaseContext:       func(net.Listener) context.Context { return requests },
@@ -73,7 +77,7 @@ func Serve(l net.Listener, h http.Handler, longest time.Duration, log *slog.Logg
 			return err
 		case <-ctx.Done():
 		}
-		time.AfterFunc(stopHTTPWithin/2, hurry)
+		time.AfterFunc(stopHTTPWithin/2, func() { hurry(errStops) })
 		stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopHTTPWithin)
 		defer cancel()
 		if err := srv.Shutdown(stop); err != nil {
