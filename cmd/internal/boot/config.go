@@ -48,6 +48,7 @@ type Config struct {
 	PublicURL string // empty: what clients call
 
 	Lanes      map[events.Kind]pipeline.Lane
+	Breaker    pipeline.Breaker
 	Grace      time.Duration
 	WorkerName string // empty: the host's name
 
@@ -159,6 +160,8 @@ func (f LeaseFlags) read(r *reader, c *Config) {
 func (f LaneFlags) read(r *reader, c *Config) {
 	c.Grace = r.duration("grace", f.Grace, 100*time.Millisecond)
 	c.WorkerName = f.WorkerName
+	pause := r.duration("lane-pause", f.Pause, time.Millisecond)
+	c.Breaker = pipeline.Breaker{Pause: pause, Longest: 60 * pause}
 	timeout := r.duration("job-timeout", f.Timeout, time.Second)
 	c.Lanes = make(map[events.Kind]pipeline.Lane)
 	for _, k := range observe.Kinds() {
@@ -185,9 +188,14 @@ func (f LaneFlags) read(r *reader, c *Config) {
 }
 
 func (f ProviderFlags) read(r *reader, c *Config) {
-	c.Provider = llm.Config{Provider: f.Provider, Model: f.ProviderModel, URL: f.ProviderURL}
-	if r.file("provider-key-file", f.ProviderKey) && f.ProviderKey != "" {
-		key, err := os.ReadFile(f.ProviderKey)
+	c.Provider = llm.Config{Provider: f.Provider, Model: f.Model, URL: f.URL, Key: strings.TrimSpace(f.Key)}
+	c.Provider.Timeout = r.duration("provider-timeout", f.Answer, 100*time.Millisecond)
+	c.Provider.MaxTokens = r.integer("provider-max-tokens", f.MaxTokens, 16, 1_000_000)
+	if f.Key != "" && f.KeyFile != "" {
+		r.add("provider-key", "it and --provider-key-file (OBS_PROVIDER_KEY_FILE) exclude each other")
+	}
+	if r.file("provider-key-file", f.KeyFile) && f.KeyFile != "" {
+		key, err := os.ReadFile(f.KeyFile)
 		if err != nil {
 			r.add("provider-key-file", err.Error())
 		}

@@ -47,6 +47,8 @@ var (
 	descSettled = describe("worker_attempts_total", "Attempts that this worker has done, by what came of them.", "kind", "outcome")
 	descActive  = describe("worker_active", "Attempts that run.", "kind")
 	descSlots   = describe("worker_slots", "Attempts that may run at once.", "kind")
+	descRests   = describe("worker_lane_rests_total", "Times that a lane came to rest because its provider refused or was away.", "kind")
+	descRest    = describe("worker_lane_rest_until_seconds", "Until when the lane rests, as Unix time; 0 when it works.", "kind")
 	descHeld    = describe("worker_lease_held", "1 while Postgres knows that this worker lives.")
 )
 
@@ -97,6 +99,12 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 			kind := string(l.Kind)
 			gauge(descActive, float64(l.Active), kind)
 			gauge(descSlots, float64(l.Slots), kind)
+			counter(descRests, float64(l.Rests), kind)
+			until := 0.0
+			if !l.RestUntil.IsZero() {
+				until = float64(l.RestUntil.UnixMilli()) / 1000
+			}
+			gauge(descRest, until, kind)
 			for _, o := range []struct {
 				name string
 				n    int64

@@ -151,7 +151,7 @@ func (p *Process) Worker(service *observe.Service) {
 	p.worker = pipeline.New(p.Jobs, p.Links.JS, pipeline.Config{
 		ID: p.ID, Name: fmt.Sprintf("%s (%d)", p.host, os.Getpid()), Build: Build(),
 		Stream: p.Config.Streams.JobsStream(), Consumer: p.Config.Streams.Consumer,
-		Lanes: p.Config.Lanes, Lease: p.Config.Lease, Grace: p.Config.Grace,
+		Lanes: p.Config.Lanes, Breaker: p.Config.Breaker, Lease: p.Config.Lease, Grace: p.Config.Grace,
 		Settled: func([]events.Step) { p.Bell.Ring() }, // a retry asks again, and followers are to be told
 		Refused: service.Refused, Log: p.Log.With("part", "worker"),
 	})
@@ -223,6 +223,9 @@ func workerCheck(s pipeline.State) api.Check {
 	for _, l := range s.Lanes {
 		if c.OK && l.Trouble != "" {
 			c.OK, c.Reason = false, fmt.Sprintf("lane %s waits for NATS or Postgres; the log says more", l.Kind)
+		}
+		if c.OK && !l.RestUntil.IsZero() {
+			c.OK, c.Reason = false, fmt.Sprintf("lane %s rests until %s: %s", l.Kind, l.RestUntil.UTC().Format(time.RFC3339), l.RestsFor)
 		}
 	}
 	return c
