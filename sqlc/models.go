@@ -40,6 +40,7 @@ type ApiKey struct {
 	ExpiresAt  *time.Time
 	RevokedAt  *time.Time
 	LastUsedAt *time.Time
+	Pepper     string
 }
 
 type AuditLog struct {

@@ -47,6 +47,7 @@ type Config struct {
 	Log         *slog.Logger  // nil: nothing is logged
 	Ring        func()        // called after each commit that queued something; must not block; nil: none
 	Debounce    time.Duration // events of one session within this time share one batch job; 0: a job an event
+	Peppers     Peppers       // keys are hashed with; zero: a plain SHA-256
 	Limits      Limits        // of keys and teams; zero: none
 	MaxAttempts int           // of each job; 0: events.DefaultMaxAttempts
 	Process     string        // who writes, in the history of jobs; empty is kept empty

@@ -44,6 +44,7 @@ type Config struct {
 	MaxAttempts int
 	Lease       time.Duration
 
+	Peppers   observe.Peppers
 	Limits    observe.Limits
 	PublicURL string // empty: what clients call
 
@@ -145,6 +146,30 @@ func (f HTTPFlags) read(r *reader, c *Config) {
 	_, port, err := net.SplitHostPort(f.Addr)
 	if n, e := strconv.Atoi(port); err != nil || e != nil || n < 0 || n > 65535 {
 		r.bad("addr", f.Addr, "host:port such as 127.0.0.1:37877, or off")
+	}
+}
+
+func (f KeyFlags) read(r *reader, c *Config) {
+	if f.Pepper != "" && f.PepperFile != "" {
+		r.add("key-pepper", "it and --key-pepper-file (OBS_KEY_PEPPER_FILE) exclude each other")
+		return
+	}
+	flag, text := "key-pepper", f.Pepper
+	if f.PepperFile != "" {
+		flag = "key-pepper-file"
+		b, err := os.ReadFile(f.PepperFile)
+		if err != nil {
+			r.add(flag, err.Error())
+			return
+		}
+		text = string(b)
+	}
+	if f.Pepper == "" && f.PepperFile == "" {
+		return
+	}
+	var err error
+	if c.Peppers, err = observe.ParsePeppers(text); err != nil {
+		r.add(flag, err.Error())
 	}
 }
 

@@ -40,6 +40,12 @@ type HTTPFlags struct {
 	Addr string `name:"addr" var:"OBS_ADDR" default:"${addr}" placeholder:"HOST:PORT" group:"HTTP:" help:"Where to listen; off means nowhere, port 0 takes a free one."`
 }
 
+// KeyFlags say what API keys are hashed with.
+type KeyFlags struct {
+	Pepper     string `name:"key-pepper" var:"OBS_KEY_PEPPER" placeholder:"SECRET" group:"Keys:" help:"The server's secret that API keys are hashed with; behind commas older ones that are still accepted. Better in the variable or a file: others can read a command line. The same for all servers."`
+	PepperFile string `name:"key-pepper-file" var:"OBS_KEY_PEPPER_FILE" placeholder:"FILE" group:"Keys:" help:"The file that holds it, and older ones on lines of their own."`
+}
+
 // JobFlags say how jobs are made and leased.
 type JobFlags struct {
 	Debounce    string `name:"debounce" var:"OBS_DEBOUNCE" default:"0s" placeholder:"TIME" group:"Jobs:" help:"Events of one session within this time share one job; 0 means a job an event."`

@@ -100,7 +100,7 @@ func (p *Process) Run(ctx context.Context) error {
 func (p *Process) Service(provider llm.Provider) *observe.Service {
 	return observe.New(observe.Config{
 		Pool: p.Links.Pool, Jobs: p.Jobs, Provider: provider, Log: p.Log,
-		Ring: p.Bell.Ring, Debounce: p.Config.Debounce, MaxAttempts: p.Config.MaxAttempts, Limits: p.Config.Limits,
+		Ring: p.Bell.Ring, Debounce: p.Config.Debounce, MaxAttempts: p.Config.MaxAttempts, Limits: p.Config.Limits, Peppers: p.Config.Peppers,
 		Process: p.ID, Build: Build(),
 	})
 }
