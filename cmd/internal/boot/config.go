@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/seed-245eaa15/obs/api"
 	"github.com/seed-245eaa15/obs/events"
 	"github.com/seed-245eaa15/obs/internal/llm"
 	"github.com/seed-245eaa15/obs/internal/observe"
@@ -44,9 +45,11 @@ type Config struct {
 	MaxAttempts int
 	Lease       time.Duration
 
-	Peppers   observe.Peppers
-	Limits    observe.Limits
-	PublicURL string // empty: what clients call
+	Peppers    observe.Peppers
+	Limits     observe.Limits
+	Admission  api.Admission
+	FailedKeys int    // see api.Config
+	PublicURL  string // empty: what clients call
 
 	Lanes      map[events.Kind]pipeline.Lane
 	Breaker    pipeline.Breaker

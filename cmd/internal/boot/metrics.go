@@ -33,6 +33,10 @@ var (
 	descUp    = describe("dependency_up", "1 when what the process depends on answered lately.", "name")
 	descPool  = describe("postgres_connections", "Connections to Postgres.", "state")
 
+	descRequests = describe("http_requests", "Requests of the API: running, queued for their turn, or waiting for a job.", "state")
+	descBodies   = describe("http_body_bytes", "What the bodies of the requests in work may come to.")
+	descFull     = describe("http_refused_total", "Requests that were told to come back because there was no room.")
+
 	descLeader     = describe("relay_leader", "1 when this relay leads.")
 	descPublished  = describe("relay_published_total", "Messages that were new to the broker.")
 	descDuplicates = describe("relay_duplicates_total", "Messages that the broker knew already.")
@@ -73,6 +77,14 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	gauge(descPool, float64(stat.IdleConns()), "idle")
 	gauge(descPool, float64(stat.MaxConns()), "max")
 
+	if c.p.serves {
+		l := &c.p.load
+		gauge(descRequests, float64(l.Running()), "running")
+		gauge(descRequests, float64(l.Queued()), "queued")
+		gauge(descRequests, float64(l.Waiting()), "waiting")
+		gauge(descBodies, float64(l.Bytes()))
+		counter(descFull, float64(l.Refused()))
+	}
 	if c.p.relay != nil {
 		s := c.p.relay.State()
 		gauge(descLeader, yes(s.Leader))

@@ -34,6 +34,8 @@ type Process struct {
 
 	host    string
 	started time.Time
+	load    api.Load         // of the API
+	serves  bool             // the API is in this process
 	relay   *outbox.Relay    // nil: not in this process
 	worker  *pipeline.Worker // likewise
 	parts   [lastRank][]part // by rank, which is the order in which they stop
@@ -115,7 +117,14 @@ const (
 // API makes the process serve the HTTP API on the listener, and tell the
 // requests that wait what happens to jobs.
 func (p *Process) API(l net.Listener, service *observe.Service) {
+	admission := p.Config.Admission
+	admission.Load = &p.load
+	if admission.Requests == 0 {
+		admission.Requests = 4 * int(p.Links.Pool.Config().MaxConns)
+	}
+	p.serves = true
 	handler := api.New(api.Config{
+		Admission: admission, FailedKeys: p.Config.FailedKeys,
 		Service: service, Health: p.Health.Health, Info: p.info, Log: p.Log.With("part", "api"), Version: Version(),
 		PublicURL: p.Config.PublicURL, WaitLimit: waitLimit, Timeout: requestLimit, Metrics: p.metrics(), Feed: p.feed,
 	})
