@@ -114,10 +114,10 @@ func (g *gate) enter(c echo.Context, bodyLimit int64) (leave func(), err error) 
 	defer g.Load.queued.Add(-1)
 	ctx, cancel := context.WithTimeout(c.Request().Context(), g.Wait)
 	defer cancel()
-	if slots.Acquire(ctx, 1) != nil {
+	if !slots.TryAcquire(1) && slots.Acquire(ctx, 1) != nil {
 		return nil, g.full(c)
 	}
-	if g.bytes.Acquire(ctx, size) != nil {
+	if !g.bytes.TryAcquire(size) && g.bytes.Acquire(ctx, size) != nil {
 		slots.Release(1)
 		return nil, g.full(c)
 	}

@@ -102,7 +102,7 @@ func TestWaitingForAJobTakesNoPlace(t *testing.T) {
 	t.Parallel()
 	load := &api.Load{}
 	w := newWorld(t, func(c *api.Config) {
-		c.Admission = api.Admission{Requests: 1, Queue: 1, Wait: time.Millisecond, Waiting: 3, Load: load}
+		c.Admission = api.Admission{Requests: 1, Queue: 3, Wait: 100 * time.Millisecond, Waiting: 3, Load: load}
 		c.WaitLimit = time.Hour
 	})
 	ctx, cancel := context.WithCancel(t.Context())
