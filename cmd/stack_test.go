@@ -120,7 +120,8 @@ type stack struct {
 	pool    *pgxpool.Pool
 	broker  *proc
 	natsDir string
-	port    int // the broker's
+	port    int    // the broker's
+	nats    string // its URL; empty: that of the port
 	api     string
 	key     string
 	project string
@@ -145,7 +146,12 @@ func newStack(t *testing.T) *stack {
 	return s
 }
 
-func (s *stack) natsURL() string { return fmt.Sprintf("nats://127.0.0.1:%d", s.port) }
+func (s *stack) natsURL() string {
+	if s.nats != "" {
+		return s.nats
+	}
+	return fmt.Sprintf("nats://127.0.0.1:%d", s.port)
+}
 
 func (s *stack) startBroker() {
 	s.t.Helper()
