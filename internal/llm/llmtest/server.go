@@ -133,6 +133,19 @@ func Grammar(w http.ResponseWriter, r *http.Request, q Question) {
 	Says(text)(w, r, q)
 }
 
+// Slowly answers after a while.
+func Slowly(d time.Duration, then Answer) Answer {
+	return func(w http.ResponseWriter, r *http.Request, q Question) {
+		t := time.NewTimer(d)
+		defer t.Stop()
+		select {
+		case <-t.C:
+			then(w, r, q)
+		case <-r.Context().Done():
+		}
+	}
+}
+
 // Prose answers with what nobody asked for.
 func Prose(w http.ResponseWriter, r *http.Request, q Question) {
 	Says("I am sorry, but what would you like me to do with these events?")(w, r, q)
