@@ -238,3 +238,45 @@ func TestOpenAIIsSetUpRight(t *testing.T) {
 		require.NotContains(t, err.Error(), "sk secret")
 	}
 }
+
+// FuzzOpenAI lets a provider answer with any status, Retry-After and body: it
+// is an answer that keeps the bounds, or an error that tells nothing secret.
+func FuzzOpenAI(f *testing.F) {
+	s := llmtest.New(f)
+	p := openAI(f, s)
+	for _, body := range []string{
+		`{"choices":[{"message":{"content":"<skip_summary/>"}}]}`, `{"choices":[{"message":{"content":[{"text":"{\"skip\":true}"}]}}],"usage":{"prompt_tokens":-1}}`,
+		`{"error":{"code":429,"type":"x"}}`, `{"choices":[{"message":{"refusal":"no"}}]}`, `null`, `[]`, `{"choices":[{"message":{"content":7}}],"model":"\u0000"}`,
+	} {
+		f.Add(200, "", body)
+	}
+	f.Add(429, "17", `{"error":{"code":"insufficient_quota"}}`)
+	f.Add(400, "Wed, 21 Oct 2099 07:28:00 GMT", `{"error":{"message":"temperature"}}`)
+	f.Add(503, "-1e999", "\xff")
+	f.Fuzz(func(t *testing.T, status int, after, body string) {
+		s.Always(func(w http.ResponseWriter, _ *http.Request, _ llmtest.Question) {
+			w.Header().Set("Retry-After", strings.Map(func(r rune) rune {
+				if r < ' ' || r > '~' {
+					return -1
+				}
+				return r
+			}, after))
+			w.WriteHeader(200 + (status%400+400)%400)
+			fmt.Fprint(w, body)
+		})
+		a, err := p.Answer(t.Context(), observing("e1"))
+		if err == nil {
+			for _, o := range a.Observations {
+				o.Type = "discovery"
+				requireBounds(t, o)
+			}
+			return
+		}
+		fault, ok := errors.AsType[*llm.Error](err)
+		require.True(t, ok, "%v", err)
+		require.GreaterOrEqual(t, fault.After, time.Duration(0))
+		require.LessOrEqual(t, fault.After, 24*time.Hour)
+		require.NotContains(t, err.Error(), aKey)
+		require.Less(t, len(err.Error()), 300)
+	})
+}
