@@ -22,8 +22,7 @@ const (
 	windowMeasure = 200 * time.Millisecond // the shortest time that a rate is measured over: acks come in bursts
 	shortestLook  = 2 * time.Millisecond   // the first wait at a full window; it doubles
 	longestLook   = 250 * time.Millisecond // … up to this
-	ahead         = 0.1                    // seconds of work on the stream, beside what the slots take …
-	aheadFew      = 0.25                   // … and this, as long as it is no more than the floor
+	ahead         = 0.1                    // seconds of work on the stream, beside what the slots take
 )
 
 // room is how many more messages fit, with those in flight counted.
@@ -55,7 +54,7 @@ func (w *window) looked(now time.Duration, occupied int) {
 func (w *window) resize(slots, floor, ceiling int) {
 	w.size = floor
 	if slots > 0 {
-		w.size = 2*slots + max(int(w.rate*ahead), min(int(w.rate*aheadFew), floor))
+		w.size = 2*slots + int(w.rate*ahead)
 	}
 	w.size = min(w.size, ceiling)
 }
