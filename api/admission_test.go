@@ -126,38 +126,38 @@ func TestWaitingForAJobTakesNoPlace(t *testing.T) {
 func TestWrongKeysAreBounded(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, func(c *api.Config) { c.FailedKeys = 3 })
-	get := func(key, addr string) *http.Response {
+	get := func(key, addr string) *httptest.ResponseRecorder {
 		req := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/v1/jobs", nil)
 		req.RemoteAddr = net.JoinHostPort(addr, "1234")
 		req.Header.Set("Authorization", "Bearer "+key)
 		rec := httptest.NewRecorder()
 		w.http.ServeHTTP(rec, req)
-		return rec.Result() //nolint:bodyclose // a recorder's body is memory
+		return rec
 	}
 	const here, there = "192.0.2.7", "192.0.2.8"
-	require.Equal(t, http.StatusOK, get(w.secrets["team"], here).StatusCode)
+	require.Equal(t, http.StatusOK, get(w.secrets["team"], here).Code)
 	for range 3 {
-		require.Equal(t, http.StatusForbidden, get("obs_guess", here).StatusCode)
+		require.Equal(t, http.StatusForbidden, get("obs_guess", here).Code)
 	}
 	blocked := get("obs_guess", here)
-	require.Equal(t, http.StatusTooManyRequests, blocked.StatusCode)
-	after, err := strconv.Atoi(blocked.Header.Get("Retry-After"))
+	require.Equal(t, http.StatusTooManyRequests, blocked.Code)
+	after, err := strconv.Atoi(blocked.Header().Get("Retry-After"))
 	require.NoError(t, err)
 	require.LessOrEqual(t, after, 20, "a third of a minute for the next try")
 	require.Positive(t, after)
-	require.Equal(t, http.StatusTooManyRequests, get(w.secrets["project"], here).StatusCode, "one that was not seen here is not tried either: it would tell")
-	require.Equal(t, http.StatusOK, get(w.secrets["team"], here).StatusCode, "one that was good goes on")
-	require.Equal(t, http.StatusForbidden, get("obs_guess", there).StatusCode, "another address is another one's")
-	require.Equal(t, http.StatusForbidden, get("obs_guess", "2001:db8::1").StatusCode)
+	require.Equal(t, http.StatusTooManyRequests, get(w.secrets["project"], here).Code, "one that was not seen here is not tried either: it would tell")
+	require.Equal(t, http.StatusOK, get(w.secrets["team"], here).Code, "one that was good goes on")
+	require.Equal(t, http.StatusForbidden, get("obs_guess", there).Code, "another address is another one's")
+	require.Equal(t, http.StatusForbidden, get("obs_guess", "2001:db8::1").Code)
 	for _, a := range []string{"2001:db8::2", "2001:db8::3"} {
-		require.Equal(t, http.StatusForbidden, get("obs_guess", a).StatusCode)
+		require.Equal(t, http.StatusForbidden, get("obs_guess", a).Code)
 	}
-	require.Equal(t, http.StatusTooManyRequests, get("obs_guess", "2001:db8::4").StatusCode, "one network of IPv6 is one client")
+	require.Equal(t, http.StatusTooManyRequests, get("obs_guess", "2001:db8::4").Code, "one network of IPv6 is one client")
 
 	_, err = w.svc.RevokeKey(t.Context(), w.caller("star"), w.keys["team"].ID)
 	require.NoError(t, err)
-	require.Equal(t, http.StatusForbidden, get(w.secrets["team"], here).StatusCode, "a revoked key is found out")
-	require.Equal(t, http.StatusTooManyRequests, get(w.secrets["team"], here).StatusCode)
+	require.Equal(t, http.StatusForbidden, get(w.secrets["team"], here).Code, "a revoked key is found out")
+	require.Equal(t, http.StatusTooManyRequests, get(w.secrets["team"], here).Code)
 }
 
 func TestTheGuardsMemoryIsBounded(t *testing.T) {

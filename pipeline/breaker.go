@@ -172,11 +172,12 @@ func (b *breaker) rest(after time.Duration) time.Duration {
 	return d
 }
 
-// resting says until when the lane rests, and why; the zero time when it works.
-func (b *breaker) resting() (until time.Time, why error, total int64) {
+// resting says until when the lane rests, how often it did, and why; the zero time when
+// it works.
+func (b *breaker) resting() (until time.Time, total int64, why error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.until, b.why, b.total
+	return b.until, b.total, b.why
 }
 
 func random(d time.Duration) time.Duration { return time.Duration(mathrand.Float64() * float64(d)) }

@@ -84,7 +84,7 @@ func (w *Worker) State() State {
 	s := State{ID: w.holder.ID, Name: w.holder.Name, Build: w.holder.Build, Lanes: make([]LaneState, 0, len(w.lanes))}
 	s.SeenAgo, s.Held = w.lease.age()
 	for _, l := range w.lanes {
-		until, why, total := l.breaker.resting()
+		until, total, why := l.breaker.resting()
 		restsFor := ""
 		if why != nil && !until.IsZero() {
 			restsFor = reason(why.Error())
