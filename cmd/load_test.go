@@ -48,6 +48,17 @@ func (p *proc) peak(t *testing.T) int64 {
 	return kb << 10
 }
 
+// took is how long the requests with a status took, by a server's log.
+func (p *proc) took(t *testing.T, status int) (all []time.Duration) {
+	t.Helper()
+	for _, m := range regexp.MustCompile(fmt.Sprintf(`status=%d took=(\S+)`, status)).FindAllStringSubmatch(p.out.String(), -1) {
+		d, err := time.ParseDuration(m[1])
+		require.NoError(t, err)
+		all = append(all, d)
+	}
+	return all
+}
+
 // answers counts what a client was told.
 type answers struct {
 	mu       sync.Mutex
@@ -168,6 +179,8 @@ func TestOverload(t *testing.T) {
 	t.Logf("sustainable: %.0f batches of %d a second (p50 %v); offered %d in %v: %d accepted (p50 %v, p99 %v), %d told to come back (p50 %v, p99 %v), %d without an answer",
 		rate, batchSize, quantile(calm.took[201], 0.5), sent, *overloadFor, storm.status[201], quantile(storm.took[201], 0.5), quantile(storm.took[201], 0.99),
 		refused, quantile(storm.took[503], 0.5), quantile(storm.took[503], 0.99), storm.status[0])
+	t.Logf("by the server's own log: 201 p99 %v, 503 p99 %v; the rest of what the clients saw is the machine that they share",
+		quantile(server.took(t, 201), 0.99), quantile(server.took(t, 503), 0.99))
 	require.Positive(t, refused, "it cannot take ten times what it can take")
 	require.Zero(t, storm.silent, "all of them were told when")
 	require.Positive(t, storm.status[http.StatusCreated], "it goes on taking what it can")
