@@ -38,6 +38,9 @@ type Config struct {
 	Version   string        // of the program; empty means "dev"
 	Metrics   http.Handler  // serves GET /metrics, without a key; nil means there is none
 
+	Admission  Admission // what it takes on at once
+	FailedKeys int       // keys that let nobody in, of one address in a minute; zero means 100, less than zero any number
+
 	Feed   Feed // what GET /v1/stream tells; nil means there is none
 	Stream StreamConfig
 }
@@ -64,6 +67,9 @@ func (c Config) withDefaults() Config {
 	if c.Version == "" {
 		c.Version = "dev"
 	}
+	if c.FailedKeys == 0 {
+		c.FailedKeys = 100
+	}
 	c.Stream = c.Stream.withDefaults()
 	return c
 }
@@ -75,6 +81,7 @@ func (c Config) withDefaults() Config {
 // a cause it looks as if the client had left.
 func New(cfg Config) http.Handler {
 	s := &server{cfg: cfg.withDefaults(), started: time.Now()}
+	s.gate, s.guard = newGate(s.cfg.Admission), newGuard(s.cfg.FailedKeys)
 	s.mcp = s.newMCP()
 	e := echo.New()
 	e.HideBanner, e.HidePort = true, true
@@ -85,6 +92,9 @@ func New(cfg Config) http.Handler {
 	for _, r := range s.routes() {
 		var guard []echo.MiddlewareFunc
 		if r.scope != anyone {
+			if r.path != streamPath { // one that lives for hours has limits of its own
+				guard = append(guard, s.admitted)
+			}
 			guard = append(guard, s.keyed(r.scope))
 		}
 		e.Add(r.method, r.path, r.do, guard...)
@@ -100,6 +110,8 @@ type server struct {
 	started time.Time
 	mcp     http.Handler // see newMCP
 	streams streams
+	gate    *gate
+	guard   *guard
 }
 
 // route is a line of the table.
@@ -122,6 +134,8 @@ const (
 	anyone = ""    // no key is asked for
 	anyKey = "key" // it depends on the row, and observe knows
 )
+
+const streamPath = "/v1/stream"
 
 func (s *server) routes() []route {
 	table := []route{
@@ -187,7 +201,7 @@ func (s *server) routes() []route {
 		{remove, "/v1/keys/:id", anyKey, handle(s, s.revokeKey)},
 	}
 	if s.cfg.Feed != nil {
-		table = append(table, route{get, "/v1/stream", reads, s.stream})
+		table = append(table, route{get, streamPath, reads, s.stream})
 	}
 	if s.cfg.Metrics != nil {
 		table = append(table, route{get, "/metrics", anyone, echo.WrapHandler(s.cfg.Metrics)})

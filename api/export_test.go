@@ -4,6 +4,8 @@ import (
 	"context"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
+	"strconv"
 
 	"github.com/labstack/echo/v4"
 	"github.com/modelcontextprotocol/go-sdk/mcp"
@@ -63,4 +65,17 @@ var Idle = idle
 func CallTool(ctx context.Context, cfg Config, c observe.Caller, name, args string) string {
 	s := &server{cfg: cfg.withDefaults()}
 	return s.callTool(ctx, c, name, []byte(args)).Content[0].(*mcp.TextContent).Text
+}
+
+// GuardMemory shows that many wrong and good keys from as many addresses, and
+// says how many are remembered.
+func GuardMemory(n int) (addresses, keys int) {
+	g := newGuard(1)
+	for i := range n {
+		a := netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})
+		p, _ := a.Prefix(32)
+		g.note(p, strconv.Itoa(i), false)
+		g.note(p, "good"+strconv.Itoa(i), true)
+	}
+	return len(g.tries), len(g.good)
 }

@@ -7,7 +7,9 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"os"
 	"strings"
+	"time"
 
 	"github.com/labstack/echo/v4"
 
@@ -46,6 +48,9 @@ func decode(c echo.Context, limit int64, req interface{ read(in *input) }) error
 	return in.failure()
 }
 
+// bodyTime is how long a client may take to send a body.
+const bodyTime = 15 * time.Second
+
 // readBody reads the whole body, if it is JSON and no longer than limit.
 func readBody(c echo.Context, limit int64) ([]byte, error) {
 	r := c.Request()
@@ -65,6 +70,11 @@ func readBody(c echo.Context, limit int64) ([]byte, error) {
 	if r.ContentLength > limit {
 		return nil, tooLarge(limit)
 	}
+	// Who sends slowly holds a place that others wait for. That the server has
+	// no such deadline, as in a test, is no trouble.
+	slow := http.NewResponseController(c.Response())
+	_ = slow.SetReadDeadline(time.Now().Add(bodyTime))
+	defer func() { _ = slow.SetReadDeadline(time.Time{}) }()
 	body, err := io.ReadAll(http.MaxBytesReader(c.Response(), r.Body, limit))
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return nil, tooLarge(limit)
@@ -72,6 +82,9 @@ func readBody(c echo.Context, limit int64) ([]byte, error) {
 	switch {
 	case err == nil:
 		return body, nil
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		c.Response().Header().Set(echo.HeaderConnection, "close")
+		return nil, &refusal{http.StatusRequestTimeout, fmt.Sprintf("The body did not come within %v", bodyTime)}
 	case r.Context().Err() != nil:
 		return nil, fmt.Errorf("read the body: %w", err)
 	default:

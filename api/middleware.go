@@ -198,7 +198,14 @@ func (s *server) keyed(scope string) echo.MiddlewareFunc {
 			if key == "" {
 				return observe.ErrNoKey
 			}
+			who := from(c)
+			if wait := s.guard.wait(who, key); wait > 0 {
+				return tooManyWrongKeys(c, wait)
+			}
 			caller, err := s.cfg.Service.Authenticate(c.Request().Context(), key)
+			if err == nil || errors.Is(err, observe.ErrBadKey) {
+				s.guard.note(who, key, err == nil)
+			}
 			if err != nil {
 				return err
 			}

@@ -257,7 +257,9 @@ func fail(err error, c echo.Context) {
 	case http.StatusUnauthorized:
 		h.Set(echo.HeaderWWWAuthenticate, "Bearer")
 	case http.StatusServiceUnavailable:
-		h.Set(echo.HeaderRetryAfter, "1")
+		if h.Get(echo.HeaderRetryAfter) == "" {
+			h.Set(echo.HeaderRetryAfter, "1")
+		}
 	case http.StatusRequestEntityTooLarge:
 		h.Set(echo.HeaderConnection, "close") // do not read the rest
 	}

@@ -167,7 +167,7 @@ func newCluster(t *testing.T) (s *stack, nodes []*node) {
 		routes = append(routes, fmt.Sprintf("nats://127.0.0.1:%d", n.route))
 		urls = append(urls, n.url())
 	}
-	s.cluster = strings.Join(urls, ",")
+	s.nats = strings.Join(urls, ",")
 	for _, n := range nodes {
 		n.routes = strings.Join(routes, ",")
 		n.start()

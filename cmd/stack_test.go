@@ -132,7 +132,7 @@ type stack struct {
 	natsDir  string
 	natsConf string // the broker's configuration; empty: none
 	port     int    // the broker's
-	cluster  string // the URLs of its servers, where there are several
+	nats     string // its URL, or those of its servers, where there are several; empty: that of the port
 	api      string
 	key      string
 	project  string
@@ -176,8 +176,8 @@ func (s *stack) tenantNamed(name string) {
 }
 
 func (s *stack) natsURL() string {
-	if s.cluster != "" {
-		return s.cluster
+	if s.nats != "" {
+		return s.nats
 	}
 	return fmt.Sprintf("nats://127.0.0.1:%d", s.port)
 }

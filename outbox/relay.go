@@ -22,7 +22,7 @@ type Config struct {
 	Batch          int             // messages in one batch, at most and by default 1000
 	InFlight       int             // batches published at once; default 3
 	TenantCap      int             // messages of one tenant on the stream, per kind; default no limit
-	WindowMin      int             // messages of one kind on the stream, even when nobody works; default 64
+	WindowMin      int             // messages of one kind on the stream while nobody works; default 64
 	WindowMax      int             // … and however fast the workers are; default 50,000
 	PublishTimeout time.Duration   // how long the broker may take to confirm; default 5 s
 	Mode           Mode            // default Atomic on one replica, Async on more

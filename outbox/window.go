@@ -4,7 +4,8 @@ import "time"
 
 // window says how many of a lane's messages may be on the stream: twice the
 // workers' slots, so that none ever waits for the relay, and what the workers
-// finish in a second, so that the relay need not hurry.
+// finish in a moment, so that the relay need not hurry. What is on
+// the stream goes before what another tenant asks for next: so not more.
 type window struct {
 	size     int
 	occupied int           // messages on the stream when it was last looked
@@ -21,6 +22,7 @@ const (
 	windowMeasure = 200 * time.Millisecond // the shortest time that a rate is measured over: acks come in bursts
 	shortestLook  = 2 * time.Millisecond   // the first wait at a full window; it doubles
 	longestLook   = 250 * time.Millisecond // … up to this
+	ahead         = 0.1                    // seconds of work on the stream, beside what the slots take
 )
 
 // room is how many more messages fit, with those in flight counted.
@@ -47,9 +49,14 @@ func (w *window) looked(now time.Duration, occupied int) {
 	w.measured, w.done = now, 0
 }
 
-// resize sets the size by the slots of the workers that live.
+// resize sets the size by the slots of the workers that live; without any it is
+// the floor.
 func (w *window) resize(slots, floor, ceiling int) {
-	w.size = min(max(2*slots+int(w.rate), floor), ceiling)
+	w.size = floor
+	if slots > 0 {
+		w.size = 2*slots + int(w.rate*ahead)
+	}
+	w.size = min(w.size, ceiling)
 }
 
 // full waits before the next look: not longer than a quarter of the window

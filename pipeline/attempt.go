@@ -27,6 +27,7 @@ type attempt struct {
 	finished atomic.Bool // decides between the handler and a drain that leaves it
 	commit   Commit      // of a success
 	err      error       // of a failure
+	verdict  verdict     // of the lane's breaker
 	step     events.Step
 	spoiled  error // what the commit returned when it was last run
 	tries    int   // transactions that were to settle it and did not answer
@@ -38,16 +39,16 @@ func (a *attempt) message() jetstream.Msg {
 	return a.msg
 }
 
-// start runs the handler on its own goroutine. The attempt has taken over the
-// message's slot.
-func (l *lane) start(work context.Context, m jetstream.Msg, job events.Job) {
+// start runs the handler on its own goroutine, unless it runs already. The
+// attempt has taken over the message's slot.
+func (l *lane) start(work context.Context, m jetstream.Msg, job events.Job) bool {
 	l.mu.Lock()
 	old := l.running[job.ID]
 	if old != nil && old.job.Version == job.Version { // delivered twice while it was claimed
 		old.msg = m
 		l.mu.Unlock()
 		l.give(1)
-		return
+		return false
 	}
 	a := &attempt{lane: l, job: job, msg: m, began: time.Now()}
 	ctx, cancel := context.WithCancelCause(work)
@@ -63,6 +64,7 @@ func (l *lane) start(work context.Context, m jetstream.Msg, job events.Job) {
 		cancel(*halt)
 	}
 	go a.run(ctx)
+	return true
 }
 
 func (a *attempt) run(ctx context.Context) {
@@ -99,6 +101,7 @@ func (a *attempt) call(ctx context.Context) (commit Commit, err error) {
 func (a *attempt) finish(commit Commit, err error) {
 	if a.finished.CompareAndSwap(false, true) {
 		a.commit, a.err = commit, err
+		a.verdict = a.lane.judge(a, err)
 		a.decide()
 		a.lane.done <- a
 	}
@@ -124,6 +127,11 @@ func (a *attempt) decide() {
 	// mostly our own doing.
 	case stopped(a.err) && (permanent == nil || errors.Is(a.err, context.Canceled)):
 		e.Type = events.Released
+	case a.verdict.free:
+		e.Type = events.Released
+		// There is no count to back off by, so the job's age has to do.
+		age := min(a.job.UpdatedAt.Sub(a.job.CreatedAt)/4, a.lane.breaker.cfg.Longest)
+		a.step.Delay = a.verdict.wait + random(max(age, 0))
 	case permanent != nil, a.job.Attempts >= a.job.MaxAttempts:
 		e.Type = events.Failed
 	default:
@@ -132,6 +140,7 @@ func (a *attempt) decide() {
 		if retry != nil {
 			a.step.Delay = max(a.step.Delay, retry.after)
 		}
+		a.step.Delay = max(a.step.Delay, a.verdict.wait)
 	}
 	a.step.Event = e
 }
@@ -140,8 +149,23 @@ func stopped(err error) bool {
 	return errors.Is(err, ErrDraining) || errors.Is(err, ErrLeaseLost) || errors.Is(err, ErrSuperseded)
 }
 
+// judge asks the breaker what the attempt's end means to the lane.
+func (l *lane) judge(a *attempt, err error) verdict {
+	v := l.breaker.judge(err)
+	switch v.change {
+	case rests:
+		until, _, _ := l.breaker.resting()
+		l.w.cfg.Log.Warn("the lane rests", "kind", l.kind, "until", until.UTC().Format(time.RFC3339), "job", a.job.ID, "err", reason(err.Error()))
+	case works:
+		l.w.cfg.Log.Info("the lane works again", "kind", l.kind)
+	case same:
+	}
+	return v
+}
+
 // spoil is the end of an attempt whose commit cannot be stored.
 func (a *attempt) spoil(err error) {
+	a.verdict = verdict{}
 	a.err = fmt.Errorf("commit: %w", err)
 	a.decide()
 }

@@ -19,8 +19,9 @@ type delivery struct {
 }
 
 // begin claims the messages' jobs and starts their handlers. Each message has
-// a slot, which is given back here unless an attempt took it over.
-func (l *lane) begin(ctx, work context.Context, msgs []jetstream.Msg) {
+// a slot, which is given back here unless an attempt took it over. It says how
+// many did.
+func (l *lane) begin(ctx, work context.Context, msgs []jetstream.Msg) (begun int) {
 	ds := make([]delivery, 0, len(msgs))
 	seen := make(map[events.Envelope]bool, len(msgs))
 	for _, m := range msgs {
@@ -38,21 +39,28 @@ func (l *lane) begin(ctx, work context.Context, msgs []jetstream.Msg) {
 		}
 	}
 	if len(ds) == 0 {
-		return
+		return 0
 	}
-	if ctx.Err() != nil { // came in while we stopped: someone else shall have it
-		l.putBack(work, ds)
-		return
+	var claims []events.Claim
+	ok := ctx.Err() == nil // what came in while we stopped is for someone else
+	if ok {
+		claims, ok = l.claim(ctx, work, ds)
 	}
-	claims, ok := l.claim(ctx, work, ds)
 	if !ok {
-		l.putBack(work, ds)
-		return
+		back := make([]jetstream.Msg, len(ds))
+		for i, d := range ds {
+			back[i] = d.msg
+		}
+		l.putBack(work, back)
+		return 0
 	}
 	fault.At("worker.begun")
 	for i, c := range claims {
-		l.begun(work, ds[i], c)
+		if l.begun(work, ds[i], c) {
+			begun++
+		}
 	}
+	return begun
 }
 
 // again reports whether the message is of an attempt that is in hand. It then
@@ -132,11 +140,12 @@ func (l *lane) claimEach(ctx, work context.Context, ds []delivery) ([]events.Cla
 	return all, true
 }
 
-// begun does what the ledger's answer asks for.
-func (l *lane) begun(work context.Context, d delivery, c events.Claim) {
+// begun does what the ledger's answer asks for, and reports whether a handler
+// runs.
+func (l *lane) begun(work context.Context, d delivery, c events.Claim) bool {
 	switch {
 	case c.Err == nil:
-		l.start(work, d.msg, c.Job)
+		return l.start(work, d.msg, c.Job)
 	case errors.Is(c.Err, events.ErrSettled), errors.Is(c.Err, events.ErrHeld):
 		// Nothing to do, or someone else does it. If he is lost, the ledger
 		// will ask anew: the message has no more to say.
@@ -145,6 +154,7 @@ func (l *lane) begun(work context.Context, d delivery, c events.Claim) {
 	default:
 		l.refuse(work, d.msg, d.envelope, c.Err)
 	}
+	return false
 }
 
 // refuse ends a message that can never become an attempt.
@@ -161,13 +171,13 @@ func (l *lane) refuse(ctx context.Context, m jetstream.Msg, e events.Envelope, w
 }
 
 // putBack hands messages to other workers.
-func (l *lane) putBack(ctx context.Context, ds []delivery) {
-	for _, d := range ds {
-		if err := d.msg.Nak(); err != nil {
+func (l *lane) putBack(ctx context.Context, msgs []jetstream.Msg) {
+	for _, m := range msgs {
+		if err := m.Nak(); err != nil {
 			l.w.cfg.Log.DebugContext(ctx, "a message comes back only after its AckWait", "kind", l.kind, "err", err)
 		}
 	}
-	l.give(len(ds))
+	l.give(len(msgs))
 }
 
 // ack takes a message off the stream. That the broker confirms it is not

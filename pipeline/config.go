@@ -22,6 +22,7 @@ type Config struct {
 	Lanes    map[events.Kind]Lane            // the operator's word on lanes; it goes before that of Handle
 	Lease    time.Duration                   // a worker not seen for so long holds nothing; zero means 30 s
 	Grace    time.Duration                   // for handlers to finish once Run's context is done; zero means 20 s
+	Breaker  Breaker                         // when a lane rests
 	Backoff  func(attempt int) time.Duration // the wait after attempt 1, 2, …; nil means Exponential(1 s, 4, 10 min)
 
 	// Heartbeat is how often the broker says, on a pull that waits, that it

@@ -10,6 +10,9 @@
 // Start with [New], give the worker a handler a kind with [Handle], then call
 // [Worker.Run]. What a handler's error means is said by [Permanent] and
 // [RetryAfter]; any other error is tried again until the attempts are spent.
+// [Unavailable] and [Trouble] say that the cause lies in what the handler
+// depends on: after some in a row the lane rests, then tries with one job, and
+// no attempt is lost meanwhile; see [Breaker].
 //
 // Each kind has a lane of its own: a durable pull consumer, a number of slots,
 // and its own claiming and settling, so that a lane that is stuck holds up no

@@ -56,6 +56,37 @@ type retryError struct {
 func (e *retryError) Error() string { return e.err.Error() }
 func (e *retryError) Unwrap() error { return e.err }
 
+// Unavailable marks an error that says nothing about the job: what the handler
+// depends on refuses work for now, or is not set up. The job is given back, the
+// attempt does not count, and the next one is not before after has passed. Too
+// many such errors in a row make the lane rest; see [Breaker]. A nil error
+// stays nil.
+func Unavailable(after time.Duration, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &awayError{after, true, err}
+}
+
+// Trouble marks an error that may lie in what the handler depends on, or in
+// this job. It counts towards the lane's rest as [Unavailable] does. The attempt
+// counts as well, unless the lane rests by then. A nil error stays nil.
+func Trouble(after time.Duration, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &awayError{after, false, err}
+}
+
+type awayError struct {
+	after time.Duration
+	free  bool
+	err   error
+}
+
+func (e *awayError) Error() string { return e.err.Error() }
+func (e *awayError) Unwrap() error { return e.err }
+
 // infrastructure reports whether err says something about the way to
 // Postgres, or about what else goes on in it, rather than about what was
 // asked of it. Such a transaction is worth repeating as it is.

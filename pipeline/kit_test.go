@@ -11,7 +11,6 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
 
 	"github.com/seed-245eaa15/obs/events"
 	"github.com/seed-245eaa15/obs/events/eventstest"
@@ -19,12 +18,7 @@ import (
 	"github.com/seed-245eaa15/obs/pipeline"
 )
 
-func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(m,
-		// The Postgres of a benchmark lives as long as the test binary.
-		goleak.IgnoreAnyFunction("github.com/seed-245eaa15/obs/internal/embedded.startProcess.func1"),
-		goleak.IgnoreAnyFunction("os/exec.(*Cmd).Start.func2"))
-}
+func TestMain(m *testing.M) { testenv.Main(m) }
 
 var scope = events.Scope{Team: "team", Project: "project"}
 

@@ -30,6 +30,8 @@ type lane struct {
 	free   chan struct{} // a token for each free slot
 	done   chan *attempt // finished, to be settled; has room for every slot
 
+	breaker *breaker
+
 	ackWait atomic.Int64  // of the consumer, in nanoseconds
 	changed chan struct{} // told when ackWait changes
 
@@ -39,7 +41,7 @@ type lane struct {
 }
 
 func newLane(w *Worker, kind events.Kind, cfg Lane, h Handler) *lane {
-	l := &lane{w: w, kind: kind, cfg: cfg, handle: h, running: map[events.ID]*attempt{}}
+	l := &lane{w: w, kind: kind, cfg: cfg, handle: h, breaker: newBreaker(w.cfg.Breaker), running: map[events.ID]*attempt{}}
 	n := max(cfg.Slots, 0)
 	l.free, l.done = make(chan struct{}, n), make(chan *attempt, n)
 	l.give(n)
@@ -95,14 +97,23 @@ func (l *lane) fetchLoop(ctx, work context.Context) {
 			l.give(n)
 			return
 		}
+		admitted, rest := l.breaker.admit(ctx, n)
+		l.give(n - admitted)
+		if admitted == 0 {
+			return
+		}
 		var err error
 		if consumer == nil {
 			consumer, err = l.consumer(ctx)
 		}
+		begun := 0
 		if err == nil {
-			err = l.fetch(ctx, work, consumer, n)
+			begun, err = l.fetch(ctx, work, consumer, admitted, rest)
 		} else {
-			l.give(n)
+			l.give(admitted)
+		}
+		if rest == nil && begun == 0 {
+			l.breaker.untried()
 		}
 		switch {
 		case ctx.Err() != nil:
@@ -144,27 +155,50 @@ func (l *lane) consumer(ctx context.Context) (jetstream.Consumer, error) {
 
 // fetch asks for n messages, for which the caller has taken slots, and begins
 // them as they come: those that are there together are claimed together. It
-// gives back the slots that it had no use for.
-func (l *lane) fetch(ctx, work context.Context, c jetstream.Consumer, n int) error {
+// gives back the slots that it had no use for, and says how many it begun.
+// When the lane comes to rest it takes no more.
+func (l *lane) fetch(ctx, work context.Context, c jetstream.Consumer, n int, rest <-chan struct{}) (begun int, err error) {
 	unused := n
 	defer func() { l.give(unused) }()
 	// The deadline is the pull's expiry and a tenth of it.
 	pull, cancel := context.WithTimeout(ctx, 5*l.w.cfg.Heartbeat)
 	defer cancel()
+	if rest != nil {
+		go func() {
+			select {
+			case <-rest:
+				cancel()
+			case <-pull.Done():
+			}
+		}()
+	}
 	batch, err := c.Fetch(n, jetstream.FetchContext(pull), jetstream.FetchHeartbeat(l.w.cfg.Heartbeat))
 	if err != nil {
-		return fmt.Errorf("pull: %w", err)
+		return 0, fmt.Errorf("pull: %w", err)
 	}
 	msgs := batch.Messages()
 	for first := range msgs {
 		got := gather(first, msgs)
 		unused -= len(got)
-		l.begin(ctx, work, got)
+		if over(rest) {
+			l.putBack(work, got)
+			continue
+		}
+		begun += l.begin(ctx, work, got)
 	}
-	if err := batch.Error(); err != nil && !errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
-		return fmt.Errorf("pull: %w", err)
+	if err := batch.Error(); err != nil && !errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil && !over(rest) {
+		return begun, fmt.Errorf("pull: %w", err)
 	}
-	return nil
+	return begun, nil
+}
+
+func over(done <-chan struct{}) bool {
+	select {
+	case <-done:
+		return true
+	default:
+		return false
+	}
 }
 
 // gather takes what is there without waiting for more.

@@ -29,6 +29,9 @@ type LaneState struct {
 	LastError string    // of an attempt; empty when there was none
 	LastErrAt time.Time //
 	Trouble   string    // what the lane waits for now: the broker or the ledger; empty when it works
+	RestUntil time.Time // the lane rests, or tries again with one job since then; zero when it works
+	RestsFor  string    // what was refused; empty when it works
+	Rests     int64     // so many since the start
 }
 
 type counts struct {
@@ -81,9 +84,15 @@ func (w *Worker) State() State {
 	s := State{ID: w.holder.ID, Name: w.holder.Name, Build: w.holder.Build, Lanes: make([]LaneState, 0, len(w.lanes))}
 	s.SeenAgo, s.Held = w.lease.age()
 	for _, l := range w.lanes {
+		until, total, why := l.breaker.resting()
+		restsFor := ""
+		if why != nil && !until.IsZero() {
+			restsFor = reason(why.Error())
+		}
 		l.mu.Lock()
 		c := l.counts
 		s.Lanes = append(s.Lanes, LaneState{
+			RestUntil: until, RestsFor: restsFor, Rests: total,
 			Kind: l.kind, Slots: l.cfg.Slots, Active: len(l.running),
 			Completed: c.completed, Failed: c.failed, Retried: c.retried, Released: c.released, Lost: c.lost,
 			Refused: c.refused, LastError: c.lastError, LastErrAt: c.lastErrAt, Trouble: c.trouble,

@@ -1,21 +1,27 @@
 -- API keys. Used by internal/observe only.
 
 -- name: UseKey :one
--- The key of that hash if it is good, and in the same statement a note that
--- it was used, at most once a minute: so most requests write nothing.
+-- The key of one of the hashes, which are those of one secret under each
+-- pepper, if it is good, and in the same statement a note that it was used, at
+-- most once a minute: so most requests write nothing.
 WITH good AS (
     SELECT a.* FROM api_keys a
-    WHERE a.key_hash = @key_hash AND a.revoked_at IS NULL AND (a.expires_at IS NULL OR a.expires_at > now())
+    WHERE a.key_hash = ANY(@key_hashes::bytea[]) AND a.revoked_at IS NULL AND (a.expires_at IS NULL OR a.expires_at > now())
 ), noted AS (
     UPDATE api_keys k SET last_used_at = now() FROM good g
     WHERE k.id = g.id AND k.team_id = g.team_id AND k.project_id IS NOT DISTINCT FROM g.project_id
       AND (k.last_used_at IS NULL OR k.last_used_at < now() - interval '1 minute')
 )
-SELECT g.id, g.team_id, g.project_id, g.actor_id, g.scopes, g.expires_at FROM good g;
+SELECT g.id, g.team_id, g.project_id, g.actor_id, g.scopes, g.expires_at, g.key_hash FROM good g;
+
+-- name: RehashKey :exec
+-- Another process may have been first.
+UPDATE api_keys SET key_hash = @new_hash, pepper = @pepper
+WHERE id = @id AND team_id = @team_id AND project_id IS NOT DISTINCT FROM sqlc.narg('project_id') AND key_hash = @old_hash;
 
 -- name: InsertKey :one
-INSERT INTO api_keys (id, team_id, project_id, actor_id, label, prefix, key_hash, scopes, expires_at)
-VALUES (@id, @team_id, sqlc.narg('project_id'), @actor_id, @label, @prefix, @key_hash, @scopes, sqlc.narg('expires_at'))
+INSERT INTO api_keys (id, team_id, project_id, actor_id, label, prefix, key_hash, pepper, scopes, expires_at)
+VALUES (@id, @team_id, sqlc.narg('project_id'), @actor_id, @label, @prefix, @key_hash, @pepper, @scopes, sqlc.narg('expires_at'))
 RETURNING *;
 
 -- name: ListKeys :many

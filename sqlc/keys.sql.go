@@ -11,9 +11,9 @@ import (
 )
 
 const insertKey = `-- name: InsertKey :one
-INSERT INTO api_keys (id, team_id, project_id, actor_id, label, prefix, key_hash, scopes, expires_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
-RETURNING id, team_id, project_id, actor_id, label, prefix, key_hash, scopes, created_at, expires_at, revoked_at, last_used_at, replaced_by
+INSERT INTO api_keys (id, team_id, project_id, actor_id, label, prefix, key_hash, pepper, scopes, expires_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+RETURNING id, team_id, project_id, actor_id, label, prefix, key_hash, scopes, created_at, expires_at, revoked_at, last_used_at, replaced_by, pepper
 `
 
 type InsertKeyParams struct {
@@ -24,6 +24,7 @@ type InsertKeyParams struct {
 	Label     string
 	Prefix    string
 	KeyHash   []byte
+	Pepper    string
 	Scopes    []string
 	ExpiresAt *time.Time
 }
@@ -37,6 +38,7 @@ func (q *Queries) InsertKey(ctx context.Context, arg InsertKeyParams) (ApiKey, e
 		arg.Label,
 		arg.Prefix,
 		arg.KeyHash,
+		arg.Pepper,
 		arg.Scopes,
 		arg.ExpiresAt,
 	)
@@ -55,6 +57,7 @@ func (q *Queries) InsertKey(ctx context.Context, arg InsertKeyParams) (ApiKey, e
 		&i.RevokedAt,
 		&i.LastUsedAt,
 		&i.ReplacedBy,
+		&i.Pepper,
 	)
 	return i, err
 }
@@ -80,7 +83,7 @@ func (q *Queries) KeyRevoked(ctx context.Context, arg KeyRevokedParams) (bool, e
 }
 
 const listKeys = `-- name: ListKeys :many
-SELECT id, team_id, project_id, actor_id, label, prefix, key_hash, scopes, created_at, expires_at, revoked_at, last_used_at, replaced_by FROM api_keys
+SELECT id, team_id, project_id, actor_id, label, prefix, key_hash, scopes, created_at, expires_at, revoked_at, last_used_at, replaced_by, pepper FROM api_keys
 WHERE team_id = $1 AND ($2::text = '' OR project_id = $2::text)
 ORDER BY created_at DESC, id LIMIT $3::int
 `
@@ -114,6 +117,7 @@ func (q *Queries) ListKeys(ctx context.Context, arg ListKeysParams) ([]ApiKey, e
 			&i.RevokedAt,
 			&i.LastUsedAt,
 			&i.ReplacedBy,
+			&i.Pepper,
 		); err != nil {
 			return nil, err
 		}
@@ -126,7 +130,7 @@ func (q *Queries) ListKeys(ctx context.Context, arg ListKeysParams) ([]ApiKey, e
 }
 
 const lockKey = `-- name: LockKey :one
-SELECT id, team_id, project_id, actor_id, label, prefix, key_hash, scopes, created_at, expires_at, revoked_at, last_used_at, replaced_by FROM api_keys
+SELECT id, team_id, project_id, actor_id, label, prefix, key_hash, scopes, created_at, expires_at, revoked_at, last_used_at, replaced_by, pepper FROM api_keys
 WHERE id = $1 AND team_id = $2 AND ($3::text = '' OR project_id = $3::text)
 FOR NO KEY UPDATE
 `
@@ -154,8 +158,36 @@ func (q *Queries) LockKey(ctx context.Context, arg LockKeyParams) (ApiKey, error
 		&i.RevokedAt,
 		&i.LastUsedAt,
 		&i.ReplacedBy,
+		&i.Pepper,
 	)
 	return i, err
+}
+
+const rehashKey = `-- name: RehashKey :exec
+UPDATE api_keys SET key_hash = $1, pepper = $2
+WHERE id = $3 AND team_id = $4 AND project_id IS NOT DISTINCT FROM $5 AND key_hash = $6
+`
+
+type RehashKeyParams struct {
+	NewHash   []byte
+	Pepper    string
+	ID        string
+	TeamID    string
+	ProjectID *string
+	OldHash   []byte
+}
+
+// Another process may have been first.
+func (q *Queries) RehashKey(ctx context.Context, arg RehashKeyParams) error {
+	_, err := q.db.Exec(ctx, rehashKey,
+		arg.NewHash,
+		arg.Pepper,
+		arg.ID,
+		arg.TeamID,
+		arg.ProjectID,
+		arg.OldHash,
+	)
+	return err
 }
 
 const replacedKey = `-- name: ReplacedKey :exec
@@ -183,7 +215,7 @@ func (q *Queries) ReplacedKey(ctx context.Context, arg ReplacedKeyParams) error 
 const revokeKey = `-- name: RevokeKey :one
 UPDATE api_keys SET revoked_at = COALESCE(revoked_at, now())
 WHERE id = $1 AND team_id = $2 AND ($3::text = '' OR project_id = $3::text)
-RETURNING id, team_id, project_id, actor_id, label, prefix, key_hash, scopes, created_at, expires_at, revoked_at, last_used_at, replaced_by
+RETURNING id, team_id, project_id, actor_id, label, prefix, key_hash, scopes, created_at, expires_at, revoked_at, last_used_at, replaced_by, pepper
 `
 
 type RevokeKeyParams struct {
@@ -210,6 +242,7 @@ func (q *Queries) RevokeKey(ctx context.Context, arg RevokeKeyParams) (ApiKey, e
 		&i.RevokedAt,
 		&i.LastUsedAt,
 		&i.ReplacedBy,
+		&i.Pepper,
 	)
 	return i, err
 }
@@ -217,14 +250,14 @@ func (q *Queries) RevokeKey(ctx context.Context, arg RevokeKeyParams) (ApiKey, e
 const useKey = `-- name: UseKey :one
 
 WITH good AS (
-    SELECT a.id, a.team_id, a.project_id, a.actor_id, a.label, a.prefix, a.key_hash, a.scopes, a.created_at, a.expires_at, a.revoked_at, a.last_used_at, a.replaced_by FROM api_keys a
-    WHERE a.key_hash = $1 AND a.revoked_at IS NULL AND (a.expires_at IS NULL OR a.expires_at > now())
+    SELECT a.id, a.team_id, a.project_id, a.actor_id, a.label, a.prefix, a.key_hash, a.scopes, a.created_at, a.expires_at, a.revoked_at, a.last_used_at, a.replaced_by, a.pepper FROM api_keys a
+    WHERE a.key_hash = ANY($1::bytea[]) AND a.revoked_at IS NULL AND (a.expires_at IS NULL OR a.expires_at > now())
 ), noted AS (
     UPDATE api_keys k SET last_used_at = now() FROM good g
     WHERE k.id = g.id AND k.team_id = g.team_id AND k.project_id IS NOT DISTINCT FROM g.project_id
       AND (k.last_used_at IS NULL OR k.last_used_at < now() - interval '1 minute')
 )
-SELECT g.id, g.team_id, g.project_id, g.actor_id, g.scopes, g.expires_at FROM good g
+SELECT g.id, g.team_id, g.project_id, g.actor_id, g.scopes, g.expires_at, g.key_hash FROM good g
 `
 
 type UseKeyRow struct {
@@ -234,13 +267,15 @@ type UseKeyRow struct {
 	ActorID   string
 	Scopes    []string
 	ExpiresAt *time.Time
+	KeyHash   []byte
 }
 
 // API keys. Used by internal/observe only.
-// The key of that hash if it is good, and in the same statement a note that
-// it was used, at most once a minute: so most requests write nothing.
-func (q *Queries) UseKey(ctx context.Context, keyHash []byte) (UseKeyRow, error) {
-	row := q.db.QueryRow(ctx, useKey, keyHash)
+// The key of one of the hashes, which are those of one secret under each
+// pepper, if it is good, and in the same statement a note that it was used, at
+// most once a minute: so most requests write nothing.
+func (q *Queries) UseKey(ctx context.Context, keyHashes [][]byte) (UseKeyRow, error) {
+	row := q.db.QueryRow(ctx, useKey, keyHashes)
 	var i UseKeyRow
 	err := row.Scan(
 		&i.ID,
@@ -249,6 +284,7 @@ func (q *Queries) UseKey(ctx context.Context, keyHash []byte) (UseKeyRow, error)
 		&i.ActorID,
 		&i.Scopes,
 		&i.ExpiresAt,
+		&i.KeyHash,
 	)
 	return i, err
 }

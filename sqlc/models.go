@@ -41,6 +41,7 @@ type ApiKey struct {
 	RevokedAt  *time.Time
 	LastUsedAt *time.Time
 	ReplacedBy *string
+	Pepper     string
 }
 
 type Job struct {

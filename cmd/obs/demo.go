@@ -19,6 +19,7 @@ type demoCommand struct {
 	Each bool          `help:"A job for each event, instead of one for each turn of the session."`
 	Log  string        `placeholder:"FILE" help:"Write the log of all parts there."`
 	localFlags
+	boot.ProviderFlags
 }
 
 func (demoCommand) Help() string {
@@ -30,7 +31,8 @@ Examples:
 
   obs demo
   obs demo --fast
-  obs demo --each --pace 50ms --log demo.log`
+  obs demo --each --pace 50ms --log demo.log
+  obs demo --provider openai --base-url http://127.0.0.1:11434/v1 --model llama3.2`
 }
 
 // demoLimit is how long all of it may take.
@@ -42,6 +44,10 @@ func (d demoCommand) Run(ctx context.Context, std boot.Std) (err error) {
 	}
 	if d.Fast {
 		d.Pace, d.Each = 0, true
+	}
+	config, err := demoConfig(d.Each, d.ProviderFlags)
+	if err != nil {
+		return err
 	}
 	interrupted := ctx
 	ctx, stop := boot.WithGoRun(ctx)
@@ -73,7 +79,7 @@ func (d demoCommand) Run(ctx context.Context, std boot.Std) (err error) {
 	s.title("obs demo: %d hook events of an agent's day, through all of obs", len(recording.Events))
 	began := time.Now()
 	l, err := startLocal(ctx, localConfig{
-		Config: demoConfig(d.Each), dir: dir, noDownload: d.NoDownload, pgBin: d.PGBin, log: log,
+		Config: config, dir: dir, noDownload: d.NoDownload, pgBin: d.PGBin, log: log,
 		progress: func(what string) { s.line("  %s …", what) },
 	})
 	if err == nil {
@@ -118,24 +124,21 @@ func (d demoCommand) show(ctx context.Context, l *local, recording demo.Recordin
 }
 
 // demoConfig is the configuration of a machine that has nothing else to do.
-func demoConfig(each bool) boot.Config {
+func demoConfig(each bool, provider boot.ProviderFlags) (boot.Config, error) {
 	c, err := boot.LoadOptional(
 		boot.HTTPFlags{Addr: "127.0.0.1:0"},
 		boot.DatabaseFlags{PoolSize: "10", ConnectTimeout: "20s"},
 		boot.BrokerFlags{NATSReplicas: "1", NATSStorage: "file", JobsMaxMsgs: "10000", EventsMaxAge: "1h", EventsMaxSize: "256MiB"},
 		boot.JobFlags{Debounce: "500ms", MaxAttempts: "3"},
 		boot.LeaseFlags{Lease: "30s"},
-		boot.LaneFlags{Slots: "event=2", Grace: "2s", Timeout: "1m"},
-		boot.ProviderFlags{Provider: "offline"},
+		boot.LaneFlags{Slots: "event=2", Grace: "2s", Timeout: "1m", Pause: "5s"},
+		provider,
 		boot.LogFlags{LogLevel: "info", LogFormat: "text"},
 	)
-	if err != nil {
-		panic("the demo's own configuration: " + err.Error())
-	}
 	if each {
 		c.Debounce = 0
 	}
-	return c
+	return c, err
 }
 
 // throwAway makes a directory that Postgres, which may run as another user,

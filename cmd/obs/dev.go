@@ -28,6 +28,7 @@ type devCommand struct {
 	boot.DatabaseFlags
 	boot.BrokerFlags
 	boot.JobFlags
+	boot.KeyFlags
 	boot.LimitFlags
 	boot.LeaseFlags
 	boot.LaneFlags `set:"grace=2s"`
@@ -102,7 +103,7 @@ func (d devCommand) run(ctx context.Context, std boot.Std, k *kong.Context, back
 
 // load reads all flags but the directory.
 func (d devCommand) load() (c boot.Config, natsPort int, err error) {
-	c, err = boot.LoadOptional(d.HTTPFlags, d.DatabaseFlags, d.BrokerFlags, d.JobFlags, d.LimitFlags, d.LeaseFlags, d.LaneFlags, d.ProviderFlags, d.LogFlags)
+	c, err = boot.LoadOptional(d.HTTPFlags, d.DatabaseFlags, d.BrokerFlags, d.JobFlags, d.KeyFlags, d.LimitFlags, d.LeaseFlags, d.LaneFlags, d.ProviderFlags, d.LogFlags)
 	natsPort, portErr := d.natsPort()
 	if err := boot.Join(err, portErr); err != nil {
 		return c, 0, err

@@ -104,9 +104,11 @@ func TestDevKeepsItsDataAndItsKey(t *testing.T) {
 	code, body = first.calls[1].post(t)
 	require.Equal(t, http.StatusOK, code, body)
 	require.Contains(t, body, "TestLead", "and so does the second")
-	info, err := os.Stat(filepath.Join(dir, "dev.key"))
-	require.NoError(t, err)
-	require.Equal(t, os.FileMode(0o600), info.Mode().Perm())
+	for _, name := range []string{"dev.key", "key.pepper"} {
+		info, err := os.Stat(filepath.Join(dir, name))
+		require.NoError(t, err)
+		require.Equal(t, os.FileMode(0o600), info.Mode().Perm(), name)
+	}
 
 	// Somebody else who starts on it is told who has it.
 	status, _, stderr := obs(t.Context(), "dev", "--data-dir", dir, "--addr", "127.0.0.1:0")
@@ -128,7 +130,7 @@ func TestDevKeepsItsDataAndItsKey(t *testing.T) {
 	require.NotEqual(t, "obs_wrong", third.key)
 	code, _ = third.calls[1].post(t)
 	require.Equal(t, http.StatusOK, code)
-	info, err = os.Stat(filepath.Join(dir, "dev.key"))
+	info, err := os.Stat(filepath.Join(dir, "dev.key"))
 	require.NoError(t, err)
 	require.Equal(t, os.FileMode(0o600), info.Mode().Perm())
 	require.Zero(t, third.end(), "%s", third.stderr)

@@ -55,6 +55,7 @@ type keyBody struct {
 	CreatedEpoch  *int64   `json:"createdAtEpoch"`
 	ExpiresEpoch  *int64   `json:"expiresAtEpoch"`
 	LastUsedEpoch *int64   `json:"lastUsedAtEpoch"`
+	Pepper        string   `json:"pepper"` // a mark of what it is hashed with; empty: nothing
 }
 
 func (c keyCreate) Run(ctx context.Context, std boot.Std) error {
@@ -212,7 +213,7 @@ func (c keyRotate) Run(ctx context.Context, std boot.Std) error {
 func bodyOfKey(k observe.Key) keyBody {
 	b := keyBody{
 		ID: k.ID, Label: k.Label, Prefix: k.Prefix, TeamID: k.TeamID, ProjectID: k.ProjectID,
-		Scopes: k.Scopes, Status: "active", CreatedEpoch: epoch(k.CreatedAt),
+		Scopes: k.Scopes, Status: "active", Pepper: k.Pepper, CreatedEpoch: epoch(k.CreatedAt),
 	}
 	if k.LastUsedAt != nil {
 		b.LastUsedEpoch = epoch(*k.LastUsedAt)

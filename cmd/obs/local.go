@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -83,6 +84,12 @@ func (l *local) start(ctx context.Context, c localConfig) error {
 			return err
 		}
 		c.DatabaseURL = l.pg.URL(embedded.Database)
+		// Nobody else serves this database, so the secret can be ours alone.
+		if !c.Peppers.Any() {
+			if c.Peppers, err = ownPepper(filepath.Join(c.dir, pepperFile)); err != nil {
+				return err
+			}
+		}
 	}
 	l.database = c.DatabaseURL
 	var dial boot.Dial
@@ -131,6 +138,36 @@ func (l *local) start(ctx context.Context, c localConfig) error {
 // keyFile is where the key of the local project is kept, in the data directory.
 const keyFile = "dev.key"
 
+// pepperFile is where what keys are hashed with is kept, in the data directory.
+const pepperFile = "key.pepper"
+
+// ownPepper reads the pepper of the data directory, or makes it.
+func ownPepper(file string) (observe.Peppers, error) {
+	text, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		text = []byte(rand.Text() + "\n")
+		err = secretFile(file, text)
+	}
+	if err != nil {
+		return observe.Peppers{}, fmt.Errorf("keep the pepper of keys: %w", err)
+	}
+	p, err := observe.ParsePeppers(string(text))
+	if err != nil {
+		return p, fmt.Errorf("read %s: %w", file, err)
+	}
+	return p, nil
+}
+
+// secretFile makes a file that only we may read.
+func secretFile(file string, text []byte) error {
+	f, err := os.OpenFile(file, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(text)
+	return errors.Join(err, f.Close())
+}
+
 // localName is the name of the team and of the project.
 const localName = "local"
 
@@ -163,12 +200,7 @@ func (l *local) tenant(ctx context.Context, service *observe.Service, file strin
 	if err := os.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("keep the key: %w", err)
 	}
-	f, err := os.OpenFile(file, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
-	if err != nil {
-		return fmt.Errorf("keep the key: %w", err)
-	}
-	_, err = fmt.Fprintln(f, l.key)
-	if err := errors.Join(err, f.Close()); err != nil {
+	if err := secretFile(file, []byte(l.key+"\n")); err != nil {
 		return fmt.Errorf("keep the key: %w", err)
 	}
 	return nil

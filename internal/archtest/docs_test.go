@@ -63,3 +63,31 @@ func TestDecisionsKeepTheirForm(t *testing.T) {
 		require.Contains(t, string(index), "("+name+")", "%s is in the index", name)
 	}
 }
+
+var testName = regexp.MustCompile(`\b(?:Test|Fuzz)[A-Z]\w+`)
+
+// A promise in the threat model names the test that shows it, so the test is
+// there.
+func TestTheThreatModelNamesTestsThatExist(t *testing.T) {
+	t.Parallel()
+	there := map[string]bool{}
+	require.NoError(t, filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		for _, line := range strings.Split(string(text), "\n") {
+			if name, ok := strings.CutPrefix(line, "func "); ok {
+				there[testName.FindString(name)] = true
+			}
+		}
+		return err
+	}))
+	model, err := os.ReadFile(filepath.Join(root, "docs", "threat-model.md"))
+	require.NoError(t, err)
+	named := testName.FindAllString(string(model), -1)
+	require.NotEmpty(t, named)
+	for _, name := range named {
+		require.True(t, there[name], name)
+	}
+}

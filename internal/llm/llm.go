@@ -104,11 +104,18 @@ type Answer struct {
 type Fault string
 
 const (
-	// FaultBusy means try again: overload, a timeout, a broken connection.
+	// FaultBusy means try again later: the provider says itself that it takes
+	// no more for now. It is never about the question.
 	FaultBusy Fault = "busy"
+	// FaultBroken means try again: a timeout, a broken connection, an error of
+	// the provider's own. A question may be what breaks it.
+	FaultBroken Fault = "broken"
 	// FaultExhausted means try much later: a quota or credit is used up.
 	FaultExhausted Fault = "exhausted"
-	// FaultRefused means do not try again: a bad key, a rejected request.
+	// FaultDenied means that we are not set up for it: a bad key, no such
+	// model, a wrong URL. It is for the operator to mend.
+	FaultDenied Fault = "denied"
+	// FaultRefused means do not try again: a rejected question.
 	FaultRefused Fault = "refused"
 	// FaultAnswer means an answer came that could not be read.
 	FaultAnswer Fault = "answer"
@@ -140,10 +147,13 @@ type Config struct {
 	Model    string // default: the provider's own choice
 	Key      string // the API key; the offline extractor needs none
 	URL      string // the API's base URL; default: the provider's own
+
+	Timeout   time.Duration // for one answer; default 2 min
+	MaxTokens int           // in one answer; default 4096
 }
 
 // known lists the providers that [Open] can return.
-var known = []string{offlineName}
+var known = []string{offlineName, openaiName}
 
 // Open returns the provider that cfg names. An unknown name is an error that
 // lists the known ones.
@@ -151,6 +161,8 @@ func Open(cfg Config) (Provider, error) {
 	switch cfg.Provider {
 	case "", offlineName:
 		return NewOffline(), nil
+	case openaiName:
+		return NewOpenAI(cfg)
 	}
 	return nil, fmt.Errorf("unknown provider %q: known are %q", cfg.Provider, known)
 }

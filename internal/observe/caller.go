@@ -2,9 +2,9 @@ package observe
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"time"
 
@@ -54,13 +54,29 @@ func (s *Service) Authenticate(ctx context.Context, key string) (Caller, error) 
 	if len(key) > maxKey {
 		return Caller{}, ErrBadKey
 	}
-	hash := sha256.Sum256([]byte(key))
-	row, err := s.q.UseKey(ctx, hash[:])
+	hashes := s.cfg.Peppers.hashes(key)
+	sums := make([][]byte, len(hashes))
+	for i, h := range hashes {
+		sums[i] = h.sum
+	}
+	row, err := s.q.UseKey(ctx, sums)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return Caller{}, ErrBadKey
 	}
 	if err != nil {
 		return Caller{}, fmt.Errorf("authenticate: %w", err)
+	}
+	switch which(hashes, row.KeyHash) {
+	case 0:
+	case -1: // Postgres compares as well, in its own time
+		return Caller{}, ErrBadKey
+	default:
+		err := s.q.RehashKey(ctx, sqlc.RehashKeyParams{
+			NewHash: hashes[0].sum, Pepper: hashes[0].pepper, OldHash: row.KeyHash, ID: row.ID, TeamID: row.TeamID, ProjectID: row.ProjectID,
+		})
+		if err != nil { // the key is good all the same
+			s.log.LogAttrs(ctx, slog.LevelWarn, "key not hashed anew", slog.String("key", row.ID), slog.Any("err", err))
+		}
 	}
 	return Caller{KeyID: row.ID, Actor: row.ActorID, Team: row.TeamID, Project: deref(row.ProjectID), Scopes: row.Scopes, Expires: row.ExpiresAt}, nil
 }

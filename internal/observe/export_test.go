@@ -30,3 +30,11 @@ func (s *Service) Handler(kind events.Kind) pipeline.Handler {
 		return h(ctx, job, a)
 	}
 }
+
+// Hashes are all that a key may be stored as, for the fuzz test.
+func (p Peppers) Hashes(secret string) (sums [][]byte) {
+	for _, h := range p.hashes(secret) {
+		sums = append(sums, h.sum)
+	}
+	return sums
+}

@@ -180,12 +180,16 @@ func (s *Service) ask(ctx context.Context, q llm.Question) (llm.Answer, error) {
 	}
 	switch fault.Fault {
 	case llm.FaultRefused:
-		return answer, pipeline.Permanent(err)
+		err = pipeline.Permanent(err)
 	case llm.FaultExhausted:
-		return answer, pipeline.RetryAfter(max(fault.After, muchLater), err)
-	case llm.FaultBusy, llm.FaultAnswer:
+		err = pipeline.Unavailable(max(fault.After, muchLater), err)
+	case llm.FaultBusy:
+		err = pipeline.Unavailable(fault.After, err)
+	case llm.FaultBroken, llm.FaultDenied: // a wrong key fails no job: the lane rests until it is mended
+		err = pipeline.Trouble(fault.After, err)
+	case llm.FaultAnswer:
 		if fault.After > 0 {
-			return answer, pipeline.RetryAfter(fault.After, err)
+			err = pipeline.RetryAfter(fault.After, err)
 		}
 	}
 	return answer, err

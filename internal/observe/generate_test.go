@@ -188,6 +188,8 @@ func TestWhatAProvidersFaultMeans(t *testing.T) {
 		{Fault: llm.FaultExhausted, After: time.Hour, Err: cause},
 		{Fault: llm.FaultBusy, After: time.Second, Err: cause},
 		{Fault: llm.FaultBusy, Err: cause},
+		{Fault: llm.FaultBroken, Err: cause},
+		{Fault: llm.FaultDenied, Err: cause},
 		{Fault: llm.FaultAnswer, Err: cause},
 	} {
 		w.provider.before = func(context.Context, llm.Question) (*llm.Answer, error) { return nil, fault }
@@ -198,8 +200,8 @@ func TestWhatAProvidersFaultMeans(t *testing.T) {
 		switch {
 		case fault.Fault == llm.FaultRefused:
 			require.Equal(t, fmt.Sprintf("%T", pipeline.Permanent(cause)), mark)
-		case fault.Fault == llm.FaultExhausted || fault.After > 0:
-			require.Equal(t, fmt.Sprintf("%T", pipeline.RetryAfter(1, cause)), mark)
+		case fault.Fault != llm.FaultAnswer:
+			require.Equal(t, fmt.Sprintf("%T", pipeline.Unavailable(1, cause)), mark)
 		default:
 			require.Same(t, fault, err)
 		}

@@ -3,7 +3,6 @@ package observe
 import (
 	"context"
 	"crypto/rand"
-	"crypto/sha256"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -54,7 +53,7 @@ func (s *Service) CreateKey(ctx context.Context, c Caller, n NewKey) (Key, strin
 		if c.Expires != nil && (expires == nil || expires.After(*c.Expires)) {
 			expires = c.Expires
 		}
-		if key, secret, err = insertKey(ctx, q, scope, c.Actor, n.Label, n.Scopes, expires); err != nil {
+		if key, secret, err = s.insertKey(ctx, q, scope, c.Actor, n.Label, n.Scopes, expires); err != nil {
 			return err
 		}
 		return c.audit(ctx, q, entry{
@@ -154,7 +153,7 @@ func (s *Service) RotateKey(ctx context.Context, c Caller, id string) (Key, stri
 			return err
 		}
 		of := events.Scope{Team: old.TeamID, Project: deref(old.ProjectID)}
-		if key, secret, err = insertKey(ctx, q, of, old.ActorID, old.Label, old.Scopes, old.ExpiresAt); err != nil {
+		if key, secret, err = s.insertKey(ctx, q, of, old.ActorID, old.Label, old.Scopes, old.ExpiresAt); err != nil {
 			return err
 		}
 		if _, err := c.revoke(ctx, q, scope, id); err != nil {
@@ -222,7 +221,7 @@ func (s *Service) IssueKey(ctx context.Context, team, project, actor, label stri
 		if !expires.IsZero() {
 			until = &expires
 		}
-		if key, secret, err = insertKey(ctx, q, scope, actor, label, scopes, until); err != nil {
+		if key, secret, err = s.insertKey(ctx, q, scope, actor, label, scopes, until); err != nil {
 			return err
 		}
 		return operator.audit(ctx, q, entry{
@@ -233,14 +232,14 @@ func (s *Service) IssueKey(ctx context.Context, team, project, actor, label stri
 	return key, secret, err
 }
 
-func insertKey(ctx context.Context, q *sqlc.Queries, scope events.Scope, actor, label string, scopes []string, expires *time.Time) (Key, string, error) {
+func (s *Service) insertKey(ctx context.Context, q *sqlc.Queries, scope events.Scope, actor, label string, scopes []string, expires *time.Time) (Key, string, error) {
 	var random [32]byte
 	rand.Read(random[:]) // never fails
 	secret := "obs_" + base64.RawURLEncoding.EncodeToString(random[:])
-	hash := sha256.Sum256([]byte(secret))
+	hash := s.cfg.Peppers.hashes(secret)[0]
 	row, err := q.InsertKey(ctx, sqlc.InsertKeyParams{
 		ID: newUUID(), TeamID: scope.Team, ProjectID: orNil(scope.Project), ActorID: plain(actor), Label: plain(label),
-		Prefix: secret[:prefixSize], KeyHash: hash[:], Scopes: scopes, ExpiresAt: expires,
+		Prefix: secret[:prefixSize], KeyHash: hash.sum, Pepper: hash.pepper, Scopes: scopes, ExpiresAt: expires,
 	})
 	if err != nil {
 		return Key{}, "", fmt.Errorf("insert key: %w", err)
@@ -251,7 +250,7 @@ func insertKey(ctx context.Context, q *sqlc.Queries, scope events.Scope, actor, 
 func keyOf(r sqlc.ApiKey) Key {
 	return Key{
 		ID: r.ID, TeamID: r.TeamID, ProjectID: deref(r.ProjectID), ActorID: r.ActorID, Label: r.Label, Prefix: r.Prefix,
-		Scopes: r.Scopes, CreatedAt: r.CreatedAt, ExpiresAt: r.ExpiresAt, RevokedAt: r.RevokedAt, LastUsedAt: r.LastUsedAt,
+		Pepper: r.Pepper, Scopes: r.Scopes, CreatedAt: r.CreatedAt, ExpiresAt: r.ExpiresAt, RevokedAt: r.RevokedAt, LastUsedAt: r.LastUsedAt,
 	}
 }
 

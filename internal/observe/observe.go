@@ -48,6 +48,7 @@ type Config struct {
 	Ring        func()        // called after each commit that queued something; must not block; nil: none
 	Policy      string        // of projects without one, of [Policies]; empty: debounce if there is a Debounce, else per-event
 	Debounce    time.Duration // how long events of a session wait for others; 0: 5 s, where the policy has them wait
+	Peppers     Peppers       // keys are hashed with; zero: a plain SHA-256
 	Limits      Limits        // of keys and teams; zero: none
 	MaxAttempts int           // of each job; 0: events.DefaultMaxAttempts
 	Process     string        // who writes, in the history of jobs; empty is kept empty

@@ -152,7 +152,7 @@ func (s *Service) AddTeam(ctx context.Context, c Caller, name string) (Team, Key
 			return fmt.Errorf("read team: %w", err)
 		}
 		team = Team(row)
-		if key, secret, err = insertKey(ctx, q, made, c.Actor, "first key", []string{ScopeAll}, (*time.Time)(nil)); err != nil {
+		if key, secret, err = s.insertKey(ctx, q, made, c.Actor, "first key", []string{ScopeAll}, (*time.Time)(nil)); err != nil {
 			return err
 		}
 		founder := Caller{Actor: c.Actor, RequestID: c.RequestID} // its key is no row of the new team's

@@ -141,6 +141,15 @@ var mutations = map[string]mutation{
 		})
 		return err
 	}},
+	"RehashKey": {call: func(ctx context.Context, q *sqlc.Queries, x target) error {
+		row, err := q.LockKey(ctx, sqlc.LockKeyParams{ID: x.key, TeamID: x.team})
+		if err != nil {
+			return err
+		}
+		return q.RehashKey(ctx, sqlc.RehashKeyParams{
+			NewHash: []byte("h"), OldHash: row.KeyHash, ID: x.key, TeamID: x.scope.Team, ProjectID: &x.scope.Project,
+		})
+	}},
 	"RevokeKey": {call: func(ctx context.Context, q *sqlc.Queries, x target) error {
 		_, err := q.RevokeKey(ctx, sqlc.RevokeKeyParams{ID: x.key, TeamID: x.scope.Team, ProjectID: x.scope.Project})
 		return err

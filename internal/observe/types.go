@@ -151,6 +151,7 @@ type Key struct {
 	ActorID    string
 	Label      string
 	Prefix     string // the first characters of the secret
+	Pepper     string // which one it is hashed with; "" is none
 	Scopes     []string
 	CreatedAt  time.Time
 	ExpiresAt  *time.Time

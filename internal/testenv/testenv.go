@@ -17,6 +17,7 @@ package testenv
 import (
 	"context"
 	"log/slog"
+	"net/http"
 	"os"
 	"sync"
 	"testing"
@@ -24,18 +25,28 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
 
 	"github.com/seed-245eaa15/obs/internal/embedded"
 )
 
 const cleanupWithin = 30 * time.Second
 
-// Main runs a package's tests and then stops the server and removes its folder at once. Call it as the whole of
-// a TestMain; it does not return.
-func Main(m *testing.M) {
-	code := m.Run()
+// Main runs a package's tests, then stops the server and removes its folder at once, and then looks for goroutines
+// that nobody has ended: one is a failure. Call it as the whole of a TestMain; it does not return.
+func Main(m *testing.M, opts ...goleak.Option) {
+	opts = append(opts, goleak.Cleanup(os.Exit))
+	goleak.VerifyTestMain(run{m}, opts...)
+}
+
+// run stops the server before anybody looks for what is left.
+type run struct{ m *testing.M }
+
+func (r run) Run() int {
+	code := r.m.Run()
 	stopCluster()
-	os.Exit(code)
+	http.DefaultClient.CloseIdleConnections() // what tests asked over HTTP
+	return code
 }
 
 // NATS returns a connection to a new JetStream server of this test alone, inside this process and without a port.

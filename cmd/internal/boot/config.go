@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/seed-245eaa15/obs/api"
 	"github.com/seed-245eaa15/obs/events"
 	"github.com/seed-245eaa15/obs/internal/llm"
 	"github.com/seed-245eaa15/obs/internal/observe"
@@ -45,10 +46,14 @@ type Config struct {
 	MaxAttempts int
 	Lease       time.Duration
 
-	Limits    observe.Limits
-	PublicURL string // empty: what clients call
+	Peppers    observe.Peppers
+	Limits     observe.Limits
+	Admission  api.Admission
+	FailedKeys int    // see api.Config
+	PublicURL  string // empty: what clients call
 
 	Lanes      map[events.Kind]pipeline.Lane
+	Breaker    pipeline.Breaker
 	Grace      time.Duration
 	WorkerName string // empty: the host's name
 
@@ -148,6 +153,30 @@ func (f HTTPFlags) read(r *reader, c *Config) {
 	}
 }
 
+func (f KeyFlags) read(r *reader, c *Config) {
+	if f.Pepper != "" && f.PepperFile != "" {
+		r.add("key-pepper", "it and --key-pepper-file (OBS_KEY_PEPPER_FILE) exclude each other")
+		return
+	}
+	flag, text := "key-pepper", f.Pepper
+	if f.PepperFile != "" {
+		flag = "key-pepper-file"
+		b, err := os.ReadFile(f.PepperFile)
+		if err != nil {
+			r.add(flag, err.Error())
+			return
+		}
+		text = string(b)
+	}
+	if f.Pepper == "" && f.PepperFile == "" {
+		return
+	}
+	var err error
+	if c.Peppers, err = observe.ParsePeppers(text); err != nil {
+		r.add(flag, err.Error())
+	}
+}
+
 func (f JobFlags) read(r *reader, c *Config) {
 	c.Debounce = r.duration("debounce", f.Debounce, 0)
 	if c.Policy = f.Policy; c.Policy != "" {
@@ -166,6 +195,8 @@ func (f LeaseFlags) read(r *reader, c *Config) {
 func (f LaneFlags) read(r *reader, c *Config) {
 	c.Grace = r.duration("grace", f.Grace, 100*time.Millisecond)
 	c.WorkerName = f.WorkerName
+	pause := r.duration("lane-pause", f.Pause, time.Millisecond)
+	c.Breaker = pipeline.Breaker{Pause: pause, Longest: 60 * pause}
 	timeout := r.duration("job-timeout", f.Timeout, time.Second)
 	c.Lanes = make(map[events.Kind]pipeline.Lane)
 	for _, k := range observe.Kinds() {
@@ -192,9 +223,14 @@ func (f LaneFlags) read(r *reader, c *Config) {
 }
 
 func (f ProviderFlags) read(r *reader, c *Config) {
-	c.Provider = llm.Config{Provider: f.Provider, Model: f.ProviderModel, URL: f.ProviderURL}
-	if r.file("provider-key-file", f.ProviderKey) && f.ProviderKey != "" {
-		key, err := os.ReadFile(f.ProviderKey)
+	c.Provider = llm.Config{Provider: f.Provider, Model: f.Model, URL: f.URL, Key: strings.TrimSpace(f.Key)}
+	c.Provider.Timeout = r.duration("provider-timeout", f.Answer, 100*time.Millisecond)
+	c.Provider.MaxTokens = r.integer("provider-max-tokens", f.MaxTokens, 16, 1_000_000)
+	if f.Key != "" && f.KeyFile != "" {
+		r.add("provider-key", "it and --provider-key-file (OBS_PROVIDER_KEY_FILE) exclude each other")
+	}
+	if r.file("provider-key-file", f.KeyFile) && f.KeyFile != "" {
+		key, err := os.ReadFile(f.KeyFile)
 		if err != nil {
 			r.add("provider-key-file", err.Error())
 		}

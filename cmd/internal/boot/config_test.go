@@ -155,6 +155,7 @@ func TestEveryFlagHasItsVariable(t *testing.T) {
 		boot.LeaseFlags{},
 		boot.LaneFlags{},
 		boot.ProviderFlags{},
+		boot.KeyFlags{},
 	} {
 		typ := reflect.TypeOf(group)
 		for field := range typ.Fields() {

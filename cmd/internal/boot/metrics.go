@@ -33,6 +33,10 @@ var (
 	descUp    = describe("dependency_up", "1 when what the process depends on answered lately.", "name")
 	descPool  = describe("postgres_connections", "Connections to Postgres.", "state")
 
+	descRequests = describe("http_requests", "Requests of the API: running, queued for their turn, or waiting for a job.", "state")
+	descBodies   = describe("http_body_bytes", "What the bodies of the requests in work may come to.")
+	descFull     = describe("http_refused_total", "Requests that were told to come back because there was no room.")
+
 	descLeader     = describe("relay_leader", "1 when this relay leads.")
 	descPublished  = describe("relay_published_total", "Messages that were new to the broker.")
 	descDuplicates = describe("relay_duplicates_total", "Messages that the broker knew already.")
@@ -47,6 +51,8 @@ var (
 	descSettled = describe("worker_attempts_total", "Attempts that this worker has done, by what came of them.", "kind", "outcome")
 	descActive  = describe("worker_active", "Attempts that run.", "kind")
 	descSlots   = describe("worker_slots", "Attempts that may run at once.", "kind")
+	descRests   = describe("worker_lane_rests_total", "Times that a lane came to rest because its provider refused or was away.", "kind")
+	descRest    = describe("worker_lane_rest_until_seconds", "Until when the lane rests, as Unix time; 0 when it works.", "kind")
 	descHeld    = describe("worker_lease_held", "1 while Postgres knows that this worker lives.")
 )
 
@@ -71,6 +77,14 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	gauge(descPool, float64(stat.IdleConns()), "idle")
 	gauge(descPool, float64(stat.MaxConns()), "max")
 
+	if c.p.serves {
+		l := &c.p.load
+		gauge(descRequests, float64(l.Running()), "running")
+		gauge(descRequests, float64(l.Queued()), "queued")
+		gauge(descRequests, float64(l.Waiting()), "waiting")
+		gauge(descBodies, float64(l.Bytes()))
+		counter(descFull, float64(l.Refused()))
+	}
 	if c.p.relay != nil {
 		s := c.p.relay.State()
 		gauge(descLeader, yes(s.Leader))
@@ -97,6 +111,12 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 			kind := string(l.Kind)
 			gauge(descActive, float64(l.Active), kind)
 			gauge(descSlots, float64(l.Slots), kind)
+			counter(descRests, float64(l.Rests), kind)
+			until := 0.0
+			if !l.RestUntil.IsZero() {
+				until = float64(l.RestUntil.UnixMilli()) / 1000
+			}
+			gauge(descRest, until, kind)
 			for _, o := range []struct {
 				name string
 				n    int64

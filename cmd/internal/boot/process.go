@@ -34,6 +34,8 @@ type Process struct {
 
 	host    string
 	started time.Time
+	load    api.Load         // of the API
+	serves  bool             // the API is in this process
 	relay   *outbox.Relay    // nil: not in this process
 	worker  *pipeline.Worker // likewise
 	parts   [lastRank][]part // by rank, which is the order in which they stop
@@ -101,6 +103,7 @@ func (p *Process) Service(provider llm.Provider) *observe.Service {
 	return observe.New(p.tortured(observe.Config{
 		Pool: p.Links.Pool, Jobs: p.Jobs, Provider: provider, Log: p.Log,
 		Ring: p.Bell.Ring, Policy: p.Config.Policy, Debounce: p.Config.Debounce, MaxAttempts: p.Config.MaxAttempts, Limits: p.Config.Limits,
+		Peppers: p.Config.Peppers,
 		Process: p.ID, Build: Build(),
 	}))
 }
@@ -115,7 +118,14 @@ const (
 // API makes the process serve the HTTP API on the listener, and tell the
 // requests that wait what happens to jobs.
 func (p *Process) API(l net.Listener, service *observe.Service) {
+	admission := p.Config.Admission
+	admission.Load = &p.load
+	if admission.Requests == 0 {
+		admission.Requests = 4 * int(p.Links.Pool.Config().MaxConns)
+	}
+	p.serves = true
 	handler := api.New(api.Config{
+		Admission: admission, FailedKeys: p.Config.FailedKeys,
 		Service: service, Health: p.Health.Health, Info: p.info, Log: p.Log.With("part", "api"), Version: Version(),
 		PublicURL: p.Config.PublicURL, WaitLimit: waitLimit, Timeout: requestLimit, Metrics: p.metrics(), Feed: p.feed,
 	})
@@ -151,7 +161,7 @@ func (p *Process) Worker(service *observe.Service) {
 	p.worker = pipeline.New(p.Jobs, p.Links.JS, pipeline.Config{
 		ID: p.ID, Name: fmt.Sprintf("%s (%d)", p.host, os.Getpid()), Build: Build(),
 		Stream: p.Config.Streams.JobsStream(), Consumer: p.Config.Streams.Consumer,
-		Lanes: p.Config.Lanes, Lease: p.Config.Lease, Grace: p.Config.Grace,
+		Lanes: p.Config.Lanes, Breaker: p.Config.Breaker, Lease: p.Config.Lease, Grace: p.Config.Grace,
 		Settled: func([]events.Step) { p.Bell.Ring() }, // a retry asks again, and followers are to be told
 		Refused: service.Refused, Log: p.Log.With("part", "worker"),
 	})
@@ -223,6 +233,9 @@ func workerCheck(s pipeline.State) api.Check {
 	for _, l := range s.Lanes {
 		if c.OK && l.Trouble != "" {
 			c.OK, c.Reason = false, fmt.Sprintf("lane %s waits for NATS or Postgres; the log says more", l.Kind)
+		}
+		if c.OK && !l.RestUntil.IsZero() {
+			c.OK, c.Reason = false, fmt.Sprintf("lane %s rests until %s: %s", l.Kind, l.RestUntil.UTC().Format(time.RFC3339), l.RestsFor)
 		}
 	}
 	return c

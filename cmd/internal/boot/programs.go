@@ -60,6 +60,7 @@ type ServerFlags struct {
 	DatabaseFlags
 	BrokerFlags
 	JobFlags
+	KeyFlags
 	LimitFlags
 	HTTPFlags
 	LogFlags
@@ -67,7 +68,7 @@ type ServerFlags struct {
 
 // Run serves the API until ctx ends.
 func (f ServerFlags) Run(ctx context.Context, std Std) error {
-	c, err := Load(f.DatabaseFlags, f.BrokerFlags, f.JobFlags, f.LimitFlags, f.HTTPFlags, f.LogFlags)
+	c, err := Load(f.DatabaseFlags, f.BrokerFlags, f.JobFlags, f.KeyFlags, f.LimitFlags, f.HTTPFlags, f.LogFlags)
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,88 @@
+package llm_test
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-245eaa15/obs/internal/llm"
+)
+
+func TestReadAnswers(t *testing.T) {
+	t.Parallel()
+	tests := []struct{ name, text, title string }{
+		{"schema", `{"skip":false,"observations":[{"type":"bugfix","title":"T"}]}`, "T"},
+		{"fenced", "```json\n{\"observations\":[{\"title\":\"T\"}]}\n```", "T"},
+		{"prose around", "Here you are: {\"observations\":[{\"title\":\"T\"}]} I hope it helps.", "T"},
+		{"wrong case", `{"Observations":[{"Title":"T","FACTS":"one"}]}`, "T"},
+		{"bare list", `[{"title":"T"}]`, "T"},
+		{"bare note", `{"title":"T","facts":[1,null,"f"]}`, "T"},
+		{"blocks", `<observation><type>bugfix</type><title>T</title></observation>`, "T"},
+		{"blocks in a fence, in capitals", "```xml\n<Observation kind=\"x\"><TITLE> T </TITLE></Observation>\n```", "T"},
+		{"entities", `<observation><title>a &lt;b&gt; &amp; c</title></observation>`, "a <b> & c"},
+		{"unescaped quote", `<observation><title>if a < b && c</title></observation>`, "if a < b && c"},
+		{"no title", `<observation><narrative>The lease ran out.</narrative></observation>`, "The lease ran out."},
+		{"a note that quotes the skip tag", `<observation><title>It writes &lt;skip_summary/&gt;</title></observation><skip_summary/>`, "It writes <skip_summary/>"},
+		{"a summary for a note", `<summary><completed>T</completed></summary>`, "T"},
+		{"the last one breaks off", `<observation><title>T</title></observation><observation><title>U`, "T"},
+		{"braces before the blocks", `{x} <observation><title>T</title></observation>`, "T"},
+		{"skip", `<skip_summary/>`, ""},
+		{"skip with a reason", `<SKIP_SUMMARY reason="routine"/>`, ""},
+		{"skip in JSON", `{"skip":true,"observations":[]}`, ""},
+		{"none in JSON", `{"observations":[]}`, ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			a, err := llm.Read(llm.TaskObserve, tt.text)
+			require.NoError(t, err)
+			require.Equal(t, tt.title == "", a.Skipped)
+			if tt.title != "" {
+				require.Equal(t, tt.title, a.Observations[0].Title)
+				requireBounds(t, a.Observations[0])
+			}
+		})
+	}
+	for name, text := range map[string]string{
+		"empty": " \n", "prose": "I cannot do that.", "half JSON": `{"observations":[{"title":"T"`, "other JSON": `{"answer":42}`,
+		"other list": `[1,2]`, "open block": `<observation><title>T</title>`, "says nothing": `<observation><type>bugfix</type></observation>`,
+		"says nothing in JSON": `{"observations":[{"type":"bugfix"}]}`,
+	} {
+		_, err := llm.Read(llm.TaskObserve, text)
+		require.Error(t, err, name)
+	}
+	a, err := llm.Read(llm.TaskSummarize, `<observation><title>T</title><narrative>N</narrative></observation>`)
+	require.NoError(t, err)
+	require.Equal(t, llm.Summary{Completed: "T", Learned: "N"}, *a.Summary, "notes make a summary")
+	a, err = llm.Read(llm.TaskSummarize, `{"request":"R","next_steps":["one","two"]}`)
+	require.NoError(t, err)
+	require.Equal(t, llm.Summary{Request: "R", NextSteps: "one\ntwo"}, *a.Summary)
+}
+
+// FuzzRead gives the parser any answer: it must not panic, and what it makes
+// of it keeps the bounds.
+func FuzzRead(f *testing.F) {
+	for _, text := range []string{
+		`{"skip":false,"observations":[{"type":"bugfix","title":"T","facts":["a"],"events":["e1"]}]}`,
+		"```xml\n<observation><type>x</type><title>a &lt;b&gt;</title><facts><fact>f</fact></facts></observation>\n```",
+		`<summary><request>r</request><next_steps>n</next_steps></summary>`, `<skip_summary reason="x"/>`, `[[[[`, `{"summary":{"request":{}}}`,
+		`<observation><observation></observation>`, "\x00\xff<title>", `{"observations":null,"skip":"yes"}`,
+	} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		for _, task := range []llm.Task{llm.TaskObserve, llm.TaskSummarize} {
+			a, err := llm.Read(task, text)
+			if err != nil {
+				require.NotEmpty(t, err.Error())
+				continue
+			}
+			require.Equal(t, a.Skipped, len(a.Observations) == 0 && a.Summary == nil)
+			for _, o := range a.Observations {
+				require.NotEmpty(t, o.Type)
+				o.Type = "discovery" // a model may have types of its own
+				requireBounds(t, o)
+			}
+		}
+	})
+}

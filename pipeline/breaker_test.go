@@ -1,0 +1,199 @@
+package pipeline_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-245eaa15/obs/events"
+	"github.com/seed-245eaa15/obs/outbox"
+	"github.com/seed-245eaa15/obs/pipeline"
+)
+
+var errAway = errors.New("the provider is away")
+
+// provider is what handlers ask: it refuses between two moments, and keeps
+// when it was asked by whom.
+type provider struct {
+	from, to time.Time
+	refuse   func() error
+
+	mu       sync.Mutex
+	answered int
+	refused  map[string][]time.Time
+}
+
+func (p *provider) ask(worker string) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := time.Now()
+	if now.Before(p.from) || !now.Before(p.to) {
+		p.answered++
+		return nil
+	}
+	p.refused[worker] = append(p.refused[worker], now)
+	return p.refuse()
+}
+
+// outage runs jobs through a relay and two workers while the provider is away
+// for ten minutes, and gives the provider and the jobs' histories.
+func outage(t *testing.T, jobs int, refuse func() error) (p *provider, histories [][]events.Event) {
+	b := setup(t)
+	streams := outbox.Streams{Kinds: []events.Kind{"a"}}
+	require.NoError(t, b.js.DeleteStream(t.Context(), "JOBS"))
+	require.NoError(t, outbox.Ensure(t.Context(), b.js, streams))
+	var ids []events.ID
+	for i := range jobs {
+		ids = append(ids, b.add(t, "a", fmt.Sprint(i)))
+	}
+	start := time.Now()
+	p = &provider{from: start.Add(5 * time.Second), to: start.Add(5*time.Second + 10*time.Minute), refuse: refuse, refused: map[string][]time.Time{}}
+
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { _ = outbox.New(b.mem, nil, b.js, outbox.Config{Streams: streams}).Run(ctx) })
+	var workers []*pipeline.Worker
+	for _, name := range []string{"w1", "w2"} {
+		cfg := b.cfg
+		cfg.ID, cfg.Backoff, cfg.Settled, cfg.Heartbeat, cfg.Log = name, nil, nil, 2*time.Second, nil
+		w := pipeline.New(b.ledger, b.js, cfg)
+		pipeline.Handle(w, "a", func(ctx context.Context, _ events.Job, _ none) (pipeline.Commit, error) {
+			if err := p.ask(name); err != nil {
+				return nil, err
+			}
+			work(ctx, time.Second)
+			return nil, ctx.Err()
+		}, pipeline.Slots(4))
+		workers = append(workers, w)
+		running.Go(func() { require.NoError(t, w.Run(ctx)) })
+	}
+
+	work(ctx, 5*time.Minute) // in the middle of it
+	for _, w := range workers {
+		s := w.State().Lanes[0]
+		require.Contains(t, s.RestsFor, errAway.Error())
+		require.False(t, s.RestUntil.IsZero())
+		require.Positive(t, s.Rests)
+		require.Zero(t, s.Failed)
+	}
+	done := func() bool {
+		return !slices.ContainsFunc(ids, func(id events.ID) bool { return b.job(t, id).Status != events.StatusCompleted })
+	}
+	for !done() {
+		require.Less(t, time.Since(p.to), time.Hour, "the backlog drains")
+		work(ctx, 5*time.Second)
+	}
+	t.Logf("%d jobs: %d refused, all done %v after the provider came back", jobs, len(p.refused["w1"])+len(p.refused["w2"]), time.Since(p.to))
+	for _, w := range workers {
+		require.Zero(t, w.State().Lanes[0].RestUntil, "it works")
+	}
+	cancel()
+	running.Wait()
+	for _, id := range ids {
+		_, es, err := b.mem.Get(context.Background(), scope, id)
+		require.NoError(t, err)
+		histories = append(histories, es)
+	}
+	return p, histories
+}
+
+func ofType(histories [][]events.Event, typ events.Type) (n int) {
+	for _, es := range histories {
+		for _, e := range es {
+			if e.Type == typ {
+				n++
+			}
+		}
+	}
+	return n
+}
+
+// A provider that refuses for ten minutes ends no job: the lanes rest, try
+// now and then with one job, and do the rest when it is back.
+func TestTenMinutesOfRefusal(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		p, histories := outage(t, 1000, func() error { return pipeline.Unavailable(0, errAway) })
+		require.Equal(t, 1000, ofType(histories, events.Completed))
+		require.Zero(t, ofType(histories, events.Failed))
+		require.Zero(t, ofType(histories, events.RetryScheduled), "no attempt is lost")
+		refused := 0
+		for worker, times := range p.refused {
+			refused += len(times)
+			require.GreaterOrEqual(t, len(times), 5)
+			require.Less(t, len(times), 25, "%s tries now and then, not all the time", worker)
+		}
+		require.Equal(t, refused, ofType(histories, events.Released))
+		// The two do not try together: after the first lot each goes its way.
+		apart := 0
+		for _, at := range p.refused["w1"][8:] {
+			if !slices.ContainsFunc(p.refused["w2"], at.Equal) {
+				apart++
+			}
+		}
+		require.Positive(t, apart)
+	})
+}
+
+// Trouble costs the attempts of those that found it out, and no more.
+func TestTenMinutesOfTrouble(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		_, histories := outage(t, 1000, func() error { return pipeline.Trouble(0, errAway) })
+		require.Equal(t, 1000, ofType(histories, events.Completed))
+		require.Zero(t, ofType(histories, events.Failed))
+		require.LessOrEqual(t, ofType(histories, events.RetryScheduled), 2*4, "four at each worker, before the fifth")
+	})
+}
+
+// Who says how long to wait is not asked before.
+func TestRetryAfterIsHonoured(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		const after = 3 * time.Minute
+		p, histories := outage(t, 100, func() error { return pipeline.Unavailable(after, errAway) })
+		require.Zero(t, ofType(histories, events.Failed))
+		for worker, times := range p.refused {
+			first := 0
+			for _, at := range times {
+				if at.Equal(times[0]) || at.Sub(times[0]) < time.Second {
+					first++
+				}
+			}
+			rest := times[first:]
+			require.LessOrEqual(t, len(rest), 3, "%s was told three minutes, of ten", worker)
+			last := times[first-1]
+			for _, at := range rest {
+				require.GreaterOrEqual(t, at.Sub(last), after)
+				last = at
+			}
+		}
+	})
+}
+
+// A lane rests by itself: the others go on.
+func TestALaneRestsAlone(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.cfg.Breaker = pipeline.Breaker{Refusals: 1, Pause: time.Hour, Longest: time.Hour}
+	away := b.add(t, "a", "away")
+	w, stop := b.start(t, func(w *pipeline.Worker) {
+		pipeline.Handle(w, "a", func(context.Context, events.Job, none) (pipeline.Commit, error) {
+			return nil, pipeline.Trouble(0, errAway)
+		})
+		pipeline.Handle(w, "b", nothing)
+	})
+	require.Eventually(t, func() bool { return w.State().Lanes[0].Released == 1 }, patience, tick)
+	later := b.add(t, "a", "later")
+	other := b.add(t, "b", "other")
+	b.bell <- struct{}{}
+	b.wait(t, other, events.StatusCompleted)
+	require.Empty(t, b.history(t, later), "nobody began it")
+	j := b.job(t, away)
+	require.Zero(t, j.Attempts)
+	require.True(t, j.NextAt.After(time.Now().Add(20*time.Minute)), "not before the lane has rested")
+	require.NoError(t, stop(), "a resting lane ends when it is told to")
+}
