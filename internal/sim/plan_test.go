@@ -96,6 +96,13 @@ const (
 	actForge  act = "forge a message"
 )
 
+// acts lists them all.
+var acts = []act{
+	actKill, actStop, actPause, actFail, actRefuse, actSlow, actDrop, actDup, actDelay,
+	actCut, actMute, actAway, actPurge, actEat, actDeleteJobs, actRemakeJobs, actDeleteConsumer,
+	actDeleteEvents, actRestart, actSave, actRollback, actDepose, actSplit, actCancel, actRetry, actAgain, actForge,
+}
+
 // fault is one thing that goes wrong.
 type fault struct {
 	at    time.Duration

@@ -80,17 +80,23 @@ func (s *slot) strike(f fault) {
 		p.pause(f.d)
 	case actAway:
 		p.hangUp()
+	case actMute: // what was swallowed does not come back: a connection loses nothing and goes on
+		time.AfterFunc(f.d, p.hangUp)
 	}
 }
 
 // heal ends whatever goes wrong here.
 func (s *slot) heal() {
 	s.mu.Lock()
+	muted := time.Now().Before(s.muted)
 	s.armed, s.muted, s.away = nil, time.Time{}, time.Time{}
 	p := s.life
 	s.mu.Unlock()
 	if p != nil {
 		p.resume(nil)
+		if muted {
+			p.hangUp()
+		}
 	}
 }
 
@@ -265,7 +271,7 @@ func (p *process) InProcessConn() (net.Conn, error) {
 		return nil, errDead
 	}
 	p.slot.mu.Lock()
-	away := time.Now().Before(p.slot.away)
+	away := time.Now().Before(p.slot.away) || time.Now().Before(p.slot.muted)
 	p.slot.mu.Unlock()
 	if away {
 		return nil, errMuted
@@ -307,6 +313,7 @@ func (p *process) live(ctx context.Context) {
 func (p *process) relay(ctx context.Context, nc *nats.Conn, js jetstream.JetStream) error {
 	cfg := outbox.Config{
 		Streams: p.w.streams, Lease: p.w.plan.lease, TenantCap: p.w.plan.tenantCap, PublishTimeout: 2 * time.Second, Mode: outbox.Atomic,
+		Log: p.w.log.With("process", p.name),
 	}
 	if p.w.plan.async {
 		cfg.Mode = outbox.Async
@@ -329,6 +336,7 @@ func (p *process) worker(ctx context.Context, nc *nats.Conn, js jetstream.JetStr
 	cfg := pipeline.Config{
 		ID: p.name, Stream: p.w.streams.JobsStream(), Lease: p.w.plan.lease, Grace: time.Second, Heartbeat: 2 * time.Second,
 		Backoff: pipeline.Exponential(500*time.Millisecond, 2, 2*time.Second),
+		Log:     p.w.log.With("process", p.name),
 	}
 	if p.w.plan.bell {
 		bell := outbox.NewBell(nc, p.w.prefix)

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -22,6 +24,7 @@ type world struct {
 	plan    plan
 	plant   plant
 	broker  *broker
+	log     *slog.Logger
 	prefix  string
 	streams outbox.Streams
 	mem     *eventstest.Memory
@@ -71,13 +74,13 @@ var worlds struct {
 }
 
 // play runs a plan to its end, and says what does not hold.
-func play(ctx context.Context, b *broker, p plan, bug plant) verdict {
+func play(ctx context.Context, b *broker, p plan, bug plant, log *slog.Logger) verdict {
 	worlds.Lock()
 	worlds.n++
 	prefix := fmt.Sprint("w", worlds.n)
 	worlds.Unlock()
 	w := &world{
-		plan: p, plant: bug, broker: b, prefix: prefix, mem: eventstest.NewMemory(), started: time.Now(),
+		plan: p, plant: bug, broker: b, log: log, prefix: prefix, mem: eventstest.NewMemory(), started: time.Now(),
 		streams: outbox.Streams{
 			Prefix: prefix, Kinds: []events.Kind{kind}, AckWait: p.ackWait, DuplicateWindow: p.window, Storage: jetstream.MemoryStorage,
 		},
@@ -222,6 +225,9 @@ func (w *world) forge(ctx context.Context, variant int) error {
 	body := e.Marshal()
 	switch variant {
 	case 0: // as it is: a second message for the same ask
+		if j.NextAt.After(time.Now()) {
+			return nil // a claim does not ask whether the job is due: the relay does
+		}
 	case 1:
 		e.Scope.Project = "theirs"
 	case 2:
@@ -353,39 +359,45 @@ func (w *world) busy() string {
 			return err.Error()
 		}
 		if !j.Status.Settled() {
-			return fmt.Sprintf("job %s is %s", id, j.Status)
+			return fmt.Sprintf("job %s is %s; %s", id, j.Status, w.troubles())
 		}
 	}
-	if fresh, err := w.mem.Fresh(w.ctx, 1); err != nil || len(fresh) > 0 {
-		return fmt.Sprintf("EVENTS was not told %v %v", fresh, err)
+	if fresh, err := w.mem.Fresh(w.ctx, 1000); err != nil || len(fresh) > 0 {
+		return fmt.Sprintf("EVENTS was not told %d events %v; %s", len(fresh), err, w.troubles())
 	}
 	ctx, cancel := context.WithTimeout(w.ctx, time.Second)
 	defer cancel()
 	c, err := w.broker.js.Consumer(ctx, w.streams.JobsStream(), w.streams.Consumer(kind))
 	if err != nil {
-		return fmt.Sprintf("the workers' consumer: %v", err)
+		return fmt.Sprintf("the workers' consumer: %v; %s", err, w.troubles())
 	}
 	if i := c.CachedInfo(); i.NumPending > 0 || i.NumAckPending > 0 {
-		return fmt.Sprintf("%d messages wait, %d are held", i.NumPending, i.NumAckPending)
+		return fmt.Sprintf("%d messages wait, %d are held; %s", i.NumPending, i.NumAckPending, w.troubles())
 	}
+	return w.troubles()
+}
+
+// troubles says what the processes say of themselves, where it is not good.
+func (w *world) troubles() string {
+	var all []string
 	for _, s := range w.slots {
 		s.mu.Lock()
 		p := s.life
 		s.mu.Unlock()
 		if p == nil {
-			return s.name + " is not there"
+			all = append(all, s.name+" is not there")
+			continue
 		}
 		p.mu.Lock()
 		trouble := p.trouble
 		p.mu.Unlock()
 		if trouble == nil {
-			return p.name + " does not run yet"
-		}
-		if t := trouble(); t != "" {
-			return p.name + " is in trouble: " + t
+			all = append(all, p.name+" does not run yet")
+		} else if t := trouble(); t != "" {
+			all = append(all, p.name+" is in trouble: "+t)
 		}
 	}
-	return ""
+	return strings.Join(all, "; ")
 }
 
 // fault notes what the harness found.
@@ -399,4 +411,5 @@ func (w *world) hit(f fault) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.hits[f.act]++
+	w.log.Info("fault", "what", f.String(), "at", time.Since(w.started))
 }
