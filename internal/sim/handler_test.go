@@ -3,6 +3,7 @@ package sim_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -27,13 +28,21 @@ func (p *process) handle(ctx context.Context, job events.Job, _ struct{}) (pipel
 	return commit, err
 }
 
+// tooMany runs of one job in one schedule are a loop.
+const tooMany = 500
+
 // begin notes a run and says how it is to end.
 func (w *world) begin(run *handlerRun) ending {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	id := run.job.ID
 	n := len(w.runs[id])
-	w.runs[id] = append(w.runs[id], run)
+	if w.runs[id] = append(w.runs[id], run); n == tooMany {
+		w.faults = append(w.faults, fmt.Sprintf("job %s was attempted %d times", id, n))
+	}
+	if n >= tooMany { // slow down what would otherwise go round without time going on
+		return ending{how: endDeaf, d: time.Second}
+	}
 	for i := range w.ids {
 		if w.ids[i] == id {
 			ends := w.plan.jobs[i].ends

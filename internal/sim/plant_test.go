@@ -19,7 +19,7 @@ type plant string
 const (
 	none                  plant = ""
 	plantAckBeforeSettle  plant = "acknowledges before it has settled"
-	plantNoFence          plant = "settles whatever the job's version and holder are"
+	plantNoFence          plant = "completes whatever the version and the holder are"
 	plantNoReconciliation plant = "asks for nothing again"
 	plantRemoveFirst      plant = "takes the outbox row away when it publishes, not confirmed"
 	plantSameID           plant = "uses a message id again for the next ask"
@@ -29,12 +29,11 @@ const (
 	plantEffectsOutside   plant = "stores effects outside of the transaction"
 	plantToldFirst        plant = "takes events out of the feed before the stream has them"
 
-	plantAckEarly   plant = "acknowledges what is delivered, at once"
-	plantNoDedupe   plant = "publishes under ids that are always new"
-	plantAllLead    plant = "lets every relay lead"
-	plantNoAckEver  plant = "loses every acknowledgement until all is healed"
-	plantAllThrice  plant = "delivers everything three times"
-	plantNoDoorbell plant = "rings for nothing, or never"
+	plantAckEarly  plant = "acknowledges what is delivered, at once"
+	plantNoDedupe  plant = "publishes under ids that are always new"
+	plantAllLead   plant = "lets every relay lead"
+	plantNoAckEver plant = "loses every acknowledgement until all is healed"
+	plantAllThrice plant = "delivers everything three times"
 )
 
 // envelopes is what the store is asked to claim.
@@ -73,7 +72,7 @@ func (b plant) steps(w *world, steps []events.Step) []events.Step {
 	changed := make([]events.Step, len(steps))
 	for i, s := range steps {
 		switch {
-		case b == plantNoFence:
+		case b == plantNoFence && s.Event.Type == events.Completed:
 			if j, _, err := w.mem.Get(context.Background(), s.Job.Scope, s.Job.ID); err == nil && j.Status == events.StatusProcessing {
 				s.Job = j
 			}

@@ -2,6 +2,9 @@
 
 package sim_test
 
-// seedsInCI is how many schedules go test -race runs: as many as a twentieth
-// of the speed allows.
-const seedsInCI = 300
+// The race detector takes most of the speed: `task sim:ci` runs all of them
+// without it.
+const (
+	seedsInCI    = 300
+	seedsWithout = 30
+)

@@ -2,5 +2,7 @@
 
 package sim_test
 
-// seedsInCI is how many schedules go test runs.
-const seedsInCI = 10_000
+const (
+	seedsInCI    = 10_000 // schedules that go test runs
+	seedsWithout = 300    // … without each thing on which nothing rests
+)
