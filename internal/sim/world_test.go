@@ -218,8 +218,8 @@ func (w *world) onStreams(f fault) {
 // forge publishes what no relay would.
 func (w *world) forge(ctx context.Context, variant int) error {
 	j, _, err := w.mem.Get(ctx, w.scopes[0], w.ids[0])
-	if err != nil || j.NextAt.After(time.Now()) {
-		return nil //nolint:nilerr // a claim does not ask whether the job is due: that is the relay's part
+	if err != nil {
+		return nil //nolint:nilerr // nobody has asked for it yet
 	}
 	e := j.Envelope()
 	body := e.Marshal()
@@ -235,6 +235,9 @@ func (w *world) forge(ctx context.Context, variant int) error {
 		e.Asked = 1 // long past
 	case 5:
 		e.Kind = "other"
+	}
+	if e == j.Envelope() && j.NextAt.After(time.Now()) {
+		return nil // a claim does not ask whether the job is due: that is the relay's part
 	}
 	if variant < 6 {
 		body = e.Marshal()
