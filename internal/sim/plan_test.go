@@ -154,6 +154,16 @@ func (p plan) String() string {
 	return b.String()
 }
 
+// bound is how long it may take until all is done once nothing goes wrong any
+// more: each attempt of a job may have to wait for a lease to run out, for a
+// message to be delivered again, for its handler and for its retry; and
+// whatever eats messages makes the relay ask less and less often, up to a
+// lease. Much of it again for a machine that is not ideal either.
+func (p plan) bound() time.Duration {
+	attempt := 2*p.lease + p.ackWait + 6*time.Second + longestRetry
+	return 3*attempt + 30*time.Second
+}
+
 // without leaves some of the faults out.
 func (p plan) without(drop []int) plan {
 	kept := p.faults

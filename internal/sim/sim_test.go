@@ -42,7 +42,7 @@ func TestMain(m *testing.M) {
 func TestSchedules(t *testing.T) {
 	start := time.Now()
 	r := sweep(t, task{From: *flagFrom, Seeds: *flagSeeds})
-	t.Logf("%d schedules in %v, faults that happened: %v", r.Ran, time.Since(start).Round(100*time.Millisecond), r.Hits)
+	t.Logf("%d of %d schedules in %v, faults that happened: %v", r.Ran, *flagSeeds, time.Since(start).Round(100*time.Millisecond), r.Hits)
 	if r.Failed != nil {
 		t.Fatalf("%s\nwith as few faults as it takes:\n%s", r.Failed.Text, r.Small.Text)
 	}
@@ -50,35 +50,6 @@ func TestSchedules(t *testing.T) {
 		for _, a := range acts {
 			require.Positive(t, r.Hits[a], "no schedule had: %s", a)
 		}
-	}
-}
-
-// Each bug that the simulator builds in is found within a thousand schedules.
-func TestPlantedBugsAreFound(t *testing.T) {
-	for _, bug := range []plant{
-		plantAckBeforeSettle, plantNoFence, plantNoReconciliation, plantRemoveFirst, plantSameID, plantAskedIgnored,
-		plantStatusIgnored, plantReleasedCounts, plantEffectsOutside, plantToldFirst,
-	} {
-		t.Run(string(bug), func(t *testing.T) {
-			r := sweep(t, task{Bug: bug, From: *flagFrom, Seeds: 1000})
-			require.NotNil(t, r.Failed, "%d schedules found nothing", r.Ran)
-			require.NotContains(t, r.Failed.Found, ended, r.Failed.Text)
-			t.Logf("found at schedule %d: %s", r.Failed.Seed, r.Failed.Found[0])
-		})
-	}
-}
-
-// Nothing rests on these, as docs/architecture.md says: not on who leads, not
-// on the stream dropping what it knows, not on an acknowledgement.
-func TestNothingRestsOn(t *testing.T) {
-	for _, bug := range []plant{plantAckEarly, plantNoAckEver, plantNoDedupe, plantAllLead, plantAllThrice} {
-		t.Run(string(bug), func(t *testing.T) {
-			r := sweep(t, task{Bug: bug, From: *flagFrom, Seeds: seedsWithout})
-			if r.Failed != nil {
-				t.Fatalf("%s\nwith as few faults as it takes:\n%s", r.Failed.Text, r.Small.Text)
-			}
-			t.Logf("%d schedules", r.Ran)
-		})
 	}
 }
 

@@ -2,9 +2,6 @@
 
 package sim_test
 
-// The race detector takes most of the speed: `task sim:ci` runs all of them
-// without it.
-const (
-	seedsInCI    = 300
-	seedsWithout = 30
-)
+// seedsInCI is less under the race detector, which takes most of the speed.
+// `task sim:ci` runs all of them without it.
+const seedsInCI = 200

@@ -327,7 +327,7 @@ func (w *world) heal() time.Duration {
 	for _, s := range w.slots {
 		s.heal()
 	}
-	bound := w.bound()
+	bound := w.plan.bound()
 	for {
 		busy := w.busy()
 		if busy == "" {
@@ -339,16 +339,6 @@ func (w *world) heal() time.Duration {
 		}
 		pause(w.ctx, 200*time.Millisecond)
 	}
-}
-
-// bound is how long it may take until all is done once nothing goes wrong any
-// more: each attempt of a job may have to wait for a lease to run out, for a
-// message to be delivered again, for its handler and for its retry; and
-// whatever eats messages makes the relay ask less and less often, up to a
-// lease. Much of it again for a machine that is not ideal either.
-func (w *world) bound() time.Duration {
-	attempt := 2*w.plan.lease + w.plan.ackWait + 6*time.Second + longestRetry
-	return 3*attempt + 30*time.Second
 }
 
 // busy says what is still to be done; nothing: "".
