@@ -101,7 +101,8 @@ func (w *world) judgeJob(j events.Job, history []events.Event) []events.Finding 
 		if len(history) > r.job.Version { // what came after it
 			next := history[r.job.Version]
 			ours := next.Actor == "worker" && next.Process == r.worker
-			if ours && r.stopped && next.Type != events.Released {
+			// A handler that was stopped and says for good all the same is believed.
+			if ours && r.stopped && next.Type != events.Released && r.end != endPermanent {
 				v.find("I5", id, "attempt %d was stopped by its worker, and is %s", r.job.Version, next.Type)
 			}
 			if ours && next.Type == events.Failed && r.end != endPermanent && next.Attempt < j.MaxAttempts {
