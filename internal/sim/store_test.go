@@ -62,6 +62,9 @@ func (d door) meet(ctx context.Context, op string, after bool) error {
 	case actFail:
 		return outage(f.n)
 	case actRefuse:
+		if op == "begin" { // what it could not read, it cannot have stored before
+			return &pgconn.PgError{Code: "0A000", Message: "cached plan must not change result type"}
+		}
 		return &pgconn.PgError{Code: "22021", Message: "invalid byte sequence"}
 	case actSlow:
 		pause(ctx, f.d)
