@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"reflect"
 	"slices"
 	"time"
 
@@ -81,164 +80,33 @@ func (s *Jobs) checkPage(ctx context.Context, cfg CheckConfig, after string) (n 
 		if err != nil {
 			return err
 		}
-		histories, asksOf := make(map[string][]sqlc.JobEvent, n), make(map[string][]sqlc.Outbox)
+		histories, asksOf := make(map[string][]sqlc.JobEvent, n), make(map[string][]events.Ask)
 		for _, e := range history {
 			histories[e.JobID] = append(histories[e.JobID], e)
 		}
 		for _, a := range asks {
-			asksOf[a.JobID] = append(asksOf[a.JobID], a)
+			asksOf[a.JobID] = append(asksOf[a.JobID], events.Ask{Row: a.ID, Envelope: events.Envelope{Asked: int(a.Asked)}})
 		}
+		alive := func(worker string) bool { return slices.Contains(live, worker) }
 		for _, r := range rows {
 			job := JobOf(r)
-			c := jobCheck{job: job, live: live, asks: asksOf[r.ID]}
-			for _, e := range histories[r.ID] {
+			history := make([]events.Event, len(histories[r.ID]))
+			for i, e := range histories[r.ID] {
 				if e.TeamID != r.TeamID || e.ProjectID != r.ProjectID {
-					c.add("I9", "event %d is another tenant's", e.Version)
+					found = append(found, events.Finding{
+						Invariant: "I9", Subject: "job " + r.ID, Text: fmt.Sprintf("event %d is another tenant's", e.Version),
+					})
 				}
-				c.history = append(c.history, eventOf(e))
+				history[i] = eventOf(e)
 			}
-			c.run()
+			found = append(found, events.Check(job, history, asksOf[r.ID], alive)...)
 			if cfg.Job != nil {
-				cfg.Job(job, c.history)
+				cfg.Job(job, history)
 			}
-			found = append(found, c.found...)
 		}
 		return nil
 	})
 	return n, last, found, err
-}
-
-// jobCheck looks at one job, with its history oldest first.
-type jobCheck struct {
-	job     events.Job
-	history []events.Event
-	asks    []sqlc.Outbox
-	live    []string
-	found   []events.Finding
-}
-
-func (c *jobCheck) add(invariant, format string, args ...any) {
-	c.found = append(c.found, events.Finding{Invariant: invariant, Subject: "job " + string(c.job.ID), Text: fmt.Sprintf(format, args...)})
-}
-
-func (c *jobCheck) run() {
-	c.versions()
-	c.fold()
-	c.ends()
-	c.place()
-	if locked := c.job.LockedBy != ""; locked != (c.job.Status == events.StatusProcessing) {
-		c.add("I12", "it is %s and locked by %q", c.job.Status, c.job.LockedBy)
-	}
-}
-
-func (c *jobCheck) versions() {
-	if len(c.history) == 0 {
-		c.add("I2", "it has no history")
-	}
-	for i, e := range c.history {
-		if e.Version != i+1 {
-			c.add("I2", "event %d stands where event %d should", e.Version, i+1)
-			break
-		}
-		if i > 0 && e.At.Before(c.history[i-1].At) {
-			c.add("I13", "event %d is before event %d", e.Version, e.Version-1)
-		}
-	}
-	if n := len(c.history); n > 0 && c.history[n-1].Version != c.job.Version {
-		c.add("I2", "its row is at version %d, its history at %d", c.job.Version, c.history[n-1].Version)
-	}
-}
-
-func (c *jobCheck) fold() {
-	j := c.job.Unborn()
-	for i, e := range c.history {
-		e.Version = i + 1 // gaps are I2's
-		up, err := events.Upcast(e)
-		if err != nil {
-			c.add("I3", "%v", err)
-			return
-		}
-		next, err := j.Apply(up)
-		if err != nil {
-			c.add("I3", "%v", err)
-			return
-		}
-		if e.Status != next.Status || e.Attempt != next.Attempts {
-			c.add("I3", "event %d says %s at attempt %d, folded it is %s at attempt %d", e.Version, e.Status, e.Attempt, next.Status, next.Attempts)
-		}
-		j = next
-	}
-	for _, d := range differences(c.job, j) {
-		c.add("I1", "its row differs from its history in %s", d)
-	}
-}
-
-// differences names the fields in which two jobs differ.
-func differences(a, b events.Job) []string {
-	var names []string
-	va, vb := reflect.ValueOf(a), reflect.ValueOf(b)
-	for i := range va.NumField() {
-		x, y := va.Field(i).Interface(), vb.Field(i).Interface()
-		if tx, ok := x.(time.Time); ok {
-			if ty, _ := y.(time.Time); tx.Equal(ty) {
-				continue
-			}
-		}
-		if !reflect.DeepEqual(x, y) {
-			names = append(names, va.Type().Field(i).Name)
-		}
-	}
-	return names
-}
-
-func (c *jobCheck) ends() {
-	completed, attempts := 0, 0
-	for i, e := range c.history {
-		if i > 0 && c.history[i-1].Status.Settled() && (e.Type != events.Queued || e.Actor == "") {
-			c.add("I4", "%s follows %s", e.Type, c.history[i-1].Type)
-		}
-		switch e.Type {
-		case events.Completed:
-			completed++
-		case events.Queued:
-			attempts = 0
-		case events.Processing:
-			attempts++
-		case events.Released:
-			attempts--
-		case events.Enqueued, events.RetryScheduled, events.Failed, events.Cancelled, events.Reclaimed:
-		}
-	}
-	if completed > 1 {
-		c.add("I4", "it was completed %d times", completed)
-	}
-	if c.job.Attempts != attempts || attempts > c.job.MaxAttempts {
-		c.add("I5", "it counts %d attempts of %d, its history has %d", c.job.Attempts, c.job.MaxAttempts, attempts)
-	}
-}
-
-// place verifies that somebody will move the job on: it waits in the outbox,
-// or a live worker holds it.
-func (c *jobCheck) place() {
-	switch c.job.Status {
-	case events.StatusQueued:
-		if len(c.asks) == 0 {
-			c.add("I6", "it is queued and nothing asks for it")
-		}
-	case events.StatusProcessing:
-		if !slices.Contains(c.live, c.job.LockedBy) {
-			c.add("I6", "it is processing under a worker that is gone")
-		}
-	case events.StatusCompleted, events.StatusFailed, events.StatusCancelled:
-	}
-	for _, a := range c.asks {
-		if c.job.Status != events.StatusQueued {
-			c.add("I7", "it is %s and row %d of the outbox asks for it", c.job.Status, a.ID)
-		}
-		if int(a.Asked) != c.job.Asked {
-			c.add("I7", "row %d of the outbox asks for %d, the job for %d", a.ID, a.Asked, c.job.Asked)
-		}
-	}
 }
 
 // checkTables verifies what needs no fold.

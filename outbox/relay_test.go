@@ -291,7 +291,7 @@ func TestALostLeadershipIsTakenAgain(t *testing.T) {
 	w.store.(*eventstest.Memory).Depose()
 	w.enqueue(1, teamA)
 	w.until("the next too", w.onStream(2))
-	require.EqualValues(t, 1, r.State().Duplicates, "it forgot what it had sent")
+	w.until("it forgot what it had sent", func() bool { return r.State().Duplicates == 1 })
 }
 
 func TestDelayedAsksAreNotEarly(t *testing.T) {
@@ -373,6 +373,25 @@ func TestAStoreThatFailsIsTriedAgain(t *testing.T) {
 	broken.broken.Store(false)
 	w.until("all are published", w.onStream(3))
 	w.until("all is well", func() bool { return r.State().Error == "" })
+}
+
+// A stand-by is well, whatever went wrong while it led.
+func TestTheTroubleOfALeadEndsWithIt(t *testing.T) {
+	t.Parallel()
+	w := memory(t)
+	mem := w.store.(*eventstest.Memory)
+	broken := &brokenStore{store: w.store}
+	broken.broken.Store(true)
+	w.store = broken
+	r, _ := w.relay(nil)
+	w.until("it says so", func() bool { return r.State().Error != "" })
+	w.until("another one leads", func() bool {
+		mem.Depose()
+		_, _, err := mem.Lead(t.Context())
+		return err == nil
+	})
+	w.until("it is a stand-by", func() bool { return !r.State().Leader })
+	require.Empty(t, r.State().Error)
 }
 
 type brokenStore struct {

@@ -57,6 +57,7 @@ func (r *Relay) setLeader(yes bool) {
 	r.state.Leader = yes
 	if !yes && r.once == nil { // what Once has learned is kept
 		r.state.Lanes, r.state.Waiting, r.state.Oldest = nil, 0, time.Time{}
+		clear(r.errors) // what went wrong then is the next leader's to meet
 	}
 }
 

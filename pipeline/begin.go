@@ -98,9 +98,9 @@ func (l *lane) claim(ctx, work context.Context, ds []delivery) ([]events.Claim, 
 			return claims, true
 		case err == nil:
 			err = fmt.Errorf("%d claims of %d envelopes", len(claims), len(es))
-		case ownFault(nil, err) && len(ds) > 1:
+		case unreadable(err) && len(ds) > 1:
 			return l.claimEach(ctx, work, ds)
-		case ownFault(nil, err): // what is asked for can be asked of no database
+		case unreadable(err): // what is asked for can be asked of no database
 			return []events.Claim{{Err: err}}, true
 		}
 		l.broken(err)

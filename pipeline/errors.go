@@ -126,6 +126,16 @@ func ownFault(fromCommit, err error) bool {
 	return errors.Is(err, pgx.ErrTxCommitRollback) || errors.Is(err, pgx.ErrTxClosed)
 }
 
+// unreadable reports whether Postgres cannot read what it was given, and so
+// has stored nothing of it, now or before. Anything else that it says to a
+// claim is waited out: an earlier try, whose answer got lost, may have been
+// stored, and a job that we hold and have forgotten would be held for as long
+// as we live.
+func unreadable(err error) bool {
+	pg, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && strings.HasPrefix(pg.Code, "22") // data exception
+}
+
 // maxReason bounds what of an error goes into history, in characters.
 const maxReason = 500
 

@@ -100,12 +100,15 @@ func TestBeginWithUnknownOutcome(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	id := b.add(t, "a", "x")
-	first := true
+	tries := 0
 	f := func() error {
-		if !first {
+		switch tries++; tries {
+		case 1:
+		case 2: // after a migration; it says nothing about what was stored before
+			return &pgconn.PgError{Code: "0A000", Message: "cached plan must not change result type"}
+		default:
 			return nil
 		}
-		first = false
 		_, err := b.mem.Begin(t.Context(), events.Holder{ID: "w1"}, []events.Envelope{b.job(t, id).Envelope()})
 		return errors.Join(err, io.ErrUnexpectedEOF)
 	}
