@@ -352,11 +352,11 @@ func TestF26AnotherTeamsKey(t *testing.T) {
 	s.send(0, 3)
 	s.settled(3)
 	rows := func() string {
-		out := ""
+		var out strings.Builder
 		for _, table := range []string{"agent_events", "observations", "observation_generation_jobs", "observation_generation_job_events", "server_sessions", "api_keys", "projects"} {
-			out += fmt.Sprint(s.count(`SELECT count(*) FROM `+table), " ")
+			out.WriteString(fmt.Sprint(s.count(`SELECT count(*) FROM `+table), " "))
 		}
-		return out + fmt.Sprint(s.count(`SELECT coalesce(sum(version), 0) FROM observation_generation_jobs`))
+		return out.String() + fmt.Sprint(s.count(`SELECT coalesce(sum(version), 0) FROM observation_generation_jobs`))
 	}
 	var ids []string
 	for _, sql := range []string{

@@ -74,7 +74,11 @@ func (a *attempt) run(ctx context.Context) {
 	// A handler that is deaf to its context keeps its goroutine, and neither
 	// its job nor its slot.
 	deaf := time.AfterFunc(a.lane.cfg.Timeout+a.lane.w.hurry(), func() {
-		a.finish(nil, fmt.Errorf("the handler does not stop: %w", ErrTimeout))
+		cause := context.Cause(ctx) // after a pause it may be another than the time
+		if cause == nil {
+			cause = ErrTimeout
+		}
+		a.finish(nil, fmt.Errorf("the handler does not stop: %w", cause))
 	})
 	defer deaf.Stop()
 	commit, err := a.call(ctx)

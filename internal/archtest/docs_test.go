@@ -76,7 +76,7 @@ func TestTheThreatModelNamesTestsThatExist(t *testing.T) {
 			return err
 		}
 		text, err := os.ReadFile(path)
-		for _, line := range strings.Split(string(text), "\n") {
+		for line := range strings.SplitSeq(string(text), "\n") {
 			if name, ok := strings.CutPrefix(line, "func "); ok {
 				there[testName.FindString(name)] = true
 			}
