@@ -15,6 +15,8 @@ import (
 
 // handle does one attempt as the plan says, and keeps a log of it.
 func (p *process) handle(ctx context.Context, job events.Job, _ struct{}) (pipeline.Commit, error) {
+	p.w.inHand.Add(1)
+	defer p.w.inHand.Done()
 	run := &handlerRun{job: job, worker: p.name}
 	e := p.w.begin(run)
 	commit, err := p.attempt(ctx, job, e)

@@ -38,6 +38,7 @@ type world struct {
 	united  context.Context // ended when only one may lead again
 	unite   context.CancelFunc
 	wg      sync.WaitGroup
+	inHand  sync.WaitGroup // handlers; a worker does not wait for one that is deaf
 	started time.Time
 
 	mu         sync.Mutex
@@ -108,6 +109,7 @@ func play(ctx context.Context, b *broker, p plan, bug plant, log *slog.Logger) v
 	}
 	w.act()
 	took := w.heal()
+	w.inHand.Wait()
 	return w.judge(ctx, took)
 }
 
