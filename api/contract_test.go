@@ -292,6 +292,26 @@ var beyond = map[string]string{
 	"Invalid input: expected a name of at most 256 bytes without NUL": "a schema counts characters",
 }
 
+// doubles makes the numbers of a JSON value what they are in JavaScript and
+// here: 1e-400 is nought. One that is no double stays as it is.
+func doubles(v any) any {
+	switch x := v.(type) {
+	case json.Number:
+		if f, err := x.Float64(); err == nil {
+			return f
+		}
+	case []any:
+		for i := range x {
+			x[i] = doubles(x[i])
+		}
+	case map[string]any:
+		for name := range x {
+			x[name] = doubles(x[name])
+		}
+	}
+	return v
+}
+
 // refuses says what the document finds wrong with a request.
 func (op *operation) refuses(req *http.Request, body string) error {
 	if op.request != nil {
@@ -299,7 +319,7 @@ func (op *operation) refuses(req *http.Request, body string) error {
 		if err != nil {
 			return err
 		}
-		if err := op.request.Validate(v); err != nil {
+		if err := op.request.Validate(doubles(v)); err != nil {
 			return err
 		}
 	}

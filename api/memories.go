@@ -47,23 +47,21 @@ func (r *memoryRequest) read(in *input) {
 // the parts of a note in place of content; they are put together as those of
 // a note that a job wrote.
 func memoryContent(o object) string {
-	if !o.has("content") {
-		part := func(name string) string {
-			text := o.optionalText(name, maxContent)
-			if text == nil {
-				return ""
-			}
-			return *text
+	part := func(name string) string {
+		text := o.optionalText(name, maxContent)
+		if text == nil {
+			return ""
 		}
-		note := observe.NoteText(part("title"), part("subtitle"), part("narrative"), o.texts("facts", maxFacts, maxContent))
-		if note != "" {
-			if len(note) > maxContent {
-				o.found("content", tooBig("string", maxContent, " bytes, of all parts together"))
-			}
-			return note
-		}
+		return *text
 	}
-	return o.text("content", maxContent)
+	note := observe.NoteText(part("title"), part("subtitle"), part("narrative"), o.texts("facts", maxFacts, maxContent))
+	if o.has("content") || note == "" {
+		return o.text("content", maxContent)
+	}
+	if len(note) > maxContent {
+		o.found("content", tooBig("string", maxContent, " bytes, of all parts together"))
+	}
+	return note
 }
 
 // idempotencyKey is the header's value; "" when it is not there.
