@@ -94,14 +94,15 @@ func hooksOfClaudeMem(t *testing.T, p *plugin) {
 	// Each turn has a Stop, which starts and ends the session again.
 	a.says("user", "Do that there as well.")
 	a.hook("UserPromptSubmit", map[string]any{"prompt": "Do that there as well."})
-	a.says("assistant", "It holds there as well. What remains is to do the same in the warehouse.")
-	a.hook("Stop", map[string]any{"stop_hook_active": false, "last_assistant_message": "It holds there as well. What remains is to do the same in the warehouse."})
+	a.says("assistant", "It holds there as well. The next step is to tell the harbour.")
+	a.hook("Stop", map[string]any{"stop_hook_active": false, "last_assistant_message": "It holds there as well. The next step is to tell the harbour."})
 	a.alone()
 	require.Equal(t, 5, s.count(`SELECT count(*) FROM agent_events WHERE server_session_id IS NOT NULL`))
 	require.Equal(t, 1, s.count(`SELECT count(*) FROM server_sessions WHERE cardinality(prompts) = 2`))
 	require.Equal(t, 1, s.count(`SELECT count(*) FROM server_sessions`))
 	require.Eventually(t, func() bool { return s.jobs("queued")+s.jobs("processing") == 0 }, patience, look)
 	require.Equal(t, 1, s.count(`SELECT count(*) FROM observations WHERE kind = 'summary'`), "a session has one")
+	require.Equal(t, 1, s.count(`SELECT count(*) FROM observations WHERE kind = 'summary' AND content LIKE '%tell the harbour%'`), "of all its turns")
 
 	// The next session. The package asks a server for context by its MCP server only.
 	a.session = "5b0f0c3e-77cc-4e0e-8a53-0d3c3f6f9b02"
@@ -109,7 +110,7 @@ func hooksOfClaudeMem(t *testing.T, p *plugin) {
 	for _, tool := range []string{"observation_context", "observation_search"} {
 		found := call(t, tools, tool, map[string]any{"query": "two leaders"})
 		require.Contains(t, found, "TestOneLeader", tool)
-		require.Contains(t, found, "the same in the warehouse", tool)
+		require.Contains(t, found, "tell the harbour", tool)
 	}
 	a.alone()
 	a.hangUp(tools)
@@ -122,7 +123,7 @@ func hooksOfClaudeMem(t *testing.T, p *plugin) {
 	out = a.hook("SessionStart", map[string]any{"source": "startup"})
 	require.Len(t, out, 3)
 	require.Contains(t, out[2], `"hookEventName":"SessionStart"`)
-	require.Contains(t, out[2], "the same in the warehouse")
+	require.Contains(t, out[2], "tell the harbour")
 	require.Equal(t, 5, s.count(`SELECT count(*) FROM agent_events`), "it reports nothing")
 	require.Empty(t, a.processes())
 	s.check()
