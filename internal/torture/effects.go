@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"github.com/seed-245eaa15/obs/events"
+	"github.com/seed-245eaa15/obs/internal/observe"
 )
 
 // effect is what one attempt was about to store, as its worker noted it
@@ -47,7 +48,8 @@ type history struct {
 
 // checkEffects compares what is stored, the generation keys of each job, with
 // what its attempts noted: all that is stored was noted by the attempt that
-// completed the job, and nothing of that is missing.
+// completed the job, and nothing of that is missing, but for a summary in the
+// place of which a later one of the same session is.
 func checkEffects(jobs ledger, stored map[string][]string, effects []effect) []finding {
 	type claim struct {
 		job     string
@@ -83,7 +85,7 @@ func checkEffects(jobs ledger, stored map[string][]string, effects []effect) []f
 		if e.Process != h.events[at].Process {
 			add(id, "%s did the attempt that %s completed", e.Process, h.events[at].Process)
 		}
-		if want := slices.Sorted(slices.Values(e.Keys)); !slices.Equal(have, want) {
+		if want := slices.Sorted(slices.Values(e.Keys)); !slices.Equal(have, want) && (len(have) > 0 || !replaced(h, jobs, stored)) {
 			add(id, "stored are %q, and the attempt that completed it wrote %q", have, want)
 		}
 	}
@@ -93,4 +95,18 @@ func checkEffects(jobs ledger, stored map[string][]string, effects []effect) []f
 		}
 	}
 	return found
+}
+
+// replaced says whether a session whose summary the job wrote has a later one.
+func replaced(h history, jobs ledger, stored map[string][]string) bool {
+	if h.job.Kind != observe.KindSummary {
+		return false
+	}
+	for id, other := range jobs {
+		if other.job.Kind == h.job.Kind && other.job.Scope == h.job.Scope && other.job.SourceID == h.job.SourceID &&
+			len(stored[id]) > 0 && other.events[0].At.After(h.events[0].At) {
+			return true
+		}
+	}
+	return false
 }

@@ -5,10 +5,12 @@ package main
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-245eaa15/obs/events"
+	"github.com/seed-245eaa15/obs/internal/observe"
 )
 
 // told is a history of these events, "type process" each.
@@ -63,6 +65,21 @@ func TestEffects(t *testing.T) {
 			require.Contains(t, texts[0], c.finds)
 		})
 	}
+}
+
+// Of a session's summaries the last one stays.
+func TestASummaryThatWasReplaced(t *testing.T) {
+	t.Parallel()
+	summary := func(at int64) history {
+		h := told(events.StatusCompleted, "queued", "processing a", "completed a")
+		h.job.Kind, h.job.SourceID, h.events[0].At = observe.KindSummary, "s", time.Unix(at, 0)
+		return h
+	}
+	summaries := ledger{"first": summary(1), "last": summary(2)}
+	wrote := []effect{{"first", 2, "a", []string{"k1"}}, {"last", 2, "a", []string{"k2"}}}
+	require.Empty(t, checkEffects(summaries, map[string][]string{"last": {"k2"}}, wrote))
+	require.Len(t, checkEffects(summaries, map[string][]string{"first": {"k1"}}, wrote), 1, "the older one stayed")
+	require.Len(t, checkEffects(summaries, nil, wrote), 2)
 }
 
 func TestEffectsOfNoJob(t *testing.T) {

@@ -111,7 +111,7 @@ func (c *client) one(ctx context.Context) {
 		c.startSession(ctx)
 	case dice < 61:
 		if key, ok := s.one(c.r, &s.sessions, 15); ok {
-			c.submit(ctx, asked{op: opSubmit, keys: []string{"end of " + key}, path: "/v1/sessions/" + key + "/end", body: map[string]any{}}, false)
+			c.submit(ctx, asked{op: opSubmit, keys: []string{endOf + key}, path: "/v1/sessions/" + key + "/end", body: map[string]any{}}, false)
 		}
 	case dice < 67:
 		c.submit(ctx, c.memory(), false)

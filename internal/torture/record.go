@@ -23,6 +23,9 @@ const (
 	opMemory = "memory" // with an Idempotency-Key
 )
 
+// endOf stands before a session in what a client calls its end.
+const endOf = "end of "
+
 // call is one request as its client saw it. Of a request that concerns
 // several jobs there is a line for each.
 type call struct {
