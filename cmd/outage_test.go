@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -56,8 +57,13 @@ func TestAThousandJobsThroughAnOutage(t *testing.T) {
 			return code == http.StatusServiceUnavailable && strings.Contains(string(body), "lane event rests until ") &&
 				strings.Contains(string(body), "provider openai: ")
 		}, patience, look, "the worker says so in its health")
-		require.Positive(t, w.metric(t, until))
-		require.Eventually(t, func() bool { return w.metric(t, rests) >= 5 }, patience, look)
+		for began := time.Now(); w.metric(t, rests) < 5; <-time.After(look) {
+			require.Less(t, time.Since(began), patience, "it rests again")
+			require.Positive(t, w.metric(t, until))
+			code, body := get(t, w.url+"/api/health", "")
+			require.Equal(t, http.StatusServiceUnavailable, code, "between the rests too: %s", body)
+			require.Regexp(t, `lane event (rests until|tries with one job since) \S+: .*provider openai: `, string(body))
+		}
 	}
 	code, _ := get(t, server.url+"/api/health", "")
 	require.Equal(t, http.StatusOK, code, "the door works all the same")

@@ -29,7 +29,7 @@ type LaneState struct {
 	LastError string    // of an attempt; empty when there was none
 	LastErrAt time.Time //
 	Trouble   string    // what the lane waits for now: the broker or the ledger; empty when it works
-	RestUntil time.Time // the lane rests, or tries again with one job since then; zero when it works
+	RestUntil time.Time // the lane rests, or, when it is past, tries with one job at a time since then; zero when it works, or has had no job to try with for so long that none waits for it
 	RestsFor  string    // what was refused; empty when it works
 	Rests     int64     // so many since the start
 }
