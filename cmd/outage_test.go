@@ -8,23 +8,20 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-245eaa15/obs/internal/llm/llmtest"
 )
 
-// status is the URL of what a process serves.
-func (p *proc) status(path string) string { return "http://" + p.cmd.Args[len(p.cmd.Args)-1] + path }
-
 // metric gives a figure that a process tells.
 func (p *proc) metric(t *testing.T, name string) float64 {
 	t.Helper()
-	_, body := get(t, p.status("/metrics"), "")
+	code, body := get(t, p.url+"/metrics", "")
+	require.Equal(t, http.StatusOK, code, "%s", body)
 	m := regexp.MustCompile(`(?m)^` + regexp.QuoteMeta(name) + ` (\S+)$`).FindSubmatch(body)
-	if m == nil {
-		return 0
-	}
+	require.NotNil(t, m, "%s is told", name)
 	v, err := strconv.ParseFloat(string(m[1]), 64)
 	require.NoError(t, err)
 	return v
@@ -56,14 +53,19 @@ func TestAThousandJobsThroughAnOutage(t *testing.T) {
 	const rests, until = `obs_worker_lane_rests_total{kind="event"}`, `obs_worker_lane_rest_until_seconds{kind="event"}`
 	for _, w := range workers {
 		require.Eventually(t, func() bool {
-			code, body := get(t, w.status("/api/health"), "")
+			code, body := get(t, w.url+"/api/health", "")
 			return code == http.StatusServiceUnavailable && strings.Contains(string(body), "lane event rests until ") &&
 				strings.Contains(string(body), "provider openai: ")
 		}, patience, look, "the worker says so in its health")
-		require.Positive(t, w.metric(t, until))
-		require.Eventually(t, func() bool { return w.metric(t, rests) >= 5 }, patience, look)
+		for began := time.Now(); w.metric(t, rests) < 5; <-time.After(look) {
+			require.Less(t, time.Since(began), patience, "it rests again")
+			require.Positive(t, w.metric(t, until))
+			code, body := get(t, w.url+"/api/health", "")
+			require.Equal(t, http.StatusServiceUnavailable, code, "between the rests too: %s", body)
+			require.Regexp(t, `lane event (rests until|tries with one job since) \S+: .*provider openai: `, string(body))
+		}
 	}
-	code, _ := get(t, server.status("/api/health"), "")
+	code, _ := get(t, server.url+"/api/health", "")
 	require.Equal(t, http.StatusOK, code, "the door works all the same")
 	during := len(provider.Asked())
 	require.Less(t, during, 300, "a thousand jobs, and few are begun in vain")
@@ -81,7 +83,7 @@ func TestAThousandJobsThroughAnOutage(t *testing.T) {
 	require.LessOrEqual(t, history(`event_type = 'retry_scheduled'`), 2*(4+20), "before the lanes rested: four, and those that were then in hand")
 	for _, w := range workers {
 		require.Eventually(t, func() bool { return w.metric(t, until) == 0 }, patience, look)
-		code, body := get(t, w.status("/api/health"), "")
+		code, body := get(t, w.url+"/api/health", "")
 		require.Equal(t, http.StatusOK, code, "%s", body)
 		require.NotContains(t, w.out.String(), key)
 	}

@@ -89,14 +89,22 @@ func (b *breaker) admit(ctx context.Context, n int) (admitted int, rest <-chan s
 	}
 }
 
-// untried says that what was admitted to try with came to nothing.
-func (b *breaker) untried() {
+// untried says that what was admitted to try with came to nothing; none, that
+// there was no job. When by then all jobs that were refused would have come
+// back, there is nothing that the lane holds up: it works, but the next refusal
+// makes it rest at once, and as long as if it had never stopped. It reports so.
+func (b *breaker) untried(none bool) (over bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.trying {
-		b.trying = false
-		b.tell()
+	if !b.trying {
+		return false
 	}
+	b.trying = false
+	if over = none && time.Since(b.until) > b.cfg.Longest+b.cfg.Pause; over {
+		b.refusals, b.until, b.why = b.cfg.Refusals-1, time.Time{}, nil
+	}
+	b.tell()
+	return over
 }
 
 // A verdict is what an attempt's end means to the lane.
@@ -122,6 +130,9 @@ func (b *breaker) judge(err error) verdict {
 	resting := !b.until.IsZero()
 	switch {
 	case !refused && !resting:
+		if err == nil {
+			b.rests = 0
+		}
 		b.refusals = 0
 		return verdict{}
 	case !refused && err != nil, !refused && time.Now().Before(b.until):
@@ -172,8 +183,8 @@ func (b *breaker) rest(after time.Duration) time.Duration {
 	return d
 }
 
-// resting says until when the lane rests, how often it did, and why; the zero time when
-// it works.
+// resting says until when the lane rests, how often it did, and why. The time
+// is past while the lane tries with one job, and zero when it works.
 func (b *breaker) resting() (until time.Time, total int64, why error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -47,7 +48,9 @@ func outage(t *testing.T, jobs int, refuse func() error) (p *provider, histories
 	b := setup(t)
 	streams := outbox.Streams{Kinds: []events.Kind{"a"}}
 	require.NoError(t, b.js.DeleteStream(t.Context(), "JOBS"))
-	require.NoError(t, outbox.Ensure(t.Context(), b.js, streams))
+	// The broker goes on tidying up after its last stream, and for a moment has
+	// no folder for the next.
+	require.Eventually(t, func() bool { return outbox.Ensure(t.Context(), b.js, streams) == nil }, patience, tick)
 	var ids []events.ID
 	for i := range jobs {
 		ids = append(ids, b.add(t, "a", fmt.Sprint(i)))
@@ -90,8 +93,14 @@ func outage(t *testing.T, jobs int, refuse func() error) (p *provider, histories
 		work(ctx, 5*time.Second)
 	}
 	t.Logf("%d jobs: %d refused, all done %v after the provider came back", jobs, len(p.refused["w1"])+len(p.refused["w2"]), time.Since(p.to))
+	// A lane whose jobs the other one has done has nothing to try with, and
+	// says so until none can be left that waits for it.
 	for _, w := range workers {
-		require.Zero(t, w.State().Lanes[0].RestUntil, "it works")
+		for !w.State().Lanes[0].RestUntil.IsZero() {
+			require.Less(t, time.Since(p.to), time.Hour, "it works")
+			work(ctx, time.Second)
+		}
+		require.Empty(t, w.State().Lanes[0].RestsFor)
 	}
 	cancel()
 	running.Wait()
@@ -171,6 +180,61 @@ func TestRetryAfterIsHonoured(t *testing.T) {
 				last = at
 			}
 		}
+	})
+}
+
+// A lane that has rested and finds no job to try with does not say for ever
+// that it rests. The next refusal makes it rest again at once.
+func TestARestWithNothingToDoEnds(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		b := setup(t)
+		b.cfg.Heartbeat = 2 * time.Second
+		b.cfg.Breaker = pipeline.Breaker{Refusals: 3, Pause: 10 * time.Second, Longest: time.Minute}
+		var refused atomic.Int64
+		w, stop := b.start(t, func(w *pipeline.Worker) {
+			pipeline.Handle(w, "a", func(context.Context, events.Job, none) (pipeline.Commit, error) {
+				refused.Add(1)
+				return nil, pipeline.Trouble(0, errAway)
+			}, pipeline.Slots(1))
+		})
+		state := func() pipeline.LaneState { return w.State().Lanes[0] }
+		var ids []events.ID
+		for i := range 3 {
+			ids = append(ids, b.add(t, "a", fmt.Sprint(i)))
+		}
+		attempts := func() (n int) {
+			for _, id := range ids {
+				n += b.job(t, id).Attempts
+			}
+			return n
+		}
+		b.bell <- struct{}{}
+		for state().Released == 0 {
+			work(t.Context(), time.Second)
+		}
+		until := state().RestUntil
+		require.WithinDuration(t, time.Now(), until, 11*time.Second)
+		require.Contains(t, state().RestsFor, errAway.Error())
+		for !state().RestUntil.IsZero() { // and the relay of these tests does not ask for them again
+			require.Equal(t, until, state().RestUntil)
+			require.Less(t, time.Since(until), 10*time.Minute)
+			work(t.Context(), time.Second)
+		}
+		require.Greater(t, time.Since(until), 70*time.Second, "while one may still come back it is not over")
+		require.Empty(t, state().RestsFor)
+
+		require.EqualValues(t, 3, refused.Load())
+		require.Equal(t, 2, attempts())
+		ids = append(ids, b.add(t, "a", "another"))
+		b.bell <- struct{}{}
+		for state().Released == 1 {
+			work(t.Context(), time.Second)
+		}
+		require.EqualValues(t, 4, refused.Load(), "one was enough")
+		require.EqualValues(t, 2, state().Rests)
+		require.False(t, state().RestUntil.IsZero())
+		require.Equal(t, 2, attempts(), "and it cost no attempt")
+		require.NoError(t, stop())
 	})
 }
 

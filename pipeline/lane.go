@@ -113,7 +113,9 @@ func (l *lane) fetchLoop(ctx, work context.Context) {
 			l.give(admitted)
 		}
 		if rest == nil && begun == 0 {
-			l.breaker.untried()
+			if l.breaker.untried(err == nil && ctx.Err() == nil) {
+				log.InfoContext(ctx, "the lane has rested, and there is no job to try with")
+			}
 		}
 		switch {
 		case ctx.Err() != nil:

@@ -16,6 +16,11 @@ type State struct {
 }
 
 // LaneState is how one lane is. The numbers count attempts since the start.
+//
+// RestUntil is when the lane's rest ends. When it is past, the lane tries with
+// one job at a time, and may be without one. It is zero when the lane works:
+// after a success, and when no job came to try with for longer than any that
+// was refused may wait.
 type LaneState struct {
 	Kind      events.Kind
 	Slots     int
@@ -29,8 +34,8 @@ type LaneState struct {
 	LastError string    // of an attempt; empty when there was none
 	LastErrAt time.Time //
 	Trouble   string    // what the lane waits for now: the broker or the ledger; empty when it works
-	RestUntil time.Time // the lane rests, or tries again with one job since then; zero when it works
-	RestsFor  string    // what was refused; empty when it works
+	RestUntil time.Time // zero when it works
+	RestsFor  string    // what was refused; empty when RestUntil is zero
 	Rests     int64     // so many since the start
 }
 

@@ -235,7 +235,11 @@ func workerCheck(s pipeline.State) api.Check {
 			c.OK, c.Reason = false, fmt.Sprintf("lane %s waits for NATS or Postgres; the log says more", l.Kind)
 		}
 		if c.OK && !l.RestUntil.IsZero() {
-			c.OK, c.Reason = false, fmt.Sprintf("lane %s rests until %s: %s", l.Kind, l.RestUntil.UTC().Format(time.RFC3339), l.RestsFor)
+			how := "rests until"
+			if l.RestUntil.Before(time.Now()) {
+				how = "tries with one job since"
+			}
+			c.OK, c.Reason = false, fmt.Sprintf("lane %s %s %s: %s", l.Kind, how, l.RestUntil.UTC().Format(time.RFC3339), l.RestsFor)
 		}
 	}
 	return c
