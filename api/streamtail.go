@@ -104,29 +104,15 @@ type madeBody struct {
 	CreatedByJobID *string `json:"createdByJobId"`
 }
 
-// streamedBody is an event of a job, as its history tells it, and whose it is.
+// streamedBody is an event of a job, and whose it is.
 type streamedBody struct {
-	JobID     events.ID     `json:"jobId"`
-	ProjectID string        `json:"projectId"`
-	TeamID    string        `json:"teamId"`
-	JobType   events.Kind   `json:"jobType"`
-	Version   int           `json:"version"`
-	Type      events.Type   `json:"type"`
-	Status    events.Status `json:"status"`
-	Attempt   int           `json:"attempt"`
-	AtEpoch   int64         `json:"atEpoch"`
-	At        time.Time     `json:"at"`
-	NextEpoch *int64        `json:"nextAttemptAtEpoch"`
-	Reason    *string       `json:"reason"`
-	Process   *string       `json:"process"`
-	RequestID *string       `json:"requestId"`
+	JobID     events.ID   `json:"jobId"`
+	ProjectID string      `json:"projectId"`
+	TeamID    string      `json:"teamId"`
+	JobType   events.Kind `json:"jobType"`
+	happenedBody
 }
 
 func asStreamed(f events.FeedEvent) streamedBody {
-	e := f.Event
-	return streamedBody{
-		JobID: e.Job, ProjectID: f.Scope.Project, TeamID: f.Scope.Team, JobType: f.Kind, Version: e.Version, Type: e.Type,
-		Status: e.Status, Attempt: e.Attempt, AtEpoch: epoch(e.At), At: e.At.UTC(), NextEpoch: epochOrNull(e.NextAt),
-		Reason: textOrNull(e.Reason), Process: textOrNull(e.Process), RequestID: textOrNull(e.RequestID),
-	}
+	return streamedBody{f.Event.Job, f.Scope.Project, f.Scope.Team, f.Kind, asHappened(f.Event)}
 }
