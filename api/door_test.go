@@ -230,24 +230,32 @@ func TestCutOffBody(t *testing.T) {
 	require.Equal(t, before, w.rows())
 }
 
+// underWay sends an event, and comes back when the query counts one. What is
+// answered may be read once done is closed.
+func (w *world) underWay(ctx context.Context, path, query string) (rec *httptest.ResponseRecorder, done chan struct{}) {
+	w.t.Helper()
+	req := httptest.NewRequestWithContext(ctx, http.MethodPost, path, strings.NewReader(w.event("e1")))
+	req.Header.Set("Authorization", "Bearer "+w.secrets["team"])
+	rec, done = httptest.NewRecorder(), make(chan struct{})
+	go func() {
+		defer close(done)
+		w.http.ServeHTTP(rec, req)
+	}()
+	require.Eventually(w.t, func() bool {
+		var n int
+		err := w.pool.QueryRow(w.t.Context(), query).Scan(&n)
+		return err == nil && n == 1
+	}, 30*time.Second, 10*time.Millisecond)
+	return rec, done
+}
+
 // TestClientLeaves: who does not wait for the answer holds nothing up, and is
 // no error of ours.
 func TestClientLeaves(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, func(c *api.Config) { c.WaitLimit = time.Hour })
 	ctx, cancel := context.WithCancel(t.Context())
-	req := httptest.NewRequestWithContext(ctx, http.MethodPost, "/v1/events?wait=true", strings.NewReader(w.event("e1")))
-	req.Header.Set("Authorization", "Bearer "+w.secrets["team"])
-	rec, done := httptest.NewRecorder(), make(chan struct{})
-	go func() {
-		defer close(done)
-		w.http.ServeHTTP(rec, req)
-	}()
-	require.Eventually(t, func() bool {
-		var n int
-		err := w.pool.QueryRow(t.Context(), "SELECT count(*) FROM agent_events").Scan(&n)
-		return err == nil && n == 1
-	}, 10*time.Second, 10*time.Millisecond)
+	rec, done := w.underWay(ctx, "/v1/events?wait=true", "SELECT count(*) FROM agent_events")
 	cancel()
 	select {
 	case <-done:
@@ -331,18 +339,7 @@ func TestServerStopsBeforeTheAnswer(t *testing.T) {
 			_, err = tx.Exec(t.Context(), "LOCK TABLE agent_events")
 			require.NoError(t, err)
 			ctx, cancel := context.WithCancelCause(t.Context())
-			req := httptest.NewRequestWithContext(ctx, http.MethodPost, "/v1/events", strings.NewReader(w.event("e1")))
-			req.Header.Set("Authorization", "Bearer "+w.secrets["team"])
-			rec, done := httptest.NewRecorder(), make(chan struct{})
-			go func() {
-				defer close(done)
-				w.http.ServeHTTP(rec, req)
-			}()
-			require.Eventually(t, func() bool {
-				var n int
-				err := w.pool.QueryRow(t.Context(), "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'agent_events'::regclass").Scan(&n)
-				return err == nil && n == 1
-			}, 30*time.Second, 10*time.Millisecond)
+			rec, done := w.underWay(ctx, "/v1/events", "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'agent_events'::regclass")
 			cancel(c.cause)
 			<-done
 			require.Equal(t, c.want, rec.Code, rec.Body)

@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"os"
-	"runtime"
 	"time"
 
 	"github.com/seed-245eaa15/obs/internal/observe"
@@ -16,35 +14,6 @@ const runtimeName = "server"
 
 // askLimit is how long the door waits for what tells the process's state.
 const askLimit = 2 * time.Second
-
-// Health is what a process knows of what it depends on. The zero value is
-// healthy.
-type Health struct {
-	Checks []Check
-}
-
-// Check is one thing that the process depends on or does: "postgres", "nats",
-// "streams", "relay", "worker".
-type Check struct {
-	Name   string
-	OK     bool
-	Reason string    // why it is not OK, for people who may not read the log: no addresses, no secrets
-	Since  time.Time // since when it is as it is; zero: not known
-}
-
-func (h Health) reasons() []string {
-	reasons := []string{}
-	for _, c := range h.Checks {
-		switch {
-		case c.OK:
-		case c.Reason == "":
-			reasons = append(reasons, c.Name+": not available")
-		default:
-			reasons = append(reasons, c.Name+": "+c.Reason)
-		}
-	}
-	return reasons
-}
 
 // answered calls ask, and gives up on it after askLimit, also where it does
 // not heed its context. What it still does then is left to end by itself.
@@ -92,60 +61,24 @@ func (s *server) alive(context.Context, observe.Caller, none) (aliveBody, error)
 	return aliveBody{"ok", runtimeName}, nil
 }
 
+// healthBody has also what older clients look for.
 type healthBody struct {
-	Status       string       `json:"status"`
-	Reasons      []string     `json:"reasons"`
-	Runtime      string       `json:"runtime"`
-	Version      string       `json:"version"`
-	WorkerPath   string       `json:"workerPath"`
-	Uptime       int64        `json:"uptime"` // seconds
-	Managed      bool         `json:"managed"`
-	HasIPC       bool         `json:"hasIpc"`
-	Platform     string       `json:"platform"`
-	PID          int          `json:"pid"`
-	Initialized  bool         `json:"initialized"`
-	MCPReady     bool         `json:"mcpReady"`
-	Dependencies dependencies `json:"dependencies"`
-	RateLimits   struct{}     `json:"rateLimits"`
+	HealthBody
+
+	WorkerPath  string   `json:"workerPath"`
+	Managed     bool     `json:"managed"`
+	HasIPC      bool     `json:"hasIpc"`
+	Initialized bool     `json:"initialized"`
+	MCPReady    bool     `json:"mcpReady"`
+	RateLimits  struct{} `json:"rateLimits"`
 }
 
-type dependencies struct {
-	Degraded bool        `json:"degraded"`
-	Statuses []checkBody `json:"statuses"`
-}
-
-type checkBody struct {
-	Name       string `json:"name"`
-	Status     string `json:"status"`
-	Reason     string `json:"reason,omitempty"`
-	SinceEpoch *int64 `json:"sinceEpoch"`
-}
-
-func (b healthBody) status() int {
-	if b.Dependencies.Degraded {
-		return http.StatusServiceUnavailable
-	}
-	return http.StatusOK
-}
+func (b healthBody) status() int { return b.Code() }
 
 // health tells whether the work gets done: 503 while anything that it needs
 // is away.
 func (s *server) health(ctx context.Context, _ observe.Caller, _ none) (healthBody, error) {
-	h := s.checked(ctx)
-	body := healthBody{
-		Status: "ok", Reasons: h.reasons(), Runtime: runtimeName, Version: s.cfg.Version,
-		Uptime: int64(time.Since(s.started).Seconds()), Platform: runtime.GOOS, PID: os.Getpid(), Initialized: true, MCPReady: true,
-		Dependencies: dependencies{Statuses: []checkBody{}},
-	}
-	for _, c := range h.Checks {
-		one := checkBody{Name: c.Name, Status: "ok", SinceEpoch: epochOrNull(c.Since)}
-		if !c.OK {
-			one.Status, one.Reason = "degraded", c.Reason
-			body.Status, body.Dependencies.Degraded = "degraded", true
-		}
-		body.Dependencies.Statuses = append(body.Dependencies.Statuses, one)
-	}
-	return body, nil
+	return healthBody{HealthBody: s.checked(ctx).Body(runtimeName, s.cfg.Version, s.started), Initialized: true, MCPReady: true}, nil
 }
 
 type readinessBody struct {

@@ -3,7 +3,6 @@ package api
 import (
 	"context"
 	"log/slog"
-	"time"
 
 	"github.com/seed-245eaa15/obs/internal/observe"
 )
@@ -15,34 +14,6 @@ type Info struct {
 	Schema     int64  // the version of the database's schema; 0: not known
 	Broker     Broker
 	Boundaries map[string]Boundary // what runs in this process: "relay", "worker"
-}
-
-// Broker is the NATS server that the process is connected to.
-type Broker struct {
-	Connected bool
-	Version   string
-	Cluster   string // empty: it is alone
-	Server    string // its name
-	Streams   []Stream
-}
-
-// Stream is one of the broker's streams.
-type Stream struct {
-	Name      string
-	Messages  uint64
-	Bytes     uint64
-	Replicas  int
-	Created   time.Time
-	Consumers []Consumer
-}
-
-// Consumer is one of a stream's consumers.
-type Consumer struct {
-	Name        string
-	Pending     uint64 // not delivered yet
-	AckPending  int    // delivered, and not acknowledged yet
-	Redelivered int
-	Waiting     int // pull requests that wait for a message
 }
 
 // Boundary is a part of the system that may run in this process.
@@ -59,7 +30,7 @@ type infoBody struct {
 	StartedEpoch int64               `json:"startedAtEpoch"`
 	AuthMode     string              `json:"authMode"`
 	Postgres     postgresBody        `json:"postgres"`
-	Broker       brokerBody          `json:"broker"`
+	Broker       BrokerBody          `json:"broker"`
 	Boundaries   map[string]Boundary `json:"boundaries"`
 	Lanes        []laneBody          `json:"queueLanes"`
 }
@@ -67,31 +38,6 @@ type infoBody struct {
 type postgresBody struct {
 	Initialized bool  `json:"initialized"`
 	Schema      int64 `json:"schemaVersion"`
-}
-
-type brokerBody struct {
-	Connected bool         `json:"connected"`
-	Version   string       `json:"version"`
-	Cluster   string       `json:"cluster"`
-	Server    string       `json:"server"`
-	Streams   []streamBody `json:"streams"`
-}
-
-type streamBody struct {
-	Name         string         `json:"name"`
-	Messages     uint64         `json:"messages"`
-	Bytes        uint64         `json:"bytes"`
-	Replicas     int            `json:"replicas"`
-	CreatedEpoch *int64         `json:"createdAtEpoch"`
-	Consumers    []consumerBody `json:"consumers"`
-}
-
-type consumerBody struct {
-	Name        string `json:"name"`
-	Pending     uint64 `json:"pending"`
-	AckPending  int    `json:"ackPending"`
-	Redelivered int    `json:"redelivered"`
-	Waiting     int    `json:"waiting"`
 }
 
 type laneBody struct {
@@ -121,24 +67,10 @@ func (s *server) info(ctx context.Context, _ observe.Caller, _ none) (infoBody, 
 		Name: "obs", Runtime: runtimeName, Version: s.cfg.Version, Build: known.Build,
 		StartedEpoch: epoch(s.started), AuthMode: "api-key",
 		Postgres: postgresBody{known.Schema > 0, known.Schema},
-		Broker: brokerBody{
-			Connected: known.Broker.Connected, Version: known.Broker.Version,
-			Cluster: known.Broker.Cluster, Server: known.Broker.Server, Streams: []streamBody{},
-		},
-		Boundaries: known.Boundaries, Lanes: <-lanes,
+		Broker:   known.Broker.Body(), Boundaries: known.Boundaries, Lanes: <-lanes,
 	}
 	if body.Boundaries == nil {
 		body.Boundaries = map[string]Boundary{}
-	}
-	for _, st := range known.Broker.Streams {
-		one := streamBody{
-			Name: st.Name, Messages: st.Messages, Bytes: st.Bytes, Replicas: st.Replicas,
-			CreatedEpoch: epochOrNull(st.Created), Consumers: []consumerBody{},
-		}
-		for _, c := range st.Consumers {
-			one.Consumers = append(one.Consumers, consumerBody(c))
-		}
-		body.Broker.Streams = append(body.Broker.Streams, one)
 	}
 	return body, nil
 }

@@ -215,7 +215,7 @@ func (s *server) listProjectJobs(ctx context.Context, c observe.Caller, r projec
 	return body, err
 }
 
-// happenedBody is one event of a job's history.
+// happenedBody is one event of a job, as everybody tells it.
 type happenedBody struct {
 	Version   int           `json:"version"`
 	Type      events.Type   `json:"type"`
@@ -225,27 +225,36 @@ type happenedBody struct {
 	At        time.Time     `json:"at"`
 	NextEpoch *int64        `json:"nextAttemptAtEpoch"`
 	Reason    *string       `json:"reason"`
-	Actor     *string       `json:"actor"`
 	Process   *string       `json:"process"`
-	Build     *string       `json:"build"`
 	RequestID *string       `json:"requestId"`
 }
 
+func asHappened(e events.Event) happenedBody {
+	return happenedBody{
+		Version: e.Version, Type: e.Type, Status: e.Status, Attempt: e.Attempt,
+		AtEpoch: epoch(e.At), At: e.At.UTC(), NextEpoch: epochOrNull(e.NextAt),
+		Reason: textOrNull(e.Reason), Process: textOrNull(e.Process), RequestID: textOrNull(e.RequestID),
+	}
+}
+
+// historyBody has also what only the job's history tells.
+type historyBody struct {
+	happenedBody
+
+	Actor *string `json:"actor"`
+	Build *string `json:"build"`
+}
+
 type jobHistoryBody struct {
-	GenerationJob jobBody        `json:"generationJob"`
-	History       []happenedBody `json:"history"`
+	GenerationJob jobBody       `json:"generationJob"`
+	History       []historyBody `json:"history"`
 }
 
 func (s *server) getJob(ctx context.Context, c observe.Caller, r named) (jobHistoryBody, error) {
 	j, history, err := s.cfg.Service.Job(ctx, c, events.ID(r.id))
-	body := jobHistoryBody{asJob(j), []happenedBody{}}
+	body := jobHistoryBody{asJob(j), []historyBody{}}
 	for _, e := range history {
-		body.History = append(body.History, happenedBody{
-			Version: e.Version, Type: e.Type, Status: e.Status, Attempt: e.Attempt,
-			AtEpoch: epoch(e.At), At: e.At.UTC(), NextEpoch: epochOrNull(e.NextAt),
-			Reason: textOrNull(e.Reason), Actor: textOrNull(e.Actor), Process: textOrNull(e.Process),
-			Build: textOrNull(e.Build), RequestID: textOrNull(e.RequestID),
-		})
+		body.History = append(body.History, historyBody{asHappened(e), textOrNull(e.Actor), textOrNull(e.Build)})
 	}
 	return body, err
 }

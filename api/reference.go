@@ -203,13 +203,14 @@ func last(ref string) string { return ref[strings.LastIndex(ref, "/")+1:] }
 
 // key is what the operation asks for, in words.
 func key(op ordered) string {
-	for _, way := range op.list("security") {
-		if scopes := way.(ordered).list("bearer"); len(scopes) > 0 {
-			return fmt.Sprint(scopes[0])
-		}
-		return "any"
+	ways := op.list("security")
+	if len(ways) == 0 {
+		return ""
 	}
-	return ""
+	if scopes := ways[0].(ordered).list("bearer"); len(scopes) > 0 {
+		return fmt.Sprint(scopes[0])
+	}
+	return "any"
 }
 
 func (r specReader) contents(in ordered) []contentView {

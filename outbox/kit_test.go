@@ -187,13 +187,15 @@ func (w *world) pull(n int) []events.Envelope {
 }
 
 // work begins what is on the lane until all the jobs were begun, and counts
-// the claims of each.
+// the claims of each. It is seen while it does so, as a worker that names no
+// slots: the next reconciliation would take the jobs of an unseen one away.
 func (w *world) work(jobs int) (begun map[events.ID]int, refused int) {
 	w.Helper()
 	begun = map[events.ID]int{}
 	w.until(fmt.Sprintf("%d jobs begin", jobs), func() bool {
 		msgs, es := w.take(500)
 		if len(es) > 0 {
+			require.NoError(w, w.store.Seen(w.Context(), events.Holder{ID: worker.ID, Name: worker.Name, Slots: map[events.Kind]int{}}))
 			claims, err := w.store.Begin(w.Context(), worker, es)
 			require.NoError(w, err)
 			for i, c := range claims {

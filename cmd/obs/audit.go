@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/seed-245eaa15/obs/cmd/internal/boot"
-	"github.com/seed-245eaa15/obs/events"
 	"github.com/seed-245eaa15/obs/internal/observe"
 )
 
@@ -55,22 +54,15 @@ func (c auditCommand) Run(ctx context.Context, std boot.Std) error {
 	if err := boot.Join(err, limited(c.Limit, 10_000), cfgErr); err != nil {
 		return err
 	}
-	op, err := lookOperator(ctx, std, c.DatabaseFlags)
-	if err != nil {
-		return err
-	}
-	defer op.close()
-	teams, err := op.teams(ctx, c.Team)
-	if err != nil {
-		return err
-	}
 	var entries []observe.AuditEntry
-	for _, team := range teams {
-		more, err := op.audit(ctx, events.Scope{Team: team, Project: c.Project}, observe.AuditFilter{Action: c.Action, Since: since}, c.Limit)
-		if err != nil {
-			return told(err)
-		}
+	err = c.eachTeam(ctx, std, c.Team, func(op *operator, team observe.Caller) error {
+		team.Project = c.Project
+		more, err := op.audit(ctx, team, observe.AuditFilter{Action: c.Action, Since: since}, c.Limit)
 		entries = append(entries, more...)
+		return err
+	})
+	if err != nil {
+		return err
 	}
 	slices.SortFunc(entries, func(a, b observe.AuditEntry) int {
 		return cmp.Or(b.CreatedAt.Compare(a.CreatedAt), cmp.Compare(b.Cursor, a.Cursor))
@@ -90,11 +82,11 @@ func (c auditCommand) Run(ctx context.Context, std boot.Std) error {
 }
 
 // audit reads one scope's log, page by page, until it has limit rows.
-func (o *operator) audit(ctx context.Context, s events.Scope, f observe.AuditFilter, limit int) ([]observe.AuditEntry, error) {
+func (o *operator) audit(ctx context.Context, c observe.Caller, f observe.AuditFilter, limit int) ([]observe.AuditEntry, error) {
 	var all []observe.AuditEntry
 	for {
 		f.Limit = min(limit-len(all), 500)
-		page, err := o.service.Audit(ctx, o.as(s), f)
+		page, err := o.service.Audit(ctx, c, f)
 		if err != nil {
 			return nil, err
 		}

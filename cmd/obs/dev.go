@@ -145,6 +145,8 @@ func (l *local) welcome(dir string, took time.Duration) string {
 	row := func(name, value string) { fmt.Fprintf(&b, "  %-9s%s\n", name, value) }
 	row("project", l.project)
 	row("key", l.key)
+	row("live", l.url+"/live") // what happens, in a browser
+	row("docs", l.url+"/docs") // each route
 	row("data", dir)
 	if l.pg != nil {
 		row("psql", "psql '"+l.database+"'")

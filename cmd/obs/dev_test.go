@@ -58,6 +58,14 @@ func startDev(t *testing.T, args ...string) *dev {
 	}, 60*time.Second, 20*time.Millisecond)
 	d.url = upAt.FindStringSubmatch(d.stdout.String())[1]
 	d.key = keyRow.FindStringSubmatch(d.stdout.String())[1]
+	for _, page := range []string{"/live", "/docs"} { // both are there to be opened
+		require.Contains(t, d.stdout.String(), d.url+page+"\n")
+		res, err := http.Get(d.url + page)
+		require.NoError(t, err)
+		require.NoError(t, res.Body.Close())
+		require.Equal(t, http.StatusOK, res.StatusCode)
+		require.Equal(t, "text/html; charset=utf-8", res.Header.Get("Content-Type"))
+	}
 	for _, m := range curlLine.FindAllStringSubmatch(d.stdout.String(), -1) {
 		d.calls = append(d.calls, call{m[1], m[2], m[3]})
 	}

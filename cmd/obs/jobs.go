@@ -75,28 +75,15 @@ func (c jobList) Run(ctx context.Context, std boot.Std) error {
 	if err := boot.Join(err, cfgErr); err != nil {
 		return err
 	}
-	op, err := lookOperator(ctx, std, c.DatabaseFlags)
-	if err != nil {
-		return err
-	}
-	defer op.close()
-	teams, err := op.teams(ctx, c.Team)
-	if err != nil {
-		return err
-	}
 	var jobs []events.Job
 	total := 0
-	for _, team := range teams {
-		page, n, err := op.service.ListJobs(ctx, op.as(events.Scope{Team: team}), f)
-		switch {
-		case errors.Is(err, observe.ErrForbidden) && c.Team == "":
-			continue // the project is another team's
-		case errors.Is(err, observe.ErrNotFound) && c.Team == "":
-			continue
-		case err != nil:
-			return told(err)
-		}
+	err = c.eachTeam(ctx, std, c.Team, func(op *operator, team observe.Caller) error {
+		page, n, err := op.service.ListJobs(ctx, team, f)
 		jobs, total = append(jobs, page...), total+n
+		return err
+	})
+	if err != nil {
+		return err
 	}
 	slices.SortStableFunc(jobs, func(a, b events.Job) int { return b.CreatedAt.Compare(a.CreatedAt) })
 	jobs = jobs[:min(len(jobs), c.Limit)]

@@ -39,35 +39,29 @@ func sinceOf(text string) (time.Time, error) {
 // failed finds the newest failed jobs, at most limit of them, and says
 // whether there are more.
 func (f failedFlags) failed(ctx context.Context, op *operator, since time.Time, limit int) (jobs []events.Job, more bool, err error) {
-	teams, err := op.teams(ctx, f.Team)
-	if err != nil {
-		return nil, false, err
-	}
-	for _, team := range teams {
+	err = op.eachTeam(ctx, f.Team, func(team observe.Caller) error {
 		filter := observe.JobFilter{Status: string(events.StatusFailed), Project: f.Project, Limit: 200}
-		for {
-			page, total, err := op.service.ListJobs(ctx, op.as(events.Scope{Team: team}), filter)
-			if f.Team == "" && (errors.Is(err, observe.ErrForbidden) || errors.Is(err, observe.ErrNotFound)) {
-				break // the project is another team's
-			}
+		for !more {
+			page, total, err := op.service.ListJobs(ctx, team, filter)
 			if err != nil {
-				return nil, false, told(err)
+				return err
 			}
 			for _, j := range page { // by when it failed: the list knows when it was made
 				if j.FailedAt.Before(since) {
 					continue
 				}
-				if len(jobs) == limit {
-					return jobs, true, nil
+				if more = len(jobs) == limit; more {
+					return nil
 				}
 				jobs = append(jobs, j)
 			}
 			if filter.Offset += len(page); len(page) == 0 || filter.Offset >= total {
-				break
+				return nil
 			}
 		}
-	}
-	return jobs, false, nil
+		return nil
+	})
+	return jobs, more, err
 }
 
 type jobFailed struct {

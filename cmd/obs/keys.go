@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,7 +10,6 @@ import (
 	"time"
 
 	"github.com/seed-245eaa15/obs/cmd/internal/boot"
-	"github.com/seed-245eaa15/obs/events"
 	"github.com/seed-245eaa15/obs/internal/observe"
 )
 
@@ -101,21 +101,9 @@ func (keyList) Help() string {
 }
 
 func (c keyList) Run(ctx context.Context, std boot.Std) error {
-	op, err := lookOperator(ctx, std, c.DatabaseFlags)
-	if err != nil {
-		return err
-	}
-	defer op.close()
-	teams, err := op.teams(ctx, c.Team)
-	if err != nil {
-		return err
-	}
 	bodies, rows := []keyBody{}, [][]string{{"ID", "KEY", "STATUS", "USED", "SCOPES"}}
-	for _, team := range teams {
-		keys, err := op.service.ListKeys(ctx, op.as(events.Scope{Team: team}))
-		if err != nil {
-			return told(err)
-		}
+	err := c.eachTeam(ctx, std, c.Team, func(op *operator, team observe.Caller) error {
+		keys, err := op.service.ListKeys(ctx, team)
 		for _, k := range keys {
 			b := bodyOfKey(k)
 			if c.Active && b.Status != "active" {
@@ -128,6 +116,10 @@ func (c keyList) Run(ctx context.Context, std boot.Std) error {
 			bodies = append(bodies, b)
 			rows = append(rows, []string{k.ID, k.Prefix + "…", b.Status, used, strings.Join(k.Scopes, ",")})
 		}
+		return err
+	})
+	if err != nil {
+		return err
 	}
 	return listed(std, c.JSON, bodies, rows)
 }
@@ -150,18 +142,17 @@ func (c oneKey) do(ctx context.Context, std boot.Std, act func(op *operator, cal
 		return err
 	}
 	defer op.close()
-	teams, err := op.teams(ctx, c.Team)
-	if err != nil {
-		return err
-	}
-	for _, team := range teams {
-		err := act(op, op.as(events.Scope{Team: team}))
-		if errors.Is(err, observe.ErrNotFound) {
-			continue
+	found, outcome := false, fmt.Errorf("there is no key %.80q", c.ID)
+	err = op.eachTeam(ctx, c.Team, func(team observe.Caller) error {
+		if found {
+			return nil
 		}
-		return told(err)
-	}
-	return fmt.Errorf("there is no key %.80q", c.ID)
+		if err := act(op, team); !errors.Is(err, observe.ErrNotFound) {
+			found, outcome = true, told(err)
+		}
+		return nil
+	})
+	return cmp.Or(err, outcome)
 }
 
 type keyRevoke struct{ oneKey }

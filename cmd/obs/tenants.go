@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/seed-245eaa15/obs/cmd/internal/boot"
+	"github.com/seed-245eaa15/obs/events"
 	"github.com/seed-245eaa15/obs/internal/observe"
 )
 
@@ -140,20 +141,33 @@ func (c projectList) Run(ctx context.Context, std boot.Std) error {
 	return listed(std, c.JSON, bodies, rows)
 }
 
-// teams are all of them, or the one that is named.
-func (o *operator) teams(ctx context.Context, named string) ([]string, error) {
+// eachTeam calls act as each team, or as the one that is named. A project
+// or a key that is another team's is then no error.
+func (o *operator) eachTeam(ctx context.Context, named string, act func(team observe.Caller) error) error {
 	if named != "" {
-		return []string{named}, nil
+		return told(act(o.as(events.Scope{Team: named})))
 	}
 	all, err := o.service.ListTeams(ctx)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	ids := make([]string, len(all))
-	for i, t := range all {
-		ids[i] = t.ID
+	for _, t := range all {
+		err := act(o.as(events.Scope{Team: t.ID}))
+		if err != nil && !errors.Is(err, observe.ErrForbidden) && !errors.Is(err, observe.ErrNotFound) {
+			return told(err)
+		}
 	}
-	return ids, nil
+	return nil
+}
+
+// eachTeam does so for a command that only looks.
+func (f operatorFlags) eachTeam(ctx context.Context, std boot.Std, named string, act func(op *operator, team observe.Caller) error) error {
+	op, err := lookOperator(ctx, std, f.DatabaseFlags)
+	if err != nil {
+		return err
+	}
+	defer op.close()
+	return op.eachTeam(ctx, named, func(team observe.Caller) error { return act(op, team) })
 }
 
 // made prints what a script needs of something new.

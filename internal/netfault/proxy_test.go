@@ -69,6 +69,15 @@ func setup(t *testing.T) (*netfault.Proxy, *echo) {
 	return p, e
 }
 
+// talking is a connection on which something was heard.
+func talking(t *testing.T, p *netfault.Proxy) net.Conn {
+	t.Helper()
+	conn := dial(t, p)
+	say(t, conn, "a")
+	hear(t, conn, "a")
+	return conn
+}
+
 func dial(t *testing.T, p *netfault.Proxy) net.Conn {
 	t.Helper()
 	conn, err := net.Dial("tcp", p.Addr())
@@ -124,9 +133,7 @@ func TestToASocket(t *testing.T) {
 	p, err := netfault.Listen(e.l.Addr().String())
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, p.Close()) })
-	conn := dial(t, p)
-	say(t, conn, "a")
-	hear(t, conn, "a")
+	conn := talking(t, p)
 	require.NoError(t, conn.(*net.TCPConn).CloseWrite())
 	rest, err := io.ReadAll(conn)
 	require.NoError(t, err)
@@ -136,9 +143,7 @@ func TestToASocket(t *testing.T) {
 func TestCutResetsOldAndNewUntilHealed(t *testing.T) {
 	t.Parallel()
 	p, _ := setup(t)
-	old := dial(t, p)
-	say(t, old, "a")
-	hear(t, old, "a")
+	old := talking(t, p)
 	p.Cut()
 	_, err := old.Read(make([]byte, 1))
 	require.ErrorIs(t, err, syscall.ECONNRESET)
@@ -161,9 +166,7 @@ func TestCutResetsOldAndNewUntilHealed(t *testing.T) {
 func TestResetWelcomesNewOnes(t *testing.T) {
 	t.Parallel()
 	p, _ := setup(t)
-	old := dial(t, p)
-	say(t, old, "a")
-	hear(t, old, "a")
+	old := talking(t, p)
 	p.Reset()
 	_, err := old.Read(make([]byte, 1))
 	require.ErrorIs(t, err, syscall.ECONNRESET)
@@ -175,9 +178,7 @@ func TestResetWelcomesNewOnes(t *testing.T) {
 func TestHalfOpenIsSilentAndDeliversWhenHealed(t *testing.T) {
 	t.Parallel()
 	p, e := setup(t)
-	conn := dial(t, p)
-	say(t, conn, "a")
-	hear(t, conn, "a")
+	conn := talking(t, p)
 	p.HalfOpen()
 	fresh := dial(t, p)
 	say(t, conn, "b")
@@ -194,9 +195,7 @@ func TestHalfOpenIsSilentAndDeliversWhenHealed(t *testing.T) {
 func TestHeldAnswers(t *testing.T) {
 	t.Parallel()
 	p, e := setup(t)
-	conn := dial(t, p)
-	say(t, conn, "a")
-	hear(t, conn, "a")
+	conn := talking(t, p)
 	p.HoldAnswers()
 	say(t, conn, "b")
 	require.Eventually(t, e.hears("ab"), patience, time.Millisecond)
@@ -246,9 +245,7 @@ func TestNobodyListensBehindIt(t *testing.T) {
 func TestCloseLeavesNothing(t *testing.T) {
 	t.Parallel()
 	p, _ := setup(t)
-	conn := dial(t, p)
-	say(t, conn, "a")
-	hear(t, conn, "a")
+	conn := talking(t, p)
 	p.HalfOpen()
 	p.Delay(time.Hour)
 	say(t, conn, "b")

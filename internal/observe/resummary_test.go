@@ -161,7 +161,7 @@ func TestEndsAtOnceLeaveOneSummary(t *testing.T) {
 	for range 2 {
 		workers.Go(func() {
 			for ctx.Err() == nil {
-				w.work(ctx, "")
+				w.work(ctx)
 			}
 		})
 	}
@@ -170,14 +170,14 @@ func TestEndsAtOnceLeaveOneSummary(t *testing.T) {
 	require.Eventually(t, func() bool { return w.read(t, last.ID).Status == events.StatusCompleted }, time.Minute, 5*time.Millisecond)
 	stop()
 	workers.Wait()
-	require.Eventually(t, func() bool { return !w.work(t.Context(), "") }, time.Minute, time.Millisecond)
+	require.Eventually(t, func() bool { return !w.work(t.Context()) }, time.Minute, time.Millisecond)
 	require.Equal(t, []string{`Request: saw 24 events, last ""`}, w.summaries(t, s.ID))
 	w.check(t)
 }
 
 // work does one summary job that waits, as a worker would, and says whether
 // there was one. Others may be faster.
-func (w *world) work(ctx context.Context, id events.ID) bool {
+func (w *world) work(ctx context.Context) bool {
 	jobs, _, err := w.ListJobs(ctx, w.me, observe.JobFilter{Status: "queued", SourceType: observe.SourceSummary})
 	if err != nil || len(jobs) == 0 {
 		return false

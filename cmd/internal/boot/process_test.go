@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/seed-245eaa15/obs/api"
 	"github.com/seed-245eaa15/obs/cmd/internal/boot"
 	"github.com/seed-245eaa15/obs/events"
 	"github.com/seed-245eaa15/obs/internal/llm"
@@ -76,6 +77,12 @@ func TestAProcessDoesJobsAndTellsOfIt(t *testing.T) {
 	require.Equal(t, http.StatusOK, code)
 	require.JSONEq(t, `{"status":"ok","runtime":"worker"}`, body)
 	require.Eventually(t, func() bool { code, _ := get(t, url+"/api/health"); return code == http.StatusOK }, 5*time.Second, look)
+	_, body = get(t, url+"/api/health")
+	var health api.HealthBody
+	require.NoError(t, json.Unmarshal([]byte(body), &health))
+	require.Equal(t, "worker", health.Runtime)
+	require.Empty(t, health.Reasons)
+	require.NotEmpty(t, health.Dependencies.Statuses)
 
 	_, body = get(t, url+"/v1/info")
 	var info struct {

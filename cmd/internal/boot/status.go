@@ -3,9 +3,6 @@ package boot
 import (
 	"encoding/json"
 	"net/http"
-	"os"
-	"runtime"
-	"time"
 
 	"github.com/seed-245eaa15/obs/api"
 	"github.com/seed-245eaa15/obs/outbox"
@@ -19,8 +16,8 @@ func (p *Process) statusRoutes(mux *http.ServeMux, name string) {
 		answer(w, http.StatusOK, map[string]string{"status": "ok", "runtime": name})
 	})
 	mux.HandleFunc("GET /api/health", func(w http.ResponseWriter, r *http.Request) {
-		status, body := p.healthBody(name, p.Health.Health(r.Context()))
-		answer(w, status, body)
+		body := p.Health.Health(r.Context()).Body(name, Version(), p.started)
+		answer(w, body.Code(), body)
 	})
 	mux.HandleFunc("GET /v1/info", func(w http.ResponseWriter, r *http.Request) {
 		answer(w, http.StatusOK, p.infoBody(name, p.Health.Broker(r.Context())))
@@ -28,77 +25,18 @@ func (p *Process) statusRoutes(mux *http.ServeMux, name string) {
 	mux.Handle("GET /metrics", p.metrics())
 }
 
-type healthBody struct {
-	Status       string       `json:"status"`
-	Reasons      []string     `json:"reasons"`
-	Runtime      string       `json:"runtime"`
-	Version      string       `json:"version"`
-	Uptime       int64        `json:"uptime"` // seconds
-	PID          int          `json:"pid"`
-	Platform     string       `json:"platform"`
-	Dependencies dependencies `json:"dependencies"`
-}
-
-type dependencies struct {
-	Degraded bool        `json:"degraded"`
-	Statuses []checkBody `json:"statuses"`
-}
-
-type checkBody struct {
-	Name       string `json:"name"`
-	Status     string `json:"status"`
-	Reason     string `json:"reason,omitempty"`
-	SinceEpoch *int64 `json:"sinceEpoch"`
-}
-
-func (p *Process) healthBody(name string, h api.Health) (int, healthBody) {
-	body := healthBody{
-		Status: "ok", Reasons: []string{}, Runtime: name, Version: Version(),
-		Uptime: int64(time.Since(p.started).Seconds()), PID: os.Getpid(), Platform: runtime.GOOS,
-	}
-	code := http.StatusOK
-	for _, c := range h.Checks {
-		one := checkBody{Name: c.Name, Status: "ok"}
-		if !c.Since.IsZero() {
-			one.SinceEpoch = new(c.Since.UnixMilli())
-		}
-		if !c.OK {
-			one.Status, one.Reason = "degraded", c.Reason
-			code, body.Status, body.Dependencies.Degraded = http.StatusServiceUnavailable, "degraded", true
-			body.Reasons = append(body.Reasons, c.Name+": "+c.Reason)
-		}
-		body.Dependencies.Statuses = append(body.Dependencies.Statuses, one)
-	}
-	return code, body
-}
-
 type infoBody struct {
-	Name         string      `json:"name"`
-	Runtime      string      `json:"runtime"`
-	Version      string      `json:"version"`
-	Build        string      `json:"build"`
-	Process      string      `json:"process"`
-	StartedEpoch int64       `json:"startedAtEpoch"`
-	Broker       brokerBody  `json:"broker"`
-	Leader       *bool       `json:"leader,omitempty"` // of a relay
-	Lanes        []laneBody  `json:"lanes"`
-	Totals       *totalsBody `json:"totals,omitempty"` // of a relay
-	Trouble      string      `json:"trouble,omitempty"`
-}
-
-type brokerBody struct {
-	Connected bool         `json:"connected"`
-	Version   string       `json:"version"`
-	Cluster   string       `json:"cluster"`
-	Server    string       `json:"server"`
-	Streams   []streamBody `json:"streams"`
-}
-
-type streamBody struct {
-	Name     string `json:"name"`
-	Messages uint64 `json:"messages"`
-	Bytes    uint64 `json:"bytes"`
-	Replicas int    `json:"replicas"`
+	Name         string         `json:"name"`
+	Runtime      string         `json:"runtime"`
+	Version      string         `json:"version"`
+	Build        string         `json:"build"`
+	Process      string         `json:"process"`
+	StartedEpoch int64          `json:"startedAtEpoch"`
+	Broker       api.BrokerBody `json:"broker"`
+	Leader       *bool          `json:"leader,omitempty"` // of a relay
+	Lanes        []laneBody     `json:"lanes"`
+	Totals       *totalsBody    `json:"totals,omitempty"` // of a relay
+	Trouble      string         `json:"trouble,omitempty"`
 }
 
 type totalsBody struct {
@@ -126,10 +64,7 @@ func (p *Process) infoBody(name string, b api.Broker) infoBody {
 	body := infoBody{
 		Name: "obs-" + name, Runtime: name, Version: Version(), Build: Build(), Process: p.ID,
 		StartedEpoch: p.started.UnixMilli(), Lanes: []laneBody{},
-		Broker: brokerBody{Connected: b.Connected, Version: b.Version, Cluster: b.Cluster, Server: b.Server, Streams: []streamBody{}},
-	}
-	for _, s := range b.Streams {
-		body.Broker.Streams = append(body.Broker.Streams, streamBody{s.Name, s.Messages, s.Bytes, s.Replicas})
+		Broker: b.Body(),
 	}
 	if p.relay != nil {
 		body.ofRelay(p.relay.State())
