@@ -50,7 +50,6 @@ type world struct {
 	lostEvents bool                        // EVENTS was deleted, or set back
 	faults     []string                    // what the harness itself found wrong
 	hits       map[act]int                 // faults that happened
-	forged     int                         // messages
 }
 
 // handlerRun is one run of a handler.
@@ -171,6 +170,7 @@ func (w *world) restart(f fault) {
 		w.mu.Lock()
 		w.lostEvents = true
 		w.mu.Unlock()
+	default: // is done by others
 	}
 	if !w.plan.file {
 		w.mu.Lock()
@@ -213,6 +213,7 @@ func (w *world) onStreams(f fault) {
 		err = js.DeleteStream(ctx, w.streams.EventsStream())
 	case actForge:
 		err = w.forge(ctx, f.n)
+	default: // is done by others
 	}
 	_ = err // another fault was faster
 }
