@@ -1,6 +1,7 @@
 package hook
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -38,8 +39,11 @@ func OpenLog(dir string, other io.Writer) (*slog.Logger, io.Closer, error) {
 type fallback struct{ first, other io.Writer }
 
 func (w fallback) Write(p []byte) (int, error) {
-	if n, err := w.first.Write(p); err == nil {
-		return n, nil
+	n, err := w.first.Write(p)
+	// A closed log is that of a hook which has ended: what is still under way
+	// then has nobody to tell.
+	if err == nil || errors.Is(err, os.ErrClosed) {
+		return n, err
 	}
 	return w.other.Write(p)
 }
