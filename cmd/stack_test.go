@@ -90,6 +90,15 @@ func runWith(t *testing.T, env []string, name string, args ...string) *proc {
 	return p
 }
 
+func (p *proc) ended() bool {
+	select {
+	case <-p.done:
+		return true
+	default:
+		return false
+	}
+}
+
 // kill sends SIGKILL and waits until the process is gone.
 func (p *proc) kill() {
 	_ = p.cmd.Process.Kill()
@@ -225,14 +234,10 @@ func (s *stack) startWith(env []string, name string, args ...string) *proc {
 	s.t.Helper()
 	p := s.launch(env, name, args...)
 	require.Eventually(s.t, func() bool {
-		select {
-		case <-p.done:
-			require.Fail(s.t, "it ended", "%s: %s", name, p.out)
-		default:
-		}
 		code, _ := get(s.t, p.url+"/healthz", "")
-		return code == http.StatusOK
+		return code == http.StatusOK || p.ended()
 	}, patience, look, name+" answers")
+	require.False(s.t, p.ended(), "%s ended: %s", name, p.out)
 	return p
 }
 
