@@ -29,7 +29,7 @@ type operator struct {
 type operatorFlags struct{ boot.DatabaseFlags }
 
 // AfterApply is called by the parser.
-func (f *operatorFlags) AfterApply(std boot.Std) error {
+func (f *operatorFlags) AfterApply(std boot.Std) error { //nolint:unparam // as the parser calls it
 	if f.DatabaseURL != "" {
 		return nil
 	}

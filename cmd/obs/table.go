@@ -82,6 +82,7 @@ func runeColumns(r rune) int {
 	switch width.LookupRune(r).Kind() {
 	case width.EastAsianWide, width.EastAsianFullwidth:
 		return 2
+	default: // one column
 	}
 	return 1
 }

@@ -53,7 +53,7 @@ type failure struct {
 // work is the inside of a bubble's process.
 func work(t *testing.T, do task, tell func(report)) {
 	t.Helper()
-	dir, err := os.MkdirTemp(room(), "obs-sim-")
+	dir, err := os.MkdirTemp(room(), "obs-sim-") //nolint:usetesting // in memory, where there is room
 	require.NoError(t, err)
 	defer func() { _ = os.RemoveAll(dir) }()
 	synctest.Test(t, func(t *testing.T) {

@@ -133,6 +133,7 @@ func (f fault) String() string {
 	switch f.act {
 	case actCancel, actRetry, actAgain, actForge, actEat:
 		fmt.Fprintf(&b, " #%d", f.n)
+	default: // not made here
 	}
 	return b.String()
 }

@@ -82,6 +82,7 @@ func (s *slot) strike(f fault) {
 		p.hangUp()
 	case actMute: // what was swallowed does not come back: a connection loses nothing and goes on
 		time.AfterFunc(f.d, p.hangUp)
+	default: // not made here
 	}
 }
 

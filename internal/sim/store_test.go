@@ -68,6 +68,7 @@ func (d door) meet(ctx context.Context, op string, after bool) error {
 		return &pgconn.PgError{Code: "22021", Message: "invalid byte sequence"}
 	case actSlow:
 		pause(ctx, f.d)
+	default: // not made here
 	}
 	return d.p.pass()
 }

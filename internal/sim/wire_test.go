@@ -147,6 +147,7 @@ func (c *wire) pass(f frame, deliver func(b []byte)) (goes []byte, err error) {
 		c.p.pause(r.d)
 	case actStop:
 		go c.p.stop(r.d)
+	default: // not made here
 	}
 	return f.bytes, nil
 }

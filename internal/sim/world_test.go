@@ -49,7 +49,6 @@ type world struct {
 	lostEvents bool                        // EVENTS was deleted, or set back
 	faults     []string                    // what the harness itself found wrong
 	hits       map[act]int                 // faults that happened
-	forged     int                         // messages
 }
 
 // handlerRun is one run of a handler.
@@ -169,6 +168,7 @@ func (w *world) restart(f fault) {
 		w.mu.Lock()
 		w.lostEvents = true
 		w.mu.Unlock()
+	default: // not made here
 	}
 	if !w.plan.file {
 		w.mu.Lock()
@@ -211,6 +211,7 @@ func (w *world) onStreams(f fault) {
 		err = js.DeleteStream(ctx, w.streams.EventsStream())
 	case actForge:
 		err = w.forge(ctx, f.n)
+	default: // not made here
 	}
 	_ = err // another fault was faster
 }
