@@ -130,7 +130,7 @@ func TestF23Poison(t *testing.T) {
 			s := poisoned(t)
 			s.send(0, 1)
 			for range 2 { // whoever supervises workers starts them again
-				s.limited(way, "handler.asking="+way).dies(t)
+				s.doomed(way).dies(t)
 			}
 			failed(s, "was lost")
 		})
@@ -147,18 +147,19 @@ func TestF23Poison(t *testing.T) {
 	})
 }
 
-// limited is a faulty worker that gets no more than 3 GB of address space
-// where it is to use up its memory.
-func (s *stack) limited(way, plan string) *proc {
+// doomed is a worker that its first job ends, perhaps before it answers. It
+// gets no more than 3 GB of address space where it is to use up its memory.
+func (s *stack) doomed(way string) *proc {
 	s.t.Helper()
-	if way != "memory" {
-		return s.faulty(plan, "obs-worker", "--lease", lease, "--slots", "event=20")
+	worker := "faults/obs-worker"
+	if way == "memory" {
+		worker = "faults/limited-worker"
+		script := filepath.Join(bin, worker)
+		text := fmt.Sprintf("#!/bin/sh\nulimit -v 3000000\nexec %q \"$@\"\n", filepath.Join(bin, "faults", "obs-worker"))
+		require.NoError(s.t, os.WriteFile(script+".new", []byte(text), 0o755))
+		require.NoError(s.t, os.Rename(script+".new", script))
 	}
-	script := filepath.Join(bin, "faults", "limited-worker")
-	text := fmt.Sprintf("#!/bin/sh\nulimit -v 3000000\nexec %q \"$@\"\n", filepath.Join(bin, "faults", "obs-worker"))
-	require.NoError(s.t, os.WriteFile(script+".new", []byte(text), 0o755))
-	require.NoError(s.t, os.Rename(script+".new", script))
-	return s.faulty(plan, "limited-worker", "--lease", lease, "--slots", "event=20")
+	return s.launch([]string{"OBS_FAULTS=handler.asking=" + way}, worker, "--lease", lease, "--slots", "event=20")
 }
 
 // Whoever can write to the stream can waste our time and nothing else.

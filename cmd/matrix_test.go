@@ -27,7 +27,7 @@ const (
 var (
 	mark    = regexp.MustCompile(`fault\.At\("([a-z.]+)"\)`)
 	rowTest = regexp.MustCompile(`^Test([FX]\d\d)[A-Z]\w*$`)
-	rowLine = regexp.MustCompile("(?m)^\\| ([FX]\\d\\d) \\|.*\\|([^|]*)\\|$")
+	rowLine = regexp.MustCompile(`(?m)^\| ([FX]\d\d) \|.*\|([^|]*)\|$`)
 	named   = regexp.MustCompile("`(Test\\w+)`")
 )
 

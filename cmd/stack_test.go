@@ -90,6 +90,15 @@ func runWith(t *testing.T, env []string, name string, args ...string) *proc {
 	return p
 }
 
+func (p *proc) ended() bool {
+	select {
+	case <-p.done:
+		return true
+	default:
+		return false
+	}
+}
+
 // kill sends SIGKILL and waits until the process is gone.
 func (p *proc) kill() {
 	_ = p.cmd.Process.Kill()
@@ -223,6 +232,18 @@ func (s *stack) faulty(plan, name string, args ...string) *proc {
 
 func (s *stack) startWith(env []string, name string, args ...string) *proc {
 	s.t.Helper()
+	p := s.launch(env, name, args...)
+	require.Eventually(s.t, func() bool {
+		code, _ := get(s.t, p.url+"/healthz", "")
+		return code == http.StatusOK || p.ended()
+	}, patience, look, name+" answers")
+	require.False(s.t, p.ended(), "%s ended: %s", name, p.out)
+	return p
+}
+
+// launch is startWith of a program that may end before it answers.
+func (s *stack) launch(env []string, name string, args ...string) *proc {
+	s.t.Helper()
 	addr := fmt.Sprintf("127.0.0.1:%d", freePort(s.t))
 	if filepath.Base(name) == "obs" {
 		s.api = "http://" + addr
@@ -235,15 +256,6 @@ func (s *stack) startWith(env []string, name string, args ...string) *proc {
 	}
 	p := runWith(s.t, env, name, all...)
 	p.url = "http://" + addr
-	require.Eventually(s.t, func() bool {
-		select {
-		case <-p.done:
-			require.Fail(s.t, "it ended", "%s: %s", name, p.out)
-		default:
-		}
-		code, _ := get(s.t, "http://"+addr+"/healthz", "")
-		return code == http.StatusOK
-	}, patience, look, name+" answers")
 	return p
 }
 

@@ -110,6 +110,12 @@ func (l *lane) claim(ctx, work context.Context, ds []delivery) ([]events.Claim, 
 		if !pause(ctx, trouble(tries, min(5*time.Second, time.Duration(l.ackWait.Load())/3))) {
 			return nil, false
 		}
+		// Without a lease the messages are left to go to others once their
+		// AckWait is over. We go on asking: what the ledger gave us before, it
+		// may go on taking for ours.
+		if l.w.halt.Load() == &ErrLeaseLost {
+			continue
+		}
 		for _, d := range ds {
 			l.inProgress(work, d.msg)
 		}

@@ -64,12 +64,19 @@ func At(point string) {
 	if r == nil {
 		return
 	}
-	if n := r.passes.Add(1); n < r.pass || n > r.pass && !r.on {
+	n := r.passes.Add(1)
+	if n > r.pass && deadly[r.action] {
+		select {} // who comes by while the process dies is not to get further than the one it dies of
+	}
+	if n < r.pass || n > r.pass && !r.on {
 		return
 	}
 	fmt.Fprintf(os.Stderr, "fault: %s at %s\n", r.action, point)
 	actions[r.action](point)
 }
+
+// deadly are the actions that end the process at once.
+var deadly = map[string]bool{"kill": true, "exit": true}
 
 var actions = map[string]func(point string){
 	"kill": func(string) {
