@@ -298,7 +298,15 @@ func classes(p plan) []func(dice, plan) fault {
 		}
 		return f
 	}
+	// A worker that comes back with what it has lost meanwhile.
+	late := func(d dice, p plan) fault {
+		return fault{
+			act: actPause, on: fmt.Sprint("worker", d.IntN(p.workers)), op: "settle", times: 1,
+			d: d.between(p.lease, 2*p.lease+2*time.Second),
+		}
+	}
 	menu := []func(dice, plan) fault{
+		late, late,
 		func(d dice, p plan) fault { return atPoint(d, p, fault{act: actKill, d: d.between(0, 3*time.Second)}) },
 		func(d dice, p plan) fault { return atPoint(d, p, fault{act: actKill, d: d.between(0, 3*time.Second)}) },
 		func(d dice, p plan) fault { return atPoint(d, p, fault{act: actStop, d: d.between(0, 2*time.Second)}) },
