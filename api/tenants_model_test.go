@@ -407,7 +407,7 @@ func (tn *tenant) stranger() {
 	for _, r := range api.Routes(api.Config{Service: tn.svc}) {
 		path := strings.NewReplacer(":teamId", id(), ":projectId", id(), ":id", id()).Replace(r.Path)
 		if r.Path == "/v1/stream" {
-			require.GreaterOrEqual(tn.t, tn.ask("GET", path+"?projectId="+of.project, "", nil).status, 400)
+			tn.is(403, tn.ask("GET", path+"?project="+of.project, "", nil))
 			continue
 		}
 		if path == r.Path && (r.Method == http.MethodGet || slices.Contains(unnamed, path)) {
