@@ -48,6 +48,10 @@ func init() {
 			{name: "no name", request: say(`{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{}}`, bothTypes), want: 200, says: "Unknown tool"},
 			{name: "a session of another server's", request: request{key: "team", body: list, header: map[string]string{"Accept": bothTypes, "Mcp-Session-Id": "x"}}, want: 200},
 			{name: "case and parameters", request: say(list, "Text/Event-Stream;q=1 , application/json;charset=utf-8"), want: 200},
+			{
+				name: "no such method, of a later protocol", want: 404, has: map[string]any{"error.code": -32601},
+				request: request{key: "team", body: `{"jsonrpc":"2.0","id":1,"method":"eat","params":{}}`, header: map[string]string{"Accept": bothTypes, "Mcp-Protocol-Version": "9999-01-01"}},
+			},
 			{name: "no Accept", request: say(list, ""), want: 406, has: refused(-32000), says: "must accept both"},
 			{name: "JSON only", request: say(list, "application/json"), want: 406, has: refused(-32000)},
 			{name: "events only", request: say(list, "text/event-stream"), want: 406, has: refused(-32000)},
