@@ -74,9 +74,9 @@ func (g *guard) note(from netip.Prefix, key string, good bool) {
 	if g.limit <= 0 {
 		return
 	}
+	sum := sha256.Sum256([]byte(key)) // every request comes by here: not while others wait
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	sum := sha256.Sum256([]byte(key))
 	if good {
 		if _, known := g.good[sum]; !known {
 			if len(g.good) >= maxGoodKeys {

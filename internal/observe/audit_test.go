@@ -15,7 +15,6 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/seed-245eaa15/obs/internal/observe"
-	"github.com/seed-245eaa15/obs/internal/testenv"
 )
 
 // busy is a world in which somebody always does something.
@@ -152,20 +151,10 @@ func TestAuditScopes(t *testing.T) {
 // and with good ones.
 func TestAuditReadsAPage(t *testing.T) {
 	t.Parallel()
-	cfg, err := pgxpool.ParseConfig(testenv.Postgres(t))
-	require.NoError(t, err)
-	rec := &calls{last: map[string]pgx.TraceQueryStartData{}}
-	cfg.ConnConfig.Tracer = rec
-	pool, err := pgxpool.NewWithConfig(t.Context(), cfg)
-	require.NoError(t, err)
-	t.Cleanup(pool.Close)
+	pool, rec := coldPool(t)
 	w := newWorldOn(t, pool)
-	for _, table := range tables {
-		_, err := pool.Exec(t.Context(), "ALTER TABLE "+table+" SET (autovacuum_enabled = off)")
-		require.NoError(t, err)
-	}
 	fill(t, w)
-	_, err = pool.Exec(t.Context(), "DELETE FROM observation_generation_job_events") // 5,000 of one moment are none that a request makes
+	_, err := pool.Exec(t.Context(), "DELETE FROM observation_generation_job_events") // 5,000 of one moment are none that a request makes
 	require.NoError(t, err)
 	const rows = 20_000
 	for _, insert := range []string{

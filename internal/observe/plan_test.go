@@ -37,15 +37,10 @@ func (r *calls) TraceQueryStart(ctx context.Context, _ *pgx.Conn, d pgx.TraceQue
 
 func (*calls) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
 
-// byTenant are the queries that read many rows of a tenant, or of all.
-var byTenant = map[string]bool{
-	"ListJobs": true, "CountJobs": true, "PageObservations": true, "SearchObservations": true, "LaneJobs": true, "LaneAsks": true,
-}
-
-// On tables that were never analyzed the planner knows nothing of a tenant's
-// size. What an id or a key names must be found without reading the tenant.
-func TestQueriesByIDReadFewRowsWithColdStatistics(t *testing.T) {
-	t.Parallel()
+// coldPool is a database whose tables nobody analyzes, and what was last asked
+// of it.
+func coldPool(t *testing.T) (*pgxpool.Pool, *calls) {
+	t.Helper()
 	cfg, err := pgxpool.ParseConfig(testenv.Postgres(t))
 	require.NoError(t, err)
 	rec := &calls{last: map[string]pgx.TraceQueryStartData{}}
@@ -57,6 +52,19 @@ func TestQueriesByIDReadFewRowsWithColdStatistics(t *testing.T) {
 		_, err := pool.Exec(t.Context(), "ALTER TABLE "+table+" SET (autovacuum_enabled = off)")
 		require.NoError(t, err)
 	}
+	return pool, rec
+}
+
+// byTenant are the queries that read many rows of a tenant, or of all.
+var byTenant = map[string]bool{
+	"ListJobs": true, "CountJobs": true, "PageObservations": true, "SearchObservations": true, "LaneJobs": true, "LaneAsks": true,
+}
+
+// On tables that were never analyzed the planner knows nothing of a tenant's
+// size. What an id or a key names must be found without reading the tenant.
+func TestQueriesByIDReadFewRowsWithColdStatistics(t *testing.T) {
+	t.Parallel()
+	pool, rec := coldPool(t)
 	w := newWorldOn(t, pool)
 	burst := newWorldOn(t, pool, debounce(time.Minute))
 	fill(t, w)
