@@ -95,12 +95,11 @@ func (s *Jobs) Enqueue(ctx context.Context, tx pgx.Tx, steps ...events.Step) (ad
 // knownProjects looks whether jobs were not made because their project is not
 // there, rather than because the jobs are.
 func knownProjects(ctx context.Context, q *sqlc.Queries, steps []events.Step) error {
-	ids := make([]string, len(steps))
-	for i, st := range steps {
-		ids[i] = st.Job.Scope.Project
+	var p sqlc.KnownProjectsParams
+	for _, st := range steps {
+		p.ProjectIds, p.TeamIds = append(p.ProjectIds, st.Job.Scope.Project), append(p.TeamIds, st.Job.Scope.Team)
 	}
-	slices.Sort(ids)
-	known, err := q.KnownProjects(ctx, slices.Compact(ids))
+	known, err := q.KnownProjects(ctx, p)
 	if err != nil {
 		return err
 	}

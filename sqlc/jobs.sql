@@ -153,7 +153,9 @@ JOIN (SELECT unnest(@ids::text[]) AS id, unnest(@team_ids::text[]) AS team_id, u
 FOR UPDATE OF j SKIP LOCKED;
 
 -- name: KnownProjects :many
-SELECT id, team_id FROM projects WHERE id = ANY(@ids::text[]);
+SELECT DISTINCT p.id, p.team_id FROM projects p
+JOIN (SELECT unnest(@project_ids::text[]) AS project_id, unnest(@team_ids::text[]) AS team_id) w
+  ON p.id = w.project_id AND CASE WHEN p.team_id = w.team_id THEN true END;
 
 -- name: KnownJobs :many
 -- Tells an unknown job from one that belongs to somebody else.

@@ -490,16 +490,23 @@ func (q *Queries) KnownJobs(ctx context.Context, ids []string) ([]KnownJobsRow, 
 }
 
 const knownProjects = `-- name: KnownProjects :many
-SELECT id, team_id FROM projects WHERE id = ANY($1::text[])
+SELECT DISTINCT p.id, p.team_id FROM projects p
+JOIN (SELECT unnest($1::text[]) AS project_id, unnest($2::text[]) AS team_id) w
+  ON p.id = w.project_id AND CASE WHEN p.team_id = w.team_id THEN true END
 `
+
+type KnownProjectsParams struct {
+	ProjectIds []string
+	TeamIds    []string
+}
 
 type KnownProjectsRow struct {
 	ID     string
 	TeamID string
 }
 
-func (q *Queries) KnownProjects(ctx context.Context, ids []string) ([]KnownProjectsRow, error) {
-	rows, err := q.db.Query(ctx, knownProjects, ids)
+func (q *Queries) KnownProjects(ctx context.Context, arg KnownProjectsParams) ([]KnownProjectsRow, error) {
+	rows, err := q.db.Query(ctx, knownProjects, arg.ProjectIds, arg.TeamIds)
 	if err != nil {
 		return nil, err
 	}
