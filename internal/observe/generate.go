@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 
 	"github.com/seed-245eaa15/obs/events"
 	"github.com/seed-245eaa15/obs/internal/fault"
@@ -53,18 +52,37 @@ func (s *Service) handlers() map[events.Kind]handler {
 
 // generateForEvent writes the observations of one agent event.
 func (s *Service) generateForEvent(ctx context.Context, job events.Job, a jobArgs) (pipeline.Commit, error) {
-	row, err := s.q.GetAgentEvent(ctx, sqlc.GetAgentEventParams{ID: job.SourceID, TeamID: job.Scope.Team, ProjectID: job.Scope.Project})
-	if errors.Is(err, pgx.ErrNoRows) {
-		return nil, pipeline.Permanent(notFound("Event"))
-	}
+	row, ok, err := s.sources.get(ctx, eventRef{job.Scope, job.SourceID})
 	if err != nil {
 		return nil, fmt.Errorf("read agent event: %w", err)
+	}
+	if !ok {
+		return nil, pipeline.Permanent(notFound("Event"))
 	}
 	var m material
 	if err := m.add([]sqlc.AgentEvent{row}); err != nil {
 		return nil, err
 	}
 	return s.generate(ctx, job, a, m)
+}
+
+// eventRef is an agent event as a job names it.
+type eventRef struct {
+	scope events.Scope
+	id    string
+}
+
+func (s *Service) loadEvents(ctx context.Context, refs []eventRef) (map[eventRef]sqlc.AgentEvent, error) {
+	var p sqlc.EventsOfJobsParams
+	for _, r := range refs {
+		p.Ids, p.TeamIds, p.ProjectIds = append(p.Ids, r.id), append(p.TeamIds, r.scope.Team), append(p.ProjectIds, r.scope.Project)
+	}
+	rows, err := s.q.EventsOfJobs(ctx, p)
+	found := make(map[eventRef]sqlc.AgentEvent, len(rows))
+	for _, r := range rows {
+		found[eventRef{events.Scope{Team: r.TeamID, Project: r.ProjectID}, r.ID}] = r
+	}
+	return found, err
 }
 
 // generateForBatch writes the observations of a burst of one session. The

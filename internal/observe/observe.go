@@ -65,16 +65,19 @@ type Config struct {
 // Service is the application. It is safe for concurrent use; make it with
 // [New].
 type Service struct {
-	cfg     Config
-	pool    *pgxpool.Pool
-	q       *sqlc.Queries
-	jobs    *db.Jobs
-	log     *slog.Logger
-	waiters waiters
-	lanes   laneCache
-	names   cache[events.Scope, string]
-	trusted cache[keyRef, struct{}] // keys that were good a moment ago
-	join    func(*writing) pipeline.Commit
+	cfg      Config
+	pool     *pgxpool.Pool
+	q        *sqlc.Queries
+	jobs     *db.Jobs
+	log      *slog.Logger
+	waiters  waiters
+	lanes    laneCache
+	names    cache[events.Scope, string]
+	trusted  cache[keyRef, struct{}] // keys that were good a moment ago
+	join     func(*writing) pipeline.Commit
+	sources  loader[eventRef, sqlc.AgentEvent]
+	projects loader[events.Scope, string] // names of those that names has not
+	keys     loader[keyRef, bool]         // whether they are revoked
 }
 
 // New gives the application on a migrated database.
@@ -87,6 +90,7 @@ func New(cfg Config) *Service {
 	}
 	s := &Service{cfg: cfg, pool: cfg.Pool, q: sqlc.New(cfg.Pool), jobs: cfg.Jobs, log: cfg.Log}
 	s.join = pipeline.Join(s.write)
+	s.sources.load, s.projects.load, s.keys.load = s.loadEvents, s.loadNames, s.loadRevoked
 	return s
 }
 
