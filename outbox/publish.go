@@ -58,6 +58,7 @@ type publisher struct {
 	mu    sync.Mutex // held while a chain is written
 	after time.Time  // no chain before
 
+	slow   atomic.Int32 // publishes in a row of which each message took as long as if it were synced
 	synced atomic.Int64 // Unix nanoseconds; until then Auto takes the server for one that syncs each message
 	alone  atomic.Int64 // nanoseconds that one took then
 }
@@ -101,6 +102,7 @@ func (p *publisher) publish(ctx context.Context, msgs []*nats.Msg) []ack {
 const (
 	fewForBatch = 64                     // Auto makes no batch of fewer, and no judgement by fewer
 	slowMessage = 150 * time.Microsecond // a message that takes longer, among many, was synced
+	slowInARow  = 8
 	trustSynced = time.Minute
 )
 
@@ -120,7 +122,10 @@ func (p *publisher) timed(n int, took time.Duration, batch bool) {
 	}
 	each := int64(took) / int64(n)
 	switch {
-	case !batch && each > int64(slowMessage):
+	case !batch && each < int64(slowMessage):
+		p.slow.Store(0)
+	case !batch && p.slow.Add(1) >= slowInARow: // one of so many would have been fast on a machine that is only busy
+		p.slow.Store(0)
 		p.alone.Store(each)
 		p.synced.Store(time.Now().Add(trustSynced).UnixNano())
 	case batch && each > p.alone.Load()/2: // it was something else

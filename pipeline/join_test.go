@@ -57,6 +57,10 @@ func TestJoinedCommits(t *testing.T) {
 				for i := range ids {
 					ids[i] = b.add(t, "a", fmt.Sprint("job ", added+i), func(j *events.Job) { j.MaxAttempts = 1 })
 				}
+				select {
+				case b.bell <- struct{}{}:
+				default:
+				}
 				for i, id := range ids {
 					if poison != nil && added+i == 7 {
 						require.Contains(t, b.wait(t, id, events.StatusFailed).LastError, "poison")

@@ -153,13 +153,13 @@ type Config struct {
 }
 
 // known lists the providers that [Open] can return.
-var known = []string{offlineName, openaiName}
+var known = []string{NameOffline, openaiName}
 
 // Open returns the provider that cfg names. An unknown name is an error that
 // lists the known ones.
 func Open(cfg Config) (Provider, error) {
 	switch cfg.Provider {
-	case "", offlineName:
+	case "", NameOffline:
 		return NewOffline(), nil
 	case openaiName:
 		return NewOpenAI(cfg)

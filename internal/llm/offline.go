@@ -7,7 +7,8 @@ import (
 )
 
 const (
-	offlineName = "offline"
+	// NameOffline is the provider that needs no key and no network.
+	NameOffline = "offline"
 	// offlineModel changes when the rules change what is written.
 	offlineModel = "extractor-1"
 )
@@ -21,7 +22,7 @@ type Offline struct{}
 func NewOffline() *Offline { return &Offline{} }
 
 // Name implements [Provider].
-func (*Offline) Name() string { return offlineName }
+func (*Offline) Name() string { return NameOffline }
 
 // Answer implements [Provider]. The only error is the one of ctx.
 func (*Offline) Answer(ctx context.Context, q Question) (Answer, error) {
