@@ -1,0 +1,3 @@
+package main
+
+func (r *report) document(string) error { return nil }
