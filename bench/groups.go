@@ -70,6 +70,7 @@ func jobGroups(o options) []group {
 	return []group{
 		{"steady", "Producing and working at once, 100 jobs a transaction", []figure{
 			ours("steady", "obs", "jobs", steady(o, 2, 100)),
+			untold("steady-untold", "obs, without telling followers (for comparison)", "jobs", steady(o, 2, 100)),
 			riverSteady(o, "steady", 2, 100),
 			bullSteady(o),
 		}},

@@ -13,7 +13,7 @@ import (
 )
 
 // bed makes a new database with our schema, and streams, and runs one measurement there. What it leaves is gone.
-func (e *env) bed(ctx context.Context, syncAlways bool, measure func(ctx context.Context, b *load.Bed, m load.Meter) (load.Sample, error)) (load.Sample, error) {
+func (e *env) bed(ctx context.Context, syncAlways, untold bool, measure func(ctx context.Context, b *load.Bed, m load.Meter) (load.Sample, error)) (load.Sample, error) {
 	broker, err := e.broker(ctx, syncAlways)
 	if err != nil {
 		return load.Sample{}, err
@@ -23,7 +23,7 @@ func (e *env) bed(ctx context.Context, syncAlways bool, measure func(ctx context
 		return load.Sample{}, err
 	}
 	b, err := load.NewBed(ctx, load.BedConfig{
-		Database: url, Prefix: fmt.Sprintf("b%d", e.seq), Payload: e.opts.Payload, Slots: e.opts.Slots,
+		Database: url, Prefix: fmt.Sprintf("b%d", e.seq), Payload: e.opts.Payload, Slots: e.opts.Slots, Untold: untold,
 		Dial: func() (*nats.Conn, error) { return nats.Connect(broker.url) },
 	}, e.opts.Jobs)
 	if err != nil {
@@ -45,7 +45,14 @@ func migrated(ctx context.Context, url string) error {
 // ours makes a figure of obs.
 func ours(what, title, unit string, run func(ctx context.Context, b *load.Bed, m load.Meter) (load.Sample, error)) figure {
 	return figure{who: "obs", what: what, title: title, unit: unit, run: func(ctx context.Context, e *env) (load.Sample, error) {
-		return e.bed(ctx, false, run)
+		return e.bed(ctx, false, false, run)
+	}}
+}
+
+// untold is a figure of obs without the stream of events.
+func untold(what, title, unit string, run func(ctx context.Context, b *load.Bed, m load.Meter) (load.Sample, error)) figure {
+	return figure{who: "obs", what: what, title: title, unit: unit, run: func(ctx context.Context, e *env) (load.Sample, error) {
+		return e.bed(ctx, false, true, run)
 	}}
 }
 
@@ -81,7 +88,7 @@ func drain(o options, alone bool) func(ctx context.Context, b *load.Bed, m load.
 
 func relayed(o options, what, title string, mode outbox.Mode, syncAlways bool) figure {
 	return figure{who: "obs", what: what, title: title, unit: "messages", run: func(ctx context.Context, e *env) (load.Sample, error) {
-		return e.bed(ctx, syncAlways, func(ctx context.Context, b *load.Bed, m load.Meter) (load.Sample, error) {
+		return e.bed(ctx, syncAlways, false, func(ctx context.Context, b *load.Bed, m load.Meter) (load.Sample, error) {
 			return b.Relay(ctx, m, o.Jobs, mode)
 		})
 	}}
