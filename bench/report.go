@@ -132,7 +132,7 @@ const oneWithin = 3 * time.Minute
 func measureOne(ctx context.Context, e *env, f figure) (load.Sample, error) {
 	ctx, cancel := context.WithTimeout(ctx, oneWithin)
 	defer cancel()
-	runtime.GC() // what ran before is not this one's to clear away
+
 	return f.run(ctx, e)
 }
 
@@ -231,6 +231,19 @@ func count(v float64) string {
 	default:
 		return fmt.Sprintf("%.1f", v)
 	}
+}
+
+// loads are the load averages that were seen after each measurement.
+func (r *report) loads() load.Spread {
+	var all []float64
+	for _, f := range r.Figures {
+		for _, s := range f.Samples {
+			if s.Err == "" {
+				all = append(all, s.Load)
+			}
+		}
+	}
+	return load.SpreadOf(all)
 }
 
 func (r *report) find(id string) (result, bool) {

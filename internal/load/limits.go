@@ -107,7 +107,9 @@ func consume(ctx context.Context, m Meter, js jetstream.JetStream, stream string
 		}
 		got += some
 	}
-	if err := js.Conn().FlushWithContext(ctx); err != nil { // the acks are with the server
+	flushing, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	if err := js.Conn().FlushWithContext(flushing); err != nil { // the acks are with the server
 		return Sample{}, err
 	}
 	out := Sample{N: n, Seconds: time.Since(began).Seconds()}

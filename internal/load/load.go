@@ -62,7 +62,7 @@ func LatencyOf(all []time.Duration) *Latency {
 	}
 	slices.Sort(all)
 	at := func(q float64) float64 {
-		return all[int(math.Ceil(q*float64(len(all))))-1].Seconds() * 1e3
+		return math.Round(all[int(math.Ceil(q*float64(len(all))))-1].Seconds()*1e6) / 1e3
 	}
 	return &Latency{P50: at(0.50), P95: at(0.95), P99: at(0.99), N: len(all)}
 }

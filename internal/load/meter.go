@@ -2,6 +2,7 @@ package load
 
 import (
 	"bytes"
+	"math"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -25,21 +26,14 @@ func Self(name string) Process { return Process{Name: name, PID: os.Getpid()} }
 // Meter reads processor time by process. The zero value reads none.
 type Meter []Process
 
-// Measure runs one measurement and adds to its sample what the processes took meanwhile. Garbage of what ran before is
-// collected first, or this one would pay for it.
-func (m Meter) Measure(run func() (Sample, error)) Sample {
-	runtime.GC()
-	before := m.read()
-	s, err := run()
-	if err != nil {
-		return Sample{Err: err.Error()}
+// Start reads the meter, for [Meter.Complete]. Garbage of what ran before is collected first, or this measurement would
+// pay for it.
+func (m Meter) Start() map[string]float64 {
+	if len(m) > 0 {
+		runtime.GC()
 	}
-	m.Complete(&s, before)
-	return s
+	return m.read()
 }
-
-// Start reads the meter, for [Meter.Complete].
-func (m Meter) Start() map[string]float64 { return m.read() }
 
 // Complete adds to the sample what the processes took since before, unless it has that already.
 func (m Meter) Complete(s *Sample, before map[string]float64) {
@@ -49,7 +43,7 @@ func (m Meter) Complete(s *Sample, before map[string]float64) {
 			if s.CPU == nil {
 				s.CPU = map[string]float64{}
 			}
-			s.CPU[name] = seconds - before[name]
+			s.CPU[name] = math.Round((seconds-before[name])*ticks) / ticks
 		}
 	}
 	s.Load = LoadAverage()
