@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/alecthomas/kong"
+
+	"github.com/seed-245eaa15/obs/internal/load"
 )
 
 const about = `Measures obs, River, Watermill, BullMQ, graphile-worker and the machine itself: on one Postgres, in turn.
@@ -58,7 +60,7 @@ func (o *options) settle() error {
 	if o.Quick {
 		o.Rounds, o.Jobs, o.Events, o.For = 1, o.Jobs/10, o.Events/10, time.Second
 	}
-	if o.Rounds < 1 || o.Jobs < 1000 || o.Events < batchOf || o.For < 100*time.Millisecond || o.Payload < 1 || o.Slots < 1 || o.EventSlots < 1 {
+	if o.Rounds < 1 || o.Jobs < 1000 || o.Events < load.BatchOf || o.For < 100*time.Millisecond || o.Payload < 1 || o.Slots < 1 || o.EventSlots < 1 {
 		return errors.New("want --rounds and --slots of at least 1, --jobs of 1000, --events of 100 and --for of 100ms")
 	}
 	return nil

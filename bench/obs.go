@@ -23,7 +23,7 @@ func (e *env) bed(ctx context.Context, syncAlways, untold bool, measure func(ctx
 		return load.Sample{}, err
 	}
 	b, err := load.NewBed(ctx, load.BedConfig{
-		Database: url, Prefix: fmt.Sprintf("b%d", e.seq), Payload: e.opts.Payload, Slots: e.opts.Slots, Untold: untold,
+		Database: url, Streams: outbox.Streams{Prefix: fmt.Sprintf("b%d", e.seq)}, Payload: e.opts.Payload, Slots: e.opts.Slots, Untold: untold,
 		Dial: func() (*nats.Conn, error) { return nats.Connect(broker.url) },
 	}, e.opts.Jobs)
 	if err != nil {

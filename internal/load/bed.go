@@ -26,14 +26,13 @@ const Kind events.Kind = "bench"
 // Look is how often a measurement looks whether all is done.
 const Look = 5 * time.Millisecond
 
-// BedConfig says where a Bed is made. Database, Dial and Prefix are needed.
+// BedConfig says where a Bed is made. Database, Dial and a prefix of the streams are needed.
 type BedConfig struct {
 	Database string                     // a URL; its schema is brought up to date
 	Dial     func() (*nats.Conn, error) // a connection of its own for each process that there would be
-	Prefix   string                     // of the streams, which are this bed's alone
+	Streams  outbox.Streams             // with a prefix that is this bed's alone; what they hold is ours to say
 	Payload  int                        // bytes of a job's arguments; 0 means 512
 	Slots    int                        // jobs that a worker does at once; 0 means 1000
-	Replicas int                        // of the streams; 0 means 1
 	Untold   bool                       // followers are told nothing: what that costs is the difference
 	Log      *slog.Logger               // nil: nothing is logged
 }
@@ -74,8 +73,9 @@ func NewBed(ctx context.Context, cfg BedConfig, room int) (_ *Bed, err error) {
 	}
 	b := &Bed{
 		cfg: cfg, scope: events.Scope{Team: "bench", Project: "bench"}, pad: Pad(cfg.Payload),
-		streams: outbox.Streams{Prefix: cfg.Prefix, Kinds: []events.Kind{Kind}, Replicas: cfg.Replicas, JobsMaxMsgs: int64(max(2*room, 100_000))},
+		streams: cfg.Streams,
 	}
+	b.streams.Kinds, b.streams.JobsMaxMsgs = []events.Kind{Kind}, int64(max(2*room, 100_000))
 	defer func() {
 		if err != nil {
 			b.closeLinks()
@@ -143,7 +143,7 @@ func Pad(n int) string { return strings.Repeat("0123456789abcdef", n/16+1)[:n] }
 
 // step is one new job. Its number is in its arguments.
 func (b *Bed) step(n int64) (events.Step, error) {
-	name := fmt.Sprintf("%s-%d", b.cfg.Prefix, n)
+	name := fmt.Sprintf("%s-%d", b.cfg.Streams.Prefix, n)
 	return events.New(events.Job{
 		ID: events.NewID(Kind, name), Kind: Kind, Scope: b.scope, SourceType: "bench", SourceID: name,
 		Args: fmt.Appendf(nil, `{"n":%d,"pad":"%s"}`, n, b.pad),
@@ -175,7 +175,7 @@ type system struct {
 
 // run starts the relay with its feed, and the worker when there is a handler. Stop it.
 func (b *Bed) run(ctx context.Context, window int, handle func(n int64)) (*system, error) {
-	s := &system{bell: outbox.NewBell(b.relayJS.Conn(), b.cfg.Prefix)}
+	s := &system{bell: outbox.NewBell(b.relayJS.Conn(), b.cfg.Streams.Prefix)}
 	ctx, cancel := context.WithCancel(ctx)
 	wake, err := s.bell.Listen(ctx)
 	if err != nil {
@@ -232,8 +232,8 @@ func (b *Bed) work(ctx context.Context, bell *outbox.Bell, done *atomic.Int64, h
 }
 
 // until waits for a condition; what is shows in the error when ctx ends first.
-func until(ctx context.Context, what string, is func() (bool, error)) error {
-	tick := time.NewTicker(Look)
+func until(ctx context.Context, every time.Duration, what string, is func() (bool, error)) error {
+	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for {
 		ok, err := is()
@@ -253,7 +253,7 @@ func (b *Bed) told(ctx context.Context) error {
 	if b.cfg.Untold {
 		return nil
 	}
-	return until(ctx, "telling the events", func() (bool, error) {
+	return until(ctx, Look, "telling the events", func() (bool, error) {
 		var left bool
 		err := b.callers.QueryRow(ctx, `SELECT EXISTS (SELECT FROM job_feed)`).Scan(&left)
 		return !left, err

@@ -51,7 +51,7 @@ func (b *Bed) Drain(ctx context.Context, m Meter, n int, alone bool) (Sample, er
 			_ = s.stop() // the error that brought us here says more
 		}
 	}()
-	err = until(ctx, "publishing the jobs", func() (bool, error) {
+	err = until(ctx, Look, "publishing the jobs", func() (bool, error) {
 		return int(s.relay.State().Published) >= n, nil
 	})
 	if err == nil {
@@ -69,7 +69,7 @@ func (b *Bed) Drain(ctx context.Context, m Meter, n int, alone bool) (Sample, er
 	var done atomic.Int64
 	before, began := m.Start(), time.Now()
 	stop := b.work(ctx, s.bell, &done, func(int64) {})
-	err = until(ctx, "doing the jobs", func() (bool, error) { return done.Load() >= int64(n), nil })
+	err = until(ctx, Look, "doing the jobs", func() (bool, error) { return done.Load() >= int64(n), nil })
 	took := time.Since(began)
 	if err == nil && !alone {
 		err = b.told(ctx)
@@ -100,7 +100,7 @@ func (b *Bed) Steady(ctx context.Context, m Meter, clients, batch int, lasting t
 		return err
 	})
 	if err == nil {
-		err = until(ctx, "doing the jobs", func() (bool, error) { return int(s.done.Load()) > asked, nil })
+		err = until(ctx, Look, "doing the jobs", func() (bool, error) { return int(s.done.Load()) > asked, nil })
 	}
 	out := Sample{N: asked, Seconds: time.Since(began).Seconds()}
 	if err == nil {
@@ -119,7 +119,7 @@ func (b *Bed) warm(ctx context.Context, s *system) error {
 		return err
 	}
 	s.bell.Ring()
-	return until(ctx, "doing the first job", func() (bool, error) { return s.done.Load() == 1, nil })
+	return until(ctx, Look, "doing the first job", func() (bool, error) { return s.done.Load() == 1, nil })
 }
 
 // Produce has clients call ask, each time for batch units, for so long; they wait while more than Backlog units are
@@ -297,7 +297,7 @@ func (l *Starts) Paced(ctx context.Context, m Meter, rate int, lasting time.Dura
 	before, began := m.Start(), time.Now()
 	_, err := Paced(ctx, Callers, n, float64(rate), func(ctx context.Context, _ int) error { return ask(ctx, l.note) })
 	if err == nil {
-		err = until(ctx, "starting the jobs", func() (bool, error) {
+		err = until(ctx, Look, "starting the jobs", func() (bool, error) {
 			l.mu.Lock()
 			defer l.mu.Unlock()
 			return len(l.started) >= n, nil

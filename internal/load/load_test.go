@@ -87,7 +87,7 @@ func newBed(t *testing.T) *load.Bed {
 	t.Helper()
 	broker := testenv.NATSServer(t)
 	b, err := load.NewBed(t.Context(), load.BedConfig{
-		Database: testenv.Postgres(t), Prefix: "t", Slots: 50,
+		Database: testenv.Postgres(t), Streams: outbox.Streams{Prefix: "t"}, Slots: 50,
 		Dial: func() (*nats.Conn, error) { return broker.Connect() },
 	}, 1000)
 	require.NoError(t, err)
