@@ -36,7 +36,9 @@ type env struct {
 	nats   *program // set by broker
 	synced *program
 	seq    int
-	made   map[string]bool // databases that are templates
+
+	profiled int             // the port where nats-server is profiled; 0: it is not
+	made     map[string]bool // databases that are templates
 }
 
 // openEnv starts Postgres. Close it.
@@ -157,8 +159,15 @@ func (e *env) broker(ctx context.Context, syncAlways bool) (*program, error) {
 	if err != nil {
 		return nil, err
 	}
+	outside := ""
+	if e.opts.Profile != "" {
+		if e.profiled, err = freePort(); err != nil {
+			return nil, err
+		}
+		outside = fmt.Sprintf("prof_port: %d", e.profiled)
+	}
 	file := filepath.Join(e.dir, name+".conf")
-	text := fmt.Sprintf("listen: \"127.0.0.1:%d\"\njetstream {\n  store_dir: %q\n  %s\n}\n", port, filepath.Join(e.dir, name), conf)
+	text := fmt.Sprintf("listen: \"127.0.0.1:%d\"\n%s\njetstream {\n  store_dir: %q\n  %s\n}\n", port, outside, filepath.Join(e.dir, name), conf)
 	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
 		return nil, err
 	}

@@ -32,6 +32,7 @@ Examples:
   task bench -- --only obs.steady --rounds 1
   go -C bench run . --only steady,drain --quick
   go -C bench run . --only obs. --jobs 20000 --json obs.json
+  go -C bench run . --only obs.steady --rounds 1 --profile /tmp/p && go tool pprof -top /tmp/p/obs.steady.nats.pprof
 
 Read CPU per unit where the machine is not quiet: rates and latencies suffer from others, it hardly does.`
 
@@ -50,6 +51,7 @@ type options struct {
 	RequirePeers bool          `help:"Fail when a peer cannot be had here."`
 	Write        bool          `help:"Write bench/results, the charts and the tables of docs/performance.md, whatever --only says."`
 	JSON         string        `name:"json" placeholder:"FILE" help:"Write what was measured there as well."`
+	Profile      string        `placeholder:"DIR" help:"Write there a CPU profile of this process and one of nats-server for each run, who.what.obs.pprof and who.what.nats.pprof."`
 	Dir          string        `placeholder:"DIR" help:"Where everything is kept meanwhile: a real disk. By default the temporary folder."`
 }
 

@@ -129,10 +129,16 @@ func measure(ctx context.Context, o options, say func(string, ...any)) (_ *repor
 // oneWithin is how long one measurement may take before it has failed.
 const oneWithin = 3 * time.Minute
 
-func measureOne(ctx context.Context, e *env, f figure) (load.Sample, error) {
+func measureOne(ctx context.Context, e *env, f figure) (_ load.Sample, err error) {
 	ctx, cancel := context.WithTimeout(ctx, oneWithin)
 	defer cancel()
-
+	if e.opts.Profile != "" {
+		stop, err := e.profile(ctx, f)
+		if err != nil {
+			return load.Sample{}, err
+		}
+		defer stop()
+	}
 	return f.run(ctx, e)
 }
 
