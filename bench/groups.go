@@ -64,8 +64,10 @@ func onNATS(what, title string, syncAlways bool, run func(ctx context.Context, m
 
 // jobGroups are jobs that do nothing: the queue itself.
 func jobGroups(o options) []group {
-	publish := func(ctx context.Context, m load.Meter, nc *nats.Conn, stream string) (load.Sample, error) {
-		return load.Publish(ctx, m, nc, stream, o.Jobs, envelope)
+	publish := func(n int) func(ctx context.Context, m load.Meter, nc *nats.Conn, stream string) (load.Sample, error) {
+		return func(ctx context.Context, m load.Meter, nc *nats.Conn, stream string) (load.Sample, error) {
+			return load.Publish(ctx, m, nc, stream, n, envelope)
+		}
 	}
 	return []group{
 		{"steady", "Producing and working at once, 100 jobs a transaction", []figure{
@@ -88,10 +90,10 @@ func jobGroups(o options) []group {
 		{"relay", "Bringing committed rows to JetStream", []figure{
 			relayed(o, "relay", "obs, atomic batches", outbox.Atomic, false),
 			relayed(o, "relay-async", "obs, one by one and asynchronously", outbox.Async, false),
-			onNATS("publish", "JetStream's own client, asynchronously with message ids", false, publish),
+			onNATS("publish", "JetStream's own client, asynchronously with message ids", false, publish(2*o.Jobs)),
 			watermillRelay(o),
 			relayed(o, "relay-sync", "obs, atomic batches, sync_interval: always", outbox.Atomic, true),
-			onNATS("publish-sync", "JetStream's own client, sync_interval: always", true, publish),
+			onNATS("publish-sync", "JetStream's own client, sync_interval: always", true, publish(o.relayed()/5)), // it takes an fsync each
 		}},
 		{"enqueue", "A transaction that asks for a job, and the same with a plain row in its place, 16 connections", []figure{
 			ours("enqueue", "obs: one job", "transactions", enqueue(o, 0, false)),

@@ -41,7 +41,7 @@ type options struct {
 	Only         []string      `placeholder:"WORD,…" help:"Only figures whose name has one of these in it."`
 	List         bool          `help:"Name the figures and end."`
 	Rounds       int           `default:"3" placeholder:"N" help:"How often each is measured; they take turns."`
-	Jobs         int           `default:"50000" placeholder:"N" help:"Jobs to drain or relay."`
+	Jobs         int           `default:"50000" placeholder:"N" help:"Jobs to drain; half as many to relay."`
 	Events       int           `default:"20000" placeholder:"N" help:"Events to make observations of."`
 	For          time.Duration `default:"6s" placeholder:"TIME" help:"How long what has no number lasts; half as long for the machine's limits."`
 	Payload      int           `default:"512" placeholder:"BYTES" help:"What a job carries, everybody's."`
@@ -57,6 +57,10 @@ type options struct {
 
 // short is for what is steady at once.
 func (o options) short() time.Duration { return o.For / 2 }
+
+// relayed is how many messages are brought to the stream, where nothing else is done: in less than the second after
+// which the relay writes down that a job waits.
+func (o options) relayed() int { return o.Jobs / 2 }
 
 func (o *options) settle() error {
 	if o.Quick {

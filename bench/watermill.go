@@ -32,7 +32,7 @@ func watermillRelay(o options) figure {
 			return load.Sample{}, err
 		}
 		e.seq++
-		s, err := forwarded(ctx, e.meter("watermill", broker), url, broker.url, fmt.Sprintf("wm%d", e.seq), o.Jobs/2, o.Payload)
+		s, err := forwarded(ctx, e.meter("watermill", broker), url, broker.url, fmt.Sprintf("wm%d", e.seq), o.relayed(), o.Payload)
 		return s, errors.Join(err, drop())
 	}}
 }
