@@ -82,30 +82,30 @@ func (r *report) markdown(b *bytes.Buffer) {
 }
 
 // cells are the columns of the table behind the name.
-func (f result) cells() string {
+func (r result) cells() string {
 	switch {
-	case f.Absent != "":
-		return "absent: " + f.Absent + " | | | "
-	case f.Rate.Runs == 0:
+	case r.Absent != "":
+		return "absent: " + r.Absent + " | | | "
+	case r.Rate.Runs == 0:
 		return "failed | | | "
 	}
-	rate := fmt.Sprintf("%s %s [%s–%s]", count(f.Rate.Median), f.Unit, count(f.Rate.Min), count(f.Rate.Max))
-	if strings.HasSuffix(f.ID, ".idle") {
+	rate := fmt.Sprintf("%s %s [%s–%s]", count(r.Rate.Median), r.Unit, count(r.Rate.Min), count(r.Rate.Max))
+	if strings.HasSuffix(r.ID, ".idle") {
 		rate = "—"
 	}
 	latency := ""
-	if l := f.latency(); l != nil {
+	if l := r.latency(); l != nil {
 		latency = fmt.Sprintf("%.2f / %.2f / %.2f", l.P50, l.P95, l.P99)
 	}
 	cpu := ""
-	if f.CPU.Runs > 0 {
-		cpu = fmt.Sprintf("%.1f", f.CPU.Median)
+	if r.CPU.Runs > 0 {
+		cpu = fmt.Sprintf("%.1f", r.CPU.Median)
 	}
-	return strings.Join([]string{rate, cpu, f.byProcess(), latency}, " | ")
+	return strings.Join([]string{rate, cpu, r.byProcess(), latency}, " | ")
 }
 
 func redisVersion(line string) string {
-	for _, word := range strings.Fields(line) {
+	for word := range strings.FieldsSeq(line) {
 		if v, ok := strings.CutPrefix(word, "v="); ok {
 			return "Redis " + v
 		}

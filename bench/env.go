@@ -122,7 +122,7 @@ func sourceTree() (string, error) {
 			return at, nil
 		}
 		if at == filepath.Dir(at) {
-			return "", fmt.Errorf("%s is not in the source tree of obs: run task bench, or go -C bench run .", dir)
+			return "", fmt.Errorf("%s is not in the source tree of obs: run task bench or go -C bench run . in it", dir)
 		}
 	}
 }
@@ -287,7 +287,7 @@ type machine struct {
 	Others   map[string]string `json:"others,omitempty"` // peers and servers by name
 }
 
-// command gives the first line that a program prints, or nothing.
+// firstLine is the first line that a program prints, or nothing.
 func firstLine(ctx context.Context, dir, name string, args ...string) string {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()

@@ -38,8 +38,9 @@ func start(name, path string, args ...string) (*program, error) {
 	return startIn("", nil, name, path, args...)
 }
 
+// startIn is start in a folder and with an environment. The program lives until it is ended.
 func startIn(dir string, environ []string, name, path string, args ...string) (*program, error) {
-	p := &program{name: name, cmd: exec.Command(path, args...), out: &tail{news: make(chan string, 16)}, done: make(chan struct{})}
+	p := &program{name: name, cmd: exec.CommandContext(context.Background(), path, args...), out: &tail{news: make(chan string, 16)}, done: make(chan struct{})}
 	p.cmd.Dir, p.cmd.Env = dir, environ
 	p.cmd.Stderr = p.out
 	p.cmd.SysProcAttr = ownGroup()

@@ -68,7 +68,7 @@ func measure(ctx context.Context, o options, say func(string, ...any)) (_ *repor
 	}
 	defer func() { err = errors.Join(err, e.close(ctx)) }()
 	r.Machine = e.machine(ctx)
-	say("Postgres %s, %d processors, load %.1f; %d measurements", e.pg.Version, r.Machine.CPUs, load.LoadAverage(), steps)
+	say("Postgres %s, %d processors, load %.1f; %d measurements", e.pg.Version, r.Machine.CPUs, load.Average(), steps)
 
 	step := 0
 	var missing, failed []string
@@ -274,21 +274,21 @@ func (r *report) print(w io.Writer) {
 	for _, v := range r.Targets {
 		fmt.Fprintf(w, "%-4s %-70s %s, want %s\n", v.word(), v.Text, v.value(), v.wanted())
 	}
-	fmt.Fprintf(w, "\n%d rounds of %d jobs in %s on %d processors; load %.1f now\n", r.Flags.Rounds, r.Flags.Jobs, r.Took, r.Machine.CPUs, load.LoadAverage())
+	fmt.Fprintf(w, "\n%d rounds of %d jobs in %s on %d processors; load %.1f now\n", r.Flags.Rounds, r.Flags.Jobs, r.Took, r.Machine.CPUs, load.Average())
 }
 
-func (f result) line() string {
-	if f.Absent != "" {
-		return "absent: " + f.Absent
+func (r result) line() string {
+	if r.Absent != "" {
+		return "absent: " + r.Absent
 	}
-	if f.Rate.Runs == 0 {
+	if r.Rate.Runs == 0 {
 		return "failed"
 	}
-	text := fmt.Sprintf("%8s/s [%s–%s]", count(f.Rate.Median), count(f.Rate.Min), count(f.Rate.Max))
-	if f.CPU.Runs > 0 {
-		text += fmt.Sprintf("  %6.1f µs (%s)", f.CPU.Median, f.byProcess())
+	text := fmt.Sprintf("%8s/s [%s–%s]", count(r.Rate.Median), count(r.Rate.Min), count(r.Rate.Max))
+	if r.CPU.Runs > 0 {
+		text += fmt.Sprintf("  %6.1f µs (%s)", r.CPU.Median, r.byProcess())
 	}
-	if l := f.latency(); l != nil {
+	if l := r.latency(); l != nil {
 		text += fmt.Sprintf("  p50 %.2f p95 %.2f p99 %.2f ms", l.P50, l.P95, l.P99)
 	}
 	return text

@@ -66,7 +66,7 @@ func forwarded(ctx context.Context, m load.Meter, url, natsURL, topic string, n,
 		return load.Sample{}, err
 	}
 	outbox := forwarder.NewPublisher(rows, forwarder.PublisherConfig{ForwarderTopic: "outbox"})
-	body := []byte(fmt.Sprintf(`{"pad":%q}`, load.Pad(payload)))
+	body := fmt.Appendf(nil, `{"pad":%q}`, load.Pad(payload))
 	for at := 0; at < n; at += load.FillBatch {
 		batch := make([]*message.Message, min(load.FillBatch, n-at))
 		for i := range batch {

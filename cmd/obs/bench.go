@@ -253,7 +253,7 @@ func (b *bench) print(w io.Writer) {
 			fmt.Fprintf(w, c.text+"\n", b.rate(c.what)/of)
 		}
 	}
-	fmt.Fprintf(w, "The machine's load is %.1f. What was made for the bench is gone.\n", load.LoadAverage())
+	fmt.Fprintf(w, "The machine's load is %.1f. What was made for the bench is gone.\n", load.Average())
 }
 
 func (b *bench) rate(name string) float64 {

@@ -163,8 +163,8 @@ func TestMeterCountsTheTree(t *testing.T) {
 	out, err := cmd.StdoutPipe()
 	require.NoError(t, err)
 	require.NoError(t, cmd.Start())
-	alone := load.Meter{{Name: "alone", PID: cmd.Process.Pid}}
-	m := append(alone, load.Process{Name: "tree", PID: cmd.Process.Pid, Tree: true})
+	alone := load.Process{Name: "alone", PID: cmd.Process.Pid}
+	m := load.Meter{alone, {Name: "tree", PID: cmd.Process.Pid, Tree: true}}
 	before := m.Start()
 	_, err = in.Write([]byte("go\n"))
 	require.NoError(t, err)

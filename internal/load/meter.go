@@ -46,7 +46,7 @@ func (m Meter) Complete(s *Sample, before map[string]float64) {
 			s.CPU[name] = math.Round((seconds-before[name])*ticks) / ticks
 		}
 	}
-	s.Load = LoadAverage()
+	s.Load = Average()
 }
 
 // stat is what matters of /proc/<pid>/stat.
@@ -125,8 +125,8 @@ func readStat(path string) (pid int, s stat, ok bool) {
 	return pid, s, true
 }
 
-// LoadAverage is the machine's over the last minute; 0 where it is not told.
-func LoadAverage() float64 {
+// Average is the machine's over the last minute; 0 where it is not told.
+func Average() float64 {
 	text, err := os.ReadFile("/proc/loadavg")
 	if err != nil {
 		return 0
