@@ -139,6 +139,21 @@ func TestResultsAreJSON(t *testing.T) {
 	require.InDelta(t, 500, f.Rate.Median, 1e-9)
 }
 
+func TestAgainstAnEarlierRun(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "old.json")
+	old := made()
+	old.Figures[0].Samples[0].Seconds = 2
+	old.Figures[0].sum()
+	require.NoError(t, old.write(file))
+	var out strings.Builder
+	require.NoError(t, made().against(&out, file))
+	require.Contains(t, out.String(), "obs.steady             rate × 2.00, CPU × 1.00 (40.0 was 40.0 µs)\n")
+	require.Contains(t, out.String(), "p50 × 1.00, p99 × 1.00")
+	require.NotContains(t, out.String(), "bullmq")
+	require.NoError(t, made().against(&out, ""))
+	require.Error(t, made().against(&out, file+"x"))
+}
+
 // What --only asks for is in the names, and each figure has one of its own.
 func TestNamesOfFigures(t *testing.T) {
 	names := map[string]bool{}

@@ -32,6 +32,7 @@ Examples:
   task bench -- --only obs.steady --rounds 1
   go -C bench run . --only steady,drain --quick
   go -C bench run . --only obs. --jobs 20000 --json obs.json
+  go -C bench run . --only obs. --against results/2026-11-25-before.json
   go -C bench run . --only obs.steady --rounds 1 --profile /tmp/p && go tool pprof -top /tmp/p/obs.steady.nats.pprof
 
 Read CPU per unit where the machine is not quiet: rates and latencies suffer from others, it hardly does.`
@@ -51,6 +52,7 @@ type options struct {
 	RequirePeers bool          `help:"Fail when a peer cannot be had here."`
 	Write        bool          `help:"Write bench/results, the charts and the tables of docs/performance.md, whatever --only says."`
 	JSON         string        `name:"json" placeholder:"FILE" help:"Write what was measured there as well."`
+	Against      string        `placeholder:"FILE" help:"Tell each figure beside that of an earlier run, such as bench/results/2026-11-25-before.json."`
 	Profile      string        `placeholder:"DIR" help:"Write there a CPU profile of this process and one of nats-server for each run, who.what.obs.pprof and who.what.nats.pprof."`
 	Dir          string        `placeholder:"DIR" help:"Where everything is kept meanwhile: a real disk. By default the temporary folder."`
 }
@@ -106,7 +108,7 @@ func run(ctx context.Context) int {
 	r, err := measure(ctx, o, func(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) })
 	if err == nil || ctx.Err() == nil && len(r.Figures) > 0 {
 		r.print(os.Stdout)
-		err = errors.Join(err, save(o, r))
+		err = errors.Join(err, save(o, r), r.against(os.Stdout, o.Against))
 	}
 	switch {
 	case ctx.Err() != nil:

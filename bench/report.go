@@ -294,6 +294,37 @@ func (r result) line() string {
 	return text
 }
 
+// against tells each figure beside that of an earlier run: how many times the rate, the processor time and the latency.
+func (r *report) against(w io.Writer, file string) error {
+	if file == "" {
+		return nil
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	var old report
+	if err := json.Unmarshal(text, &old); err != nil {
+		return fmt.Errorf("read %s: %w", file, err)
+	}
+	fmt.Fprintf(w, "\nAgainst %s (%s):\n", filepath.Base(file), old.Machine.Commit)
+	for _, f := range r.Figures {
+		was, ok := old.find(f.ID)
+		if !ok || f.Rate.Runs == 0 {
+			continue
+		}
+		line := fmt.Sprintf("rate × %.2f", f.Rate.Median/was.Rate.Median)
+		if f.CPU.Median > 0 && was.CPU.Median > 0 {
+			line += fmt.Sprintf(", CPU × %.2f (%.1f was %.1f µs)", f.CPU.Median/was.CPU.Median, f.CPU.Median, was.CPU.Median)
+		}
+		if now, then := f.latency(), was.latency(); now != nil && then != nil && then.P50 > 0 && then.P99 > 0 {
+			line += fmt.Sprintf(", p50 × %.2f, p99 × %.2f", now.P50/then.P50, now.P99/then.P99)
+		}
+		fmt.Fprintf(w, "  %-22s %s\n", f.ID, line)
+	}
+	return nil
+}
+
 func groupTitle(o options, name string) string {
 	for _, g := range groups(o) {
 		if g.name == name {
