@@ -63,7 +63,7 @@ func (r *report) markdown(b *bytes.Buffer) {
 		fmt.Fprintf(b, "| %s | %s | %s | %s |\n", v.Text, v.wanted(), v.value(), word)
 	}
 
-	fmt.Fprintf(b, "\n### Figures\n\nMedian [least–most] of the rounds. CPU is microseconds of processor time a unit, over all processes, and which took it.\n")
+	fmt.Fprintf(b, "\n### Figures\n\nMedian [least–most] of the rounds. CPU is microseconds of processor time a unit, over all processes, and which took it.\nWAL bytes are what Postgres wrote to its log for a unit.\n")
 	group := ""
 	for _, f := range r.Figures {
 		if f.Group != group {
@@ -74,7 +74,7 @@ func (r *report) markdown(b *bytes.Buffer) {
 					fmt.Fprintf(b, "\n\n![%s](%s)", groupTitle(r.Flags, group), c.file)
 				}
 			}
-			fmt.Fprintf(b, "\n\n| | figure | a second | CPU µs | by process | p50 / p95 / p99 ms |\n|---|---|---|---|---|---|\n")
+			fmt.Fprintf(b, "\n\n| | figure | a second | CPU µs | by process | p50 / p95 / p99 ms | WAL bytes |\n|---|---|---|---|---|---|---|\n")
 		}
 		fmt.Fprintf(b, "| %s | `%s` | %s |\n", f.Title, f.ID, f.cells())
 	}
@@ -85,9 +85,9 @@ func (r *report) markdown(b *bytes.Buffer) {
 func (r result) cells() string {
 	switch {
 	case r.Absent != "":
-		return "absent: " + r.Absent + " | | | "
+		return "absent: " + r.Absent + " | | | | "
 	case r.Rate.Runs == 0:
-		return "failed | | | "
+		return "failed | | | | "
 	}
 	rate := fmt.Sprintf("%s %s [%s–%s]", count(r.Rate.Median), r.Unit, count(r.Rate.Min), count(r.Rate.Max))
 	if strings.HasSuffix(r.ID, ".idle") {
@@ -101,7 +101,11 @@ func (r result) cells() string {
 	if r.CPU.Runs > 0 {
 		cpu = fmt.Sprintf("%.1f", r.CPU.Median)
 	}
-	return strings.Join([]string{rate, cpu, r.byProcess(), latency}, " | ")
+	wal := ""
+	if bytes, ok := r.also("wal_bytes"); ok {
+		wal = count(bytes)
+	}
+	return strings.Join([]string{rate, cpu, r.byProcess(), latency, wal}, " | ")
 }
 
 func redisVersion(line string) string {

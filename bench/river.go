@@ -159,6 +159,10 @@ func (b *riverBed) running(ctx context.Context, run func() (load.Sample, error))
 func riverSteady(o options, what string, clients, batch int) figure {
 	return riverFigure(what, "jobs", func(ctx context.Context, b *riverBed, m load.Meter) (load.Sample, error) {
 		return b.running(ctx, func() (load.Sample, error) {
+			wal, err := load.WAL(ctx, b.callers)
+			if err != nil {
+				return load.Sample{}, err
+			}
 			before, began := m.Start(), time.Now()
 			asked, err := load.Produce(ctx, clients, batch, o.For, func() int { return int(b.done.Load()) - 1 }, func(ctx context.Context) error {
 				_, err := b.ask(ctx, batch)
@@ -169,7 +173,7 @@ func riverSteady(o options, what string, clients, batch int) figure {
 			}
 			s := load.Sample{N: asked, Seconds: time.Since(began).Seconds()}
 			m.Complete(&s, before)
-			return s, err
+			return s, errors.Join(err, s.Wrote(ctx, b.callers, wal))
 		})
 	})
 }
@@ -181,14 +185,18 @@ func riverDrain(o options) figure {
 				return load.Sample{}, err
 			}
 		}
+		wal, err := load.WAL(ctx, b.callers)
+		if err != nil {
+			return load.Sample{}, err
+		}
 		before, began := m.Start(), time.Now()
 		if err := b.client.Start(context.WithoutCancel(ctx)); err != nil {
 			return load.Sample{}, err
 		}
-		err := b.settled(ctx, o.Jobs)
+		err = b.settled(ctx, o.Jobs)
 		s := load.Sample{N: o.Jobs, Seconds: time.Since(began).Seconds()}
 		m.Complete(&s, before)
-		return s, errors.Join(err, b.stop(ctx))
+		return s, errors.Join(err, s.Wrote(ctx, b.callers, wal), b.stop(ctx))
 	})
 }
 

@@ -2,6 +2,7 @@ package load
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -72,6 +73,10 @@ func (b *Bed) Drain(ctx context.Context, m Meter, n int, alone bool) (Sample, er
 			return Sample{}, err
 		}
 	}
+	wal, err := WAL(ctx, b.callers)
+	if err != nil {
+		return Sample{}, err
+	}
 	var done atomic.Int64
 	before, began := m.Start(), time.Now()
 	stop := b.work(ctx, s.bell, &done, func(int64) {})
@@ -82,10 +87,10 @@ func (b *Bed) Drain(ctx context.Context, m Meter, n int, alone bool) (Sample, er
 	}
 	out := Sample{N: n, Seconds: took.Seconds()}
 	m.Complete(&out, before)
-	if e := stop(); err == nil {
-		err = e
+	if err == nil {
+		err = out.Wrote(ctx, b.callers, wal)
 	}
-	return out, err
+	return out, errors.Join(err, stop())
 }
 
 // Steady measures jobs asked for, relayed, done and told at once: for so long, in transactions of batch jobs by so many
@@ -96,8 +101,11 @@ func (b *Bed) Steady(ctx context.Context, m Meter, clients, batch int, lasting t
 		return Sample{}, err
 	}
 	if err := b.warm(ctx, s); err != nil {
-		_ = s.stop() // the error that brought us here says more
-		return Sample{}, err
+		return Sample{}, errors.Join(err, s.stop())
+	}
+	wal, err := WAL(ctx, b.callers)
+	if err != nil {
+		return Sample{}, errors.Join(err, s.stop())
 	}
 	before, began := m.Start(), time.Now()
 	asked, err := Produce(ctx, clients, batch, lasting, func() int { return int(s.done.Load()) - 1 }, func(ctx context.Context) error {
@@ -113,10 +121,10 @@ func (b *Bed) Steady(ctx context.Context, m Meter, clients, batch int, lasting t
 		err = b.told(ctx)
 	}
 	m.Complete(&out, before)
-	if e := s.stop(); err == nil {
-		err = e
+	if err == nil {
+		err = out.Wrote(ctx, b.callers, wal)
 	}
-	return out, err
+	return out, errors.Join(err, s.stop())
 }
 
 // warm takes one job through: the relay's lead and the worker's first fetch are not what is measured.
@@ -240,8 +248,7 @@ func (b *Bed) Latency(ctx context.Context, m Meter, rate int, lasting time.Durat
 		return Sample{}, err
 	}
 	if err := b.warm(ctx, s); err != nil {
-		_ = s.stop() // the error that brought us here says more
-		return Sample{}, err
+		return Sample{}, errors.Join(err, s.stop())
 	}
 	l.forget()
 	out, err := l.Paced(ctx, m, rate, lasting, func(ctx context.Context, committed func(n int64)) error {
@@ -255,10 +262,7 @@ func (b *Bed) Latency(ctx context.Context, m Meter, rate int, lasting time.Durat
 	if err == nil {
 		err = b.told(ctx)
 	}
-	if e := s.stop(); err == nil {
-		err = e
-	}
-	return out, err
+	return out, errors.Join(err, s.stop())
 }
 
 // Starts keeps when jobs were committed and when their handlers started.

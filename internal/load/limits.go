@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -41,6 +42,27 @@ func Commits(ctx context.Context, m Meter, pool *pgxpool.Pool, clients, payload 
 			return err
 		})
 	})
+}
+
+// WAL is how many bytes Postgres has ever written to its log. What a unit of work wrote stands in [Sample.Also] as
+// "wal_bytes".
+func WAL(ctx context.Context, pool *pgxpool.Pool) (bytes float64, err error) {
+	if err := pool.QueryRow(ctx, `SELECT (pg_current_wal_insert_lsn() - '0/0')::float8`).Scan(&bytes); err != nil {
+		return 0, fmt.Errorf("ask how much was written: %w", err)
+	}
+	return bytes, nil
+}
+
+// Wrote adds to the sample what was written to the log since before.
+func (s *Sample) Wrote(ctx context.Context, pool *pgxpool.Pool, before float64) error {
+	after, err := WAL(ctx, pool)
+	if err == nil && s.N > 0 {
+		if s.Also == nil {
+			s.Also = map[string]float64{}
+		}
+		s.Also["wal_bytes"] = math.Round((after - before) / float64(s.N))
+	}
+	return err
 }
 
 func table(ctx context.Context, pool *pgxpool.Pool) error {
