@@ -88,12 +88,13 @@ func jobGroups(o options) []group {
 			bullDrain(o),
 		}},
 		{"relay", "Bringing committed rows to JetStream", []figure{
-			relayed(o, "relay", "obs, atomic batches", outbox.Atomic, false),
-			relayed(o, "relay-async", "obs, one by one and asynchronously", outbox.Async, false),
+			relayed(o, "relay", "obs", "", false),
 			onNATS("publish", "JetStream's own client, asynchronously with message ids", false, publish(2*o.Jobs)),
 			watermillRelay(o),
-			relayed(o, "relay-sync", "obs, atomic batches, sync_interval: always", outbox.Atomic, true),
+			relayed(o, "relay-sync", "obs, sync_interval: always", "", true),
 			onNATS("publish-sync", "JetStream's own client, sync_interval: always", true, publish(o.relayed()/5)), // it takes an fsync each
+			relayed(o, "relay-atomic", "obs, always in atomic batches (for comparison)", outbox.Atomic, false),
+			relayed(o, "relay-async", "obs, always one by one (for comparison)", outbox.Async, false),
 		}},
 		{"enqueue", "A transaction that asks for a job, and the same with a plain row in its place, 16 connections", []figure{
 			ours("enqueue", "obs: one job", "transactions", enqueue(o, 0, false)),
