@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -334,10 +335,14 @@ func groupTitle(o options, name string) string {
 	return name
 }
 
+// write writes JSON, a figure a line, so that two runs can be compared line by line.
 func (r *report) write(file string) error {
-	text, err := json.MarshalIndent(r, "", " ")
+	text, err := json.Marshal(r)
 	if err != nil {
 		return err
+	}
+	for _, each := range []string{`{"id":`, `{"target":`} {
+		text = bytes.ReplaceAll(text, []byte(each), []byte("\n"+each))
 	}
 	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 		return err
