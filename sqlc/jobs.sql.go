@@ -31,7 +31,7 @@ WITH want AS (
     WHERE j.id = w.id
       AND CASE WHEN j.asked = w.asked AND j.status = 'queued' AND j.attempts < j.max_attempts
                 AND j.job_type = w.job_type AND j.project_id = w.project_id AND j.team_id = w.team_id THEN true END
-    RETURNING j.id, j.team_id, j.project_id, j.job_type, j.source_type, j.source_id, j.agent_event_id, j.server_session_id, j.payload, j.request_id, j.priority, j.max_attempts, j.status, j.version, j.asked, j.attempts, j.next_attempt_at, j.locked_by, j.locked_at, j.last_error, j.completed_at, j.failed_at, j.cancelled_at, j.created_at, j.updated_at
+    RETURNING j.id, j.team_id, j.project_id, j.job_type, j.source_type, j.source_id, j.payload, j.request_id, j.priority, j.max_attempts, j.status, j.version, j.asked, j.attempts, j.next_attempt_at, j.locked_by, j.locked_at, j.last_error, j.completed_at, j.failed_at, j.cancelled_at, j.created_at, j.updated_at
 ), noted AS (
     INSERT INTO observation_generation_job_events (
         job_id, version, team_id, project_id, event_type, status_after, attempt, at, actor, process, build, request_id, schema)
@@ -322,7 +322,7 @@ func (q *Queries) FreeJobs(ctx context.Context, arg FreeJobsParams) ([]string, e
 }
 
 const getJob = `-- name: GetJob :one
-SELECT id, team_id, project_id, job_type, source_type, source_id, agent_event_id, server_session_id, payload, request_id, priority, max_attempts, status, version, asked, attempts, next_attempt_at, locked_by, locked_at, last_error, completed_at, failed_at, cancelled_at, created_at, updated_at FROM observation_generation_jobs
+SELECT id, team_id, project_id, job_type, source_type, source_id, payload, request_id, priority, max_attempts, status, version, asked, attempts, next_attempt_at, locked_by, locked_at, last_error, completed_at, failed_at, cancelled_at, created_at, updated_at FROM observation_generation_jobs
 WHERE id = $1 AND CASE WHEN team_id = $2 AND project_id = $3 THEN true END
 `
 
@@ -342,8 +342,6 @@ func (q *Queries) GetJob(ctx context.Context, arg GetJobParams) (Job, error) {
 		&i.JobType,
 		&i.SourceType,
 		&i.SourceID,
-		&i.AgentEventID,
-		&i.ServerSessionID,
 		&i.Payload,
 		&i.RequestID,
 		&i.Priority,
@@ -366,7 +364,7 @@ func (q *Queries) GetJob(ctx context.Context, arg GetJobParams) (Job, error) {
 }
 
 const getJobs = `-- name: GetJobs :many
-SELECT j.id, j.team_id, j.project_id, j.job_type, j.source_type, j.source_id, j.agent_event_id, j.server_session_id, j.payload, j.request_id, j.priority, j.max_attempts, j.status, j.version, j.asked, j.attempts, j.next_attempt_at, j.locked_by, j.locked_at, j.last_error, j.completed_at, j.failed_at, j.cancelled_at, j.created_at, j.updated_at FROM observation_generation_jobs j
+SELECT j.id, j.team_id, j.project_id, j.job_type, j.source_type, j.source_id, j.payload, j.request_id, j.priority, j.max_attempts, j.status, j.version, j.asked, j.attempts, j.next_attempt_at, j.locked_by, j.locked_at, j.last_error, j.completed_at, j.failed_at, j.cancelled_at, j.created_at, j.updated_at FROM observation_generation_jobs j
 JOIN (SELECT unnest($1::text[]) AS id, unnest($2::text[]) AS team_id, unnest($3::text[]) AS project_id) w
   ON j.id = w.id AND CASE WHEN j.team_id = w.team_id AND j.project_id = w.project_id THEN true END
 `
@@ -393,8 +391,6 @@ func (q *Queries) GetJobs(ctx context.Context, arg GetJobsParams) ([]Job, error)
 			&i.JobType,
 			&i.SourceType,
 			&i.SourceID,
-			&i.AgentEventID,
-			&i.ServerSessionID,
 			&i.Payload,
 			&i.RequestID,
 			&i.Priority,
@@ -473,7 +469,7 @@ func (q *Queries) JobHistory(ctx context.Context, arg JobHistoryParams) ([]JobEv
 }
 
 const jobsHeldByLost = `-- name: JobsHeldByLost :many
-SELECT j.id, j.team_id, j.project_id, j.job_type, j.source_type, j.source_id, j.agent_event_id, j.server_session_id, j.payload, j.request_id, j.priority, j.max_attempts, j.status, j.version, j.asked, j.attempts, j.next_attempt_at, j.locked_by, j.locked_at, j.last_error, j.completed_at, j.failed_at, j.cancelled_at, j.created_at, j.updated_at FROM observation_generation_jobs j
+SELECT j.id, j.team_id, j.project_id, j.job_type, j.source_type, j.source_id, j.payload, j.request_id, j.priority, j.max_attempts, j.status, j.version, j.asked, j.attempts, j.next_attempt_at, j.locked_by, j.locked_at, j.last_error, j.completed_at, j.failed_at, j.cancelled_at, j.created_at, j.updated_at FROM observation_generation_jobs j
 WHERE j.locked_by IS NOT NULL AND j.id > $1::text
   AND NOT EXISTS (
     SELECT FROM workers w
@@ -506,8 +502,6 @@ func (q *Queries) JobsHeldByLost(ctx context.Context, arg JobsHeldByLostParams) 
 			&i.JobType,
 			&i.SourceType,
 			&i.SourceID,
-			&i.AgentEventID,
-			&i.ServerSessionID,
 			&i.Payload,
 			&i.RequestID,
 			&i.Priority,
@@ -537,7 +531,7 @@ func (q *Queries) JobsHeldByLost(ctx context.Context, arg JobsHeldByLostParams) 
 }
 
 const jobsOfAsks = `-- name: JobsOfAsks :many
-SELECT j.id, j.team_id, j.project_id, j.job_type, j.source_type, j.source_id, j.agent_event_id, j.server_session_id, j.payload, j.request_id, j.priority, j.max_attempts, j.status, j.version, j.asked, j.attempts, j.next_attempt_at, j.locked_by, j.locked_at, j.last_error, j.completed_at, j.failed_at, j.cancelled_at, j.created_at, j.updated_at FROM outbox o
+SELECT j.id, j.team_id, j.project_id, j.job_type, j.source_type, j.source_id, j.payload, j.request_id, j.priority, j.max_attempts, j.status, j.version, j.asked, j.attempts, j.next_attempt_at, j.locked_by, j.locked_at, j.last_error, j.completed_at, j.failed_at, j.cancelled_at, j.created_at, j.updated_at FROM outbox o
 JOIN observation_generation_jobs j ON j.id = o.job_id AND CASE WHEN j.team_id = o.team_id AND j.project_id = o.project_id THEN true END
 WHERE o.id = ANY($1::bigint[])
 `
@@ -559,8 +553,6 @@ func (q *Queries) JobsOfAsks(ctx context.Context, rowIds []int64) ([]Job, error)
 			&i.JobType,
 			&i.SourceType,
 			&i.SourceID,
-			&i.AgentEventID,
-			&i.ServerSessionID,
 			&i.Payload,
 			&i.RequestID,
 			&i.Priority,
@@ -657,7 +649,7 @@ func (q *Queries) KnownProjects(ctx context.Context, arg KnownProjectsParams) ([
 }
 
 const listJobs = `-- name: ListJobs :many
-SELECT id, team_id, project_id, job_type, source_type, source_id, agent_event_id, server_session_id, payload, request_id, priority, max_attempts, status, version, asked, attempts, next_attempt_at, locked_by, locked_at, last_error, completed_at, failed_at, cancelled_at, created_at, updated_at FROM observation_generation_jobs
+SELECT id, team_id, project_id, job_type, source_type, source_id, payload, request_id, priority, max_attempts, status, version, asked, attempts, next_attempt_at, locked_by, locked_at, last_error, completed_at, failed_at, cancelled_at, created_at, updated_at FROM observation_generation_jobs
 WHERE team_id = $1
   AND ($2::text = '' OR project_id = $2)
   AND ($3::text = '' OR status = $3)
@@ -701,8 +693,6 @@ func (q *Queries) ListJobs(ctx context.Context, arg ListJobsParams) ([]Job, erro
 			&i.JobType,
 			&i.SourceType,
 			&i.SourceID,
-			&i.AgentEventID,
-			&i.ServerSessionID,
 			&i.Payload,
 			&i.RequestID,
 			&i.Priority,
