@@ -16,7 +16,7 @@ import (
 
 // The harness itself, on obs alone and for a moment: Postgres, nats-server and the counting are real.
 func TestABitOfTheBench(t *testing.T) {
-	o := options{Only: []string{"obs.steady", "pg.commit"}, Rounds: 2, Jobs: 1000, Events: 200, For: 200 * time.Millisecond, Payload: 512, Slots: 100, EventSlots: 4, Dir: t.TempDir()}
+	o := options{Only: []string{"obs.steady", "pg.commit"}, Rounds: 2, Jobs: 1000, Events: 200, For: 200 * time.Millisecond, Payload: 512, Slots: 100, Dir: t.TempDir()}
 	require.NoError(t, os.Chmod(o.Dir, 0o755))
 	require.NoError(t, os.Chmod(filepath.Dir(o.Dir), 0o755)) // Postgres may run as another user
 	require.NoError(t, o.settle())

@@ -47,7 +47,6 @@ type options struct {
 	For          time.Duration `default:"6s" placeholder:"TIME" help:"How long what has no number lasts; half as long for the machine's limits."`
 	Payload      int           `default:"512" placeholder:"BYTES" help:"What a job carries, everybody's."`
 	Slots        int           `default:"1000" placeholder:"N" help:"Jobs that our worker does at once."`
-	EventSlots   int           `default:"64" placeholder:"N" help:"… of events, in the programs."`
 	Quick        bool          `help:"One round, a tenth of the jobs, one second each: to see that it works."`
 	RequirePeers bool          `help:"Fail when a peer cannot be had here."`
 	Write        bool          `help:"Write bench/results, the charts and the tables of docs/performance.md, whatever --only says."`
@@ -68,7 +67,7 @@ func (o *options) settle() error {
 	if o.Quick {
 		o.Rounds, o.Jobs, o.Events, o.For = 1, o.Jobs/10, o.Events/10, time.Second
 	}
-	if o.Rounds < 1 || o.Jobs < 1000 || o.Events < load.BatchOf || o.For < 100*time.Millisecond || o.Payload < 1 || o.Slots < 1 || o.EventSlots < 1 {
+	if o.Rounds < 1 || o.Jobs < 1000 || o.Events < load.BatchOf || o.For < 100*time.Millisecond || o.Payload < 1 || o.Slots < 1 {
 		return errors.New("want --rounds and --slots of at least 1, --jobs of 1000, --events of 100 and --for of 100ms")
 	}
 	return nil

@@ -116,7 +116,7 @@ func (s *stack) all(ctx context.Context) (server *program, err error) {
 	if _, err = s.start(ctx, relayName, "obs-relay"); err != nil {
 		return nil, err
 	}
-	_, err = s.start(ctx, workerName, "obs-worker", "--slots", "event="+strconv.Itoa(s.e.opts.EventSlots))
+	_, err = s.start(ctx, workerName, "obs-worker")
 	return server, err
 }
 

@@ -18,7 +18,7 @@ const (
 	gapAge      = 2 * time.Second        // how long a missing row is asked for again and again
 	gapRows     = 1024                   // of which at most so many
 	gapPoll     = 100 * time.Millisecond // the longest wait while there is a young gap
-	delayedWait = 250 * time.Millisecond // between two looks for asks that have come due
+	delayedWait = 500 * time.Millisecond // between two looks for asks that have come due
 	ringGap     = time.Millisecond       // between two reads, however often it rings
 	sweepShare  = 50                     // a sweep is repeated after so many times what it took
 	checkWait   = time.Second            // between two checks of what was sent
