@@ -99,6 +99,23 @@ type Answer struct {
 	TokensOut    int
 	// Skipped means nothing was worth recording. It is not an error.
 	Skipped bool
+	// Also is what other providers counted that were asked before and failed.
+	Also []Use
+}
+
+// Use is what a provider counted for a question.
+type Use struct {
+	Provider, Model     string
+	TokensIn, TokensOut int
+}
+
+// Uses is all that an answer was counted for, also one that came with an error.
+func (a Answer) Uses() []Use {
+	all := a.Also
+	if a.TokensIn+a.TokensOut > 0 {
+		all = append(all[:len(all):len(all)], Use{a.Provider, a.Model, a.TokensIn, a.TokensOut})
+	}
+	return all
 }
 
 // Fault says what a caller can do about an [Error].
