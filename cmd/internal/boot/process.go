@@ -38,7 +38,9 @@ type Process struct {
 	serves  bool             // the API is in this process
 	relay   *outbox.Relay    // nil: not in this process
 	worker  *pipeline.Worker // likewise
-	parts   [lastRank][]part // by rank, which is the order in which they stop
+
+	provider llm.Provider     // of the worker
+	parts    [lastRank][]part // by rank, which is the order in which they stop
 }
 
 type part struct {
@@ -100,6 +102,7 @@ func (p *Process) Run(ctx context.Context) error {
 // Service makes the application. The provider may be nil where no handler
 // runs.
 func (p *Process) Service(provider llm.Provider) *observe.Service {
+	p.provider = provider
 	return observe.New(p.tortured(observe.Config{
 		Pool: p.Links.Pool, Jobs: p.Jobs, Provider: provider, Log: p.Log,
 		Ring: p.Bell.Ring, Policy: p.Config.Policy, Debounce: p.Config.Debounce, MaxAttempts: p.Config.MaxAttempts, Limits: p.Config.Limits,
@@ -204,6 +207,9 @@ func (p *Process) checks() []api.Check {
 	}
 	if p.worker != nil {
 		own = append(own, workerCheck(p.worker.State()))
+		if c, several := providerCheck(p.provider); several {
+			own = append(own, c)
+		}
 	}
 	return own
 }
