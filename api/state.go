@@ -19,7 +19,7 @@ type Health struct {
 type Check struct {
 	Name   string
 	OK     bool
-	Reason string    // why it is not OK, for people who may not read the log: no addresses, no secrets
+	Reason string    // why it is not OK, or what else is to be known, for people who may not read the log: no addresses, no secrets
 	Since  time.Time // since when it is as it is; zero: not known
 }
 
@@ -55,9 +55,9 @@ func (h Health) Body(name, version string, started time.Time) HealthBody {
 		Dependencies: dependencies{Statuses: []checkBody{}},
 	}
 	for _, c := range h.Checks {
-		one := checkBody{Name: c.Name, Status: "ok", SinceEpoch: epochOrNull(c.Since)}
+		one := checkBody{Name: c.Name, Status: "ok", Reason: c.Reason, SinceEpoch: epochOrNull(c.Since)}
 		if !c.OK {
-			one.Status, one.Reason = "degraded", c.Reason
+			one.Status = "degraded"
 			body.Status, body.Dependencies.Degraded = "degraded", true
 			body.Reasons = append(body.Reasons, c.Name+": "+cmp.Or(c.Reason, "not available"))
 		}

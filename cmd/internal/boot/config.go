@@ -58,6 +58,7 @@ type Config struct {
 	WorkerName string // empty: the host's name
 
 	Providers []llm.Config // in the order in which they are asked
+	Prices    llm.Prices
 }
 
 // Load reads the flags of all groups. The error is a [*Misuse] with all that

@@ -40,6 +40,7 @@ type Process struct {
 	worker  *pipeline.Worker // likewise
 
 	provider llm.Provider     // of the worker
+	held     func() int64     // teams that have used up their month, as the worker knows
 	parts    [lastRank][]part // by rank, which is the order in which they stop
 }
 
@@ -105,7 +106,7 @@ func (p *Process) Service(provider llm.Provider) *observe.Service {
 	p.provider = provider
 	return observe.New(p.tortured(observe.Config{
 		Pool: p.Links.Pool, Jobs: p.Jobs, Provider: provider, Log: p.Log,
-		Ring: p.Bell.Ring, Policy: p.Config.Policy, Debounce: p.Config.Debounce, MaxAttempts: p.Config.MaxAttempts, Limits: p.Config.Limits,
+		Ring: p.Bell.Ring, Policy: p.Config.Policy, Debounce: p.Config.Debounce, MaxAttempts: p.Config.MaxAttempts, Limits: p.Config.Limits, Prices: p.Config.Prices,
 		Peppers: p.Config.Peppers,
 		Process: p.ID, Build: Build(),
 	}))
@@ -170,6 +171,8 @@ func (p *Process) Worker(service *observe.Service) {
 	})
 	service.Register(p.worker)
 	p.add(rankWorker, "worker", p.worker.Run)
+	p.Add("budgets", service.KeepBudgets)
+	p.held = service.HeldTeams
 }
 
 // Status makes the process serve the small HTTP endpoint of a relay or a
@@ -209,6 +212,9 @@ func (p *Process) checks() []api.Check {
 		own = append(own, workerCheck(p.worker.State()))
 		if c, several := providerCheck(p.provider); several {
 			own = append(own, c)
+		}
+		if n := p.held(); n > 0 { // nothing is broken: it is as they were told
+			own = append(own, api.Check{Name: "budgets", OK: true, Reason: fmt.Sprintf("%d teams have used up their month, and their jobs wait", n)})
 		}
 	}
 	return own

@@ -20,6 +20,7 @@ type ProviderFlags struct {
 	KeyFile   string `name:"provider-key-file" var:"OBS_PROVIDER_KEY_FILE" placeholder:"[NAME=]FILE,…" group:"Provider:" help:"The file that holds its key."`
 	Answer    string `name:"provider-timeout" var:"OBS_PROVIDER_TIMEOUT" default:"2m" placeholder:"TIME" group:"Provider:" help:"How long one answer may take."`
 	MaxTokens string `name:"provider-max-tokens" var:"OBS_PROVIDER_MAX_TOKENS" default:"4096" placeholder:"N" group:"Provider:" help:"Tokens of one answer, at most; a model that thinks spends them on that too."`
+	Prices    string `name:"prices" var:"OBS_PRICES" placeholder:"FILE" group:"Provider:" help:"What models cost, in place of the table that comes with obs; see obs prices."`
 
 	Known map[string]string `kong:"-"` // keys from the variables that the providers' own tools read, by the provider's name
 }
@@ -73,9 +74,27 @@ func (f ProviderFlags) read(r *reader, c *Config) {
 			p.Key = f.Known[p.Provider]
 		}
 	}
+	var err error
+	if c.Prices, err = ReadPrices(f.Prices); err != nil {
+		r.add("prices", err.Error())
+	}
 	if _, err := llm.OpenAll(llm.Pace{}, c.Providers...); err != nil {
 		r.add("provider", err.Error())
 	}
+}
+
+// ReadPrices reads a table of prices; without a file it is the one that comes
+// with obs.
+func ReadPrices(file string) (llm.Prices, error) {
+	text := llm.DefaultPrices()
+	if file != "" {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			return llm.Prices{}, err
+		}
+		text = string(b)
+	}
+	return llm.ParsePrices(text)
 }
 
 // each reads a setting of several providers: name=value, with commas between.
@@ -135,4 +154,21 @@ func providerCheck(p llm.Provider) (c api.Check, several bool) {
 	}
 	c.Reason = strings.Join(why, "; ")
 	return c, true
+}
+
+// restUntil is until when each of several providers rests, as Unix time; 0 when
+// it works.
+func restUntil(p llm.Provider) map[string]float64 {
+	f, several := p.(resting)
+	if !several {
+		return nil
+	}
+	all := map[string]float64{}
+	for name := range strings.SplitSeq(p.Name(), ",") {
+		all[name] = 0
+	}
+	for _, one := range f.Resting() {
+		all[one.Provider] = float64(one.Until.UnixMilli()) / 1000
+	}
+	return all
 }
