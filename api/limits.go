@@ -68,16 +68,16 @@ type usedByBody struct {
 
 // budgetBody is what the team may use in the month.
 type budgetBody struct {
-	Tokens     *int64  `json:"tokens"`
-	Cost       *int64  `json:"costMicroUsd"`
-	Held       bool    `json:"held"`
-	Reason     *string `json:"reason"`
-	UntilEpoch int64   `json:"untilEpoch"`
+	Tokens    *int64    `json:"tokens"`
+	Cost      *int64    `json:"costMicroUsd"`
+	Held      bool      `json:"held"`
+	Reason    *string   `json:"reason"`
+	MonthEnds time.Time `json:"monthEnds"`
 }
 
 func (s *server) usage(ctx context.Context, c observe.Caller, _ none) (usageBody, error) {
 	u, err := s.cfg.Service.Usage(ctx, c)
-	body := usageBody{u.Since, u.Totals, []usedByBody{}, budgetBody{u.Budget.Tokens, u.Budget.Cost, u.Over != "", textOrNull(u.Over), epoch(u.Until)}}
+	body := usageBody{u.Since, u.Totals, []usedByBody{}, budgetBody{u.Budget.Tokens, u.Budget.Cost, u.Over != "", textOrNull(u.Over), u.Until}}
 	for _, by := range u.By {
 		body.By = append(body.By, usedByBody{by.Project, by.Provider, by.Model, by.TokensIn, by.TokensOut, by.Cost})
 	}

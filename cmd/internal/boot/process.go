@@ -214,7 +214,7 @@ func (p *Process) checks() []api.Check {
 			own = append(own, c)
 		}
 		if n := p.held(); n > 0 { // nothing is broken: it is as they were told
-			own = append(own, api.Check{Name: "budgets", OK: true, Reason: fmt.Sprintf("%d teams have used up their month, and their jobs wait", n)})
+			own = append(own, api.Check{Name: "budgets", OK: true, Note: fmt.Sprintf("%d teams have used up their month, and their jobs wait", n)})
 		}
 	}
 	return own

@@ -153,6 +153,9 @@ func providerCheck(p llm.Provider) (c api.Check, several bool) {
 		why = append(why, one.Provider+" rests until "+one.Until.UTC().Format(time.RFC3339)+": "+one.Why)
 	}
 	c.Reason = strings.Join(why, "; ")
+	if c.OK {
+		c.Note = c.Reason
+	}
 	return c, true
 }
 
