@@ -166,6 +166,19 @@ func (s *Service) spend(ctx context.Context, scope events.Scope, uses []llm.Use)
 	}
 }
 
+// OwnBudget is what was said for the caller's team, and not for all.
+func (s *Service) OwnBudget(ctx context.Context, c Caller) (Budget, error) {
+	var b Budget
+	err := s.inTx(ctx, func(_ pgx.Tx, q *sqlc.Queries) error {
+		scope, err := s.allow(ctx, q, c, toRead)
+		if err == nil {
+			b, err = budgetIn(ctx, q, scope.Team)
+		}
+		return err
+	})
+	return b, err
+}
+
 // SetBudget gives the caller's team a budget, and lets its held jobs go at once
 // if that leaves it room. It says how many.
 func (s *Service) SetBudget(ctx context.Context, c Caller, b Budget) (letGo int, err error) {
@@ -184,7 +197,10 @@ func (s *Service) SetBudget(ctx context.Context, c Caller, b Budget) (letGo int,
 			return err
 		}
 		if scope.Project != "" {
-			return forbidden("API key is scoped to one project")
+			return forbidden("API key is scoped to a project")
+		}
+		if has, err := q.HasTeam(ctx, scope.Team); err != nil || !has {
+			return cmp.Or(err, notFound("Team"))
 		}
 		err = q.SetTeamBudget(ctx, sqlc.SetTeamBudgetParams{TeamID: scope.Team, Tokens: b.Tokens, Cost: b.Cost, UpdatedBy: cmp.Or(c.KeyID, c.Actor)})
 		if err != nil {
