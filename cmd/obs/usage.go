@@ -169,7 +169,7 @@ type budgetSet struct {
 }
 
 func (budgetSet) Help() string {
-	return `What is not named stays as it is. Workers follow within 5s. Jobs of the team that are held go at once if this leaves it
+	return `What is not named stays as it is. Workers follow within 5 s. Jobs of the team that are held go at once if this leaves it
 room.
 
 Examples:

@@ -26,7 +26,7 @@ const (
 	actBudget = "team.budget"
 
 	budgetFor  = 5 * time.Second  // how long a team's budget is remembered
-	letGoEvery = 30 * time.Second // how often it is looked whether held jobs may go
+	letGoEvery = 10 * time.Second // how often it is looked whether held jobs may go
 	letGoPage  = 200
 	noteWithin = 5 * time.Second
 )
@@ -98,6 +98,10 @@ func (s *Service) budgetOf(ctx context.Context, team string) (Budget, error) {
 // told, the job is done.
 func (s *Service) withinBudget(ctx context.Context, job events.Job) error {
 	over, wait, err := s.overdrawn(ctx, job.Scope.Team)
+	if err == nil && over != "" { // by a budget that may be a little old: somebody may have raised it just now
+		s.budgets.drop(job.Scope.Team)
+		over, wait, err = s.overdrawn(ctx, job.Scope.Team)
+	}
 	if err == nil && over != "" {
 		var free bool
 		free, err = s.q.LetGo(ctx, sqlc.LetGoParams{
@@ -269,6 +273,7 @@ func (s *Service) LetGo(ctx context.Context) (jobs, held int, err error) {
 		return 0, 0, fmt.Errorf("read whose jobs are held: %w", err)
 	}
 	for _, t := range teams {
+		s.budgets.drop(t.TeamID)
 		over, _, err := s.overdrawn(ctx, t.TeamID)
 		switch {
 		case err != nil:

@@ -272,3 +272,22 @@ func TestBudgetsFailOpen(t *testing.T) {
 	require.NoError(t, err)
 	require.False(t, w.try(t, rs[1].Job.ID))
 }
+
+// A worker that remembers a budget does not hold what another process has just
+// let go.
+func TestARaisedBudgetIsSeenAtOnce(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, prices(t))
+	priced(t, w)
+	operator := newWorldOn(t, w.pool, prices(t))
+	admin := w.caller(t, w.team, "", observe.ScopeAll)
+	_, err := operator.SetBudget(t.Context(), admin, observe.Budget{Tokens: n64(15)})
+	require.NoError(t, err)
+	rs := w.record(t, w.event(1), w.event(2))
+	require.False(t, w.try(t, rs[0].Job.ID))
+	require.True(t, w.try(t, rs[1].Job.ID))
+	n, err := operator.SetBudget(t.Context(), admin, observe.Budget{Tokens: n64(30)})
+	require.NoError(t, err)
+	require.Equal(t, 1, n)
+	require.False(t, w.try(t, rs[1].Job.ID))
+}
