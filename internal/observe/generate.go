@@ -1,6 +1,7 @@
 package observe
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,7 +9,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
 
 	"github.com/seed-245eaa15/obs/events"
 	"github.com/seed-245eaa15/obs/internal/fault"
@@ -55,6 +55,11 @@ func (s *Service) handlers() map[events.Kind]handler {
 		all[kind] = func(ctx context.Context, job events.Job, a jobArgs) (pipeline.Commit, error) {
 			if err := s.stillAsked(ctx, job, a); err != nil {
 				return nil, err
+			}
+			if kind != KindReindex { // which asks nobody
+				if err := s.withinBudget(ctx, job); err != nil {
+					return nil, err
+				}
 			}
 			return do(ctx, job, a)
 		}
@@ -128,13 +133,13 @@ func (s *Service) generate(ctx context.Context, job events.Job, a jobArgs, m mat
 	w := s.writing(job, a, actGenerated)
 	w.outcome["events"], w.outcome["private"] = len(m.shown), m.private
 	for _, question := range portions(m.shown) {
-		answer, err := s.ask(ctx, llm.Question{Task: llm.TaskObserve, Project: project, Session: a.Session, Events: question})
+		answer, err := s.ask(ctx, job, llm.Question{Task: llm.TaskObserve, Project: project, Session: a.Session, Events: question})
 		if err != nil {
 			return nil, err
 		}
 		w.answered(answer)
 		for _, note := range answer.Observations {
-			w.note(render(note, s.cfg.Provider.Name(), answer.Model), sourcesOf(note, question), m.sessions)
+			w.note(render(note, answer.Provider, answer.Model), sourcesOf(note, question), m.sessions)
 		}
 	}
 	return w.done()
@@ -199,9 +204,11 @@ func portions(shown []llm.Event) [][]llm.Event {
 
 // ask puts a question, with no transaction open, and says what to do about a
 // question that got no answer.
-func (s *Service) ask(ctx context.Context, q llm.Question) (llm.Answer, error) {
+func (s *Service) ask(ctx context.Context, job events.Job, q llm.Question) (llm.Answer, error) {
 	fault.At("handler.asking")
 	answer, err := s.cfg.Provider.Answer(ctx, q)
+	answer.Provider = cmp.Or(answer.Provider, s.cfg.Provider.Name())
+	s.spend(ctx, job.Scope, answer.Uses())
 	fault, ok := errors.AsType[*llm.Error](err)
 	if !ok {
 		return answer, err // no error, or the context's
