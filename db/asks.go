@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/seed-245eaa15/obs/events"
 	"github.com/seed-245eaa15/obs/sqlc"
@@ -323,14 +322,8 @@ func (s *Jobs) Told(ctx context.Context, rows []int64) error {
 	if len(rows) == 0 {
 		return nil
 	}
-	err := lazily(ctx, s.pool, func(tx pgx.Tx) error { return s.q.WithTx(tx).ForgetFeed(ctx, rows) })
-	if err != nil {
+	if err := s.q.ForgetFeed(ctx, rows); err != nil {
 		return fmt.Errorf("take %d rows out of the feed: %w", len(rows), err)
 	}
 	return nil
-}
-
-// lazily commits without waiting for the disk.
-func lazily(ctx context.Context, pool *pgxpool.Pool, fn func(pgx.Tx) error) error {
-	return pgx.BeginTxFunc(ctx, pool, pgx.TxOptions{BeginQuery: "BEGIN; SET LOCAL synchronous_commit = off"}, fn)
 }
