@@ -44,6 +44,20 @@ func NewJobs(pool *pgxpool.Pool, cfg JobsConfig) *Jobs {
 // exists already (added is then false: the work has been asked for before).
 // Make the steps with events.New. Ring the relay's bell after the commit.
 func (s *Jobs) Enqueue(ctx context.Context, tx pgx.Tx, steps ...events.Step) (added []bool, err error) {
+	made, err := s.Add(ctx, tx, steps...)
+	if err != nil || len(steps) == 0 {
+		return nil, err
+	}
+	added = make([]bool, len(steps))
+	for i := range made {
+		added[i] = made[i] != nil
+	}
+	return added, nil
+}
+
+// Add is [Jobs.Enqueue] for those who want to see the jobs: those that were
+// added, as they are now, and nil for those that exist already.
+func (s *Jobs) Add(ctx context.Context, tx pgx.Tx, steps ...events.Step) ([]*events.Job, error) {
 	if len(steps) == 0 {
 		return nil, nil
 	}
@@ -68,20 +82,26 @@ func (s *Jobs) Enqueue(ctx context.Context, tx pgx.Tx, steps ...events.Step) (ad
 		p.Actors = append(p.Actors, st.Event.Actor)
 		p.Reasons = append(p.Reasons, st.Event.Reason)
 	}
-	ids, err := s.q.WithTx(tx).EnqueueJobs(ctx, p)
+	rows, err := s.q.WithTx(tx).EnqueueJobs(ctx, p)
 	if err != nil {
 		return nil, fmt.Errorf("enqueue %d jobs: %w", len(steps), err)
 	}
-	made := make(map[string]bool, len(ids))
-	for _, id := range ids {
-		made[id] = true
+	at := make(map[string]int, len(steps))
+	for i := len(steps) - 1; i >= 0; i-- { // the same job twice in one call is added once
+		at[string(steps[i].Job.ID)] = i
 	}
-	added = make([]bool, len(steps))
-	for i, st := range steps {
-		added[i] = made[string(st.Job.ID)]
-		delete(made, string(st.Job.ID)) // the same job twice in one call is added once
+	made := make([]*events.Job, len(steps))
+	for _, r := range rows {
+		i := at[r.ID]
+		e := steps[i].Event
+		e.At, e.NextAt = r.CreatedAt.UTC(), timeOf(r.NextAttemptAt)
+		j, err := steps[i].Job.Apply(e)
+		if err != nil {
+			return nil, fmt.Errorf("enqueue job %s: %w", r.ID, err)
+		}
+		made[i] = &j
 	}
-	return added, nil
+	return made, nil
 }
 
 // Get reads a job and its history. A job of another scope is ErrUnknownJob.

@@ -3,7 +3,8 @@
 -- each event. Used by package db only.
 
 -- name: EnqueueJobs :many
--- Makes the jobs that do not exist yet, each with its first event.
+-- Makes the jobs that do not exist yet, each with its first event, and gives
+-- the times of those.
 WITH want AS (
     SELECT unnest(@ids::text[]) AS id,
            unnest(@team_ids::text[]) AS team_id,
@@ -44,7 +45,7 @@ WITH want AS (
     INSERT INTO job_feed (team_id, project_id, job_id, version)
     SELECT m.team_id, m.project_id, m.id, 1 FROM made m
 )
-SELECT m.id FROM made m;
+SELECT m.id, m.created_at, m.next_attempt_at FROM made m;
 
 -- name: MoveJobs :many
 -- Stores steps that events.Job.Apply has computed: each updates the row only

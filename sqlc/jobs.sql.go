@@ -82,7 +82,7 @@ WITH want AS (
     INSERT INTO job_feed (team_id, project_id, job_id, version)
     SELECT m.team_id, m.project_id, m.id, 1 FROM made m
 )
-SELECT m.id FROM made m
+SELECT m.id, m.created_at, m.next_attempt_at FROM made m
 `
 
 type EnqueueJobsParams struct {
@@ -104,11 +104,18 @@ type EnqueueJobsParams struct {
 	Schema      int32
 }
 
+type EnqueueJobsRow struct {
+	ID            string
+	CreatedAt     time.Time
+	NextAttemptAt *time.Time
+}
+
 // The job table, its history, and what the statements that move a job leave
 // for the relay: a row in outbox while it is queued, a row in job_feed for
 // each event. Used by package db only.
-// Makes the jobs that do not exist yet, each with its first event.
-func (q *Queries) EnqueueJobs(ctx context.Context, arg EnqueueJobsParams) ([]string, error) {
+// Makes the jobs that do not exist yet, each with its first event, and gives
+// the times of those.
+func (q *Queries) EnqueueJobs(ctx context.Context, arg EnqueueJobsParams) ([]EnqueueJobsRow, error) {
 	rows, err := q.db.Query(ctx, enqueueJobs,
 		arg.Ids,
 		arg.TeamIds,
@@ -131,13 +138,13 @@ func (q *Queries) EnqueueJobs(ctx context.Context, arg EnqueueJobsParams) ([]str
 		return nil, err
 	}
 	defer rows.Close()
-	items := []string{}
+	items := []EnqueueJobsRow{}
 	for rows.Next() {
-		var id string
-		if err := rows.Scan(&id); err != nil {
+		var i EnqueueJobsRow
+		if err := rows.Scan(&i.ID, &i.CreatedAt, &i.NextAttemptAt); err != nil {
 			return nil, err
 		}
-		items = append(items, id)
+		items = append(items, i)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, err

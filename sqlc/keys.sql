@@ -1,16 +1,20 @@
 -- API keys. Used by internal/observe only.
 
--- name: UseKey :one
--- The key of one of the hashes, which are those of one secret under each
--- pepper, if it is good, and in the same statement a note that it was used, at
--- most once a minute: so most requests write nothing.
+-- name: UseKeys :many
+-- The good ones among the keys of these hashes, which are those of the secrets
+-- that were shown, each under each pepper; and in the same statement a note
+-- that they were used, at most once a minute: so most requests write nothing.
+-- Nobody waits for who holds a key: it is noted by the next one, or not at all.
 WITH good AS (
     SELECT a.* FROM api_keys a
     WHERE a.key_hash = ANY(@key_hashes::bytea[]) AND a.revoked_at IS NULL AND (a.expires_at IS NULL OR a.expires_at > now())
 ), noted AS (
-    UPDATE api_keys k SET last_used_at = now() FROM good g
-    WHERE k.id = g.id AND k.team_id = g.team_id AND k.project_id IS NOT DISTINCT FROM g.project_id
-      AND (k.last_used_at IS NULL OR k.last_used_at < now() - interval '1 minute')
+    UPDATE api_keys k SET last_used_at = now()
+    WHERE k.id IN (
+        SELECT o.id FROM api_keys o JOIN good g
+          ON o.id = g.id AND o.team_id = g.team_id AND o.project_id IS NOT DISTINCT FROM g.project_id
+        WHERE g.last_used_at IS NULL OR g.last_used_at < now() - interval '1 minute'
+        ORDER BY o.id FOR NO KEY UPDATE OF o SKIP LOCKED)
 )
 SELECT g.id, g.team_id, g.project_id, g.actor_id, g.scopes, g.expires_at, g.key_hash FROM good g;
 

@@ -247,20 +247,23 @@ func (q *Queries) RevokeKey(ctx context.Context, arg RevokeKeyParams) (ApiKey, e
 	return i, err
 }
 
-const useKey = `-- name: UseKey :one
+const useKeys = `-- name: UseKeys :many
 
 WITH good AS (
     SELECT a.id, a.team_id, a.project_id, a.actor_id, a.label, a.prefix, a.key_hash, a.scopes, a.created_at, a.expires_at, a.revoked_at, a.last_used_at, a.replaced_by, a.pepper FROM api_keys a
     WHERE a.key_hash = ANY($1::bytea[]) AND a.revoked_at IS NULL AND (a.expires_at IS NULL OR a.expires_at > now())
 ), noted AS (
-    UPDATE api_keys k SET last_used_at = now() FROM good g
-    WHERE k.id = g.id AND k.team_id = g.team_id AND k.project_id IS NOT DISTINCT FROM g.project_id
-      AND (k.last_used_at IS NULL OR k.last_used_at < now() - interval '1 minute')
+    UPDATE api_keys k SET last_used_at = now()
+    WHERE k.id IN (
+        SELECT o.id FROM api_keys o JOIN good g
+          ON o.id = g.id AND o.team_id = g.team_id AND o.project_id IS NOT DISTINCT FROM g.project_id
+        WHERE g.last_used_at IS NULL OR g.last_used_at < now() - interval '1 minute'
+        ORDER BY o.id FOR NO KEY UPDATE OF o SKIP LOCKED)
 )
 SELECT g.id, g.team_id, g.project_id, g.actor_id, g.scopes, g.expires_at, g.key_hash FROM good g
 `
 
-type UseKeyRow struct {
+type UseKeysRow struct {
 	ID        string
 	TeamID    string
 	ProjectID *string
@@ -271,20 +274,34 @@ type UseKeyRow struct {
 }
 
 // API keys. Used by internal/observe only.
-// The key of one of the hashes, which are those of one secret under each
-// pepper, if it is good, and in the same statement a note that it was used, at
-// most once a minute: so most requests write nothing.
-func (q *Queries) UseKey(ctx context.Context, keyHashes [][]byte) (UseKeyRow, error) {
-	row := q.db.QueryRow(ctx, useKey, keyHashes)
-	var i UseKeyRow
-	err := row.Scan(
-		&i.ID,
-		&i.TeamID,
-		&i.ProjectID,
-		&i.ActorID,
-		&i.Scopes,
-		&i.ExpiresAt,
-		&i.KeyHash,
-	)
-	return i, err
+// The good ones among the keys of these hashes, which are those of the secrets
+// that were shown, each under each pepper; and in the same statement a note
+// that they were used, at most once a minute: so most requests write nothing.
+// Nobody waits for who holds a key: it is noted by the next one, or not at all.
+func (q *Queries) UseKeys(ctx context.Context, keyHashes [][]byte) ([]UseKeysRow, error) {
+	rows, err := q.db.Query(ctx, useKeys, keyHashes)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []UseKeysRow{}
+	for rows.Next() {
+		var i UseKeysRow
+		if err := rows.Scan(
+			&i.ID,
+			&i.TeamID,
+			&i.ProjectID,
+			&i.ActorID,
+			&i.Scopes,
+			&i.ExpiresAt,
+			&i.KeyHash,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }

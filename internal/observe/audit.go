@@ -58,6 +58,17 @@ type entry struct {
 
 // audit writes the entry in the transaction of what it tells of.
 func (c Caller) audit(ctx context.Context, q *sqlc.Queries, e entry) error {
+	row, err := c.auditRow(e)
+	if err != nil {
+		return err
+	}
+	if err := q.InsertAudit(ctx, row); err != nil {
+		return fmt.Errorf("audit %s: %w", e.action, err)
+	}
+	return nil
+}
+
+func (c Caller) auditRow(e entry) (sqlc.InsertAuditParams, error) {
 	if c.Via != "" {
 		e.details = maps.Clone(e.details)
 		if e.details == nil {
@@ -65,21 +76,18 @@ func (c Caller) audit(ctx context.Context, q *sqlc.Queries, e entry) error {
 		}
 		e.details["via"] = c.Via
 	}
-	details, err := json.Marshal(e.details)
-	if e.details == nil {
-		details = []byte("{}")
+	details := []byte("{}")
+	if e.details != nil {
+		var err error
+		if details, err = json.Marshal(e.details); err != nil {
+			return sqlc.InsertAuditParams{}, fmt.Errorf("audit %s: %w", e.action, err)
+		}
 	}
-	if err == nil {
-		err = q.InsertAudit(ctx, sqlc.InsertAuditParams{
-			TeamID: e.scope.Team, ProjectID: orNil(e.scope.Project), ActorID: c.Actor, ApiKeyID: orNil(c.KeyID),
-			Action: e.action, ResourceType: e.resource, ResourceID: e.id,
-			RequestID: orNil(plain(c.RequestID)), JobID: orNil(e.job), Details: details,
-		})
-	}
-	if err != nil {
-		return fmt.Errorf("audit %s: %w", e.action, err)
-	}
-	return nil
+	return sqlc.InsertAuditParams{
+		TeamID: e.scope.Team, ProjectID: orNil(e.scope.Project), ActorID: c.Actor, ApiKeyID: orNil(c.KeyID),
+		Action: e.action, ResourceType: e.resource, ResourceID: e.id,
+		RequestID: orNil(plain(c.RequestID)), JobID: orNil(e.job), Details: details,
+	}, nil
 }
 
 // Refused records a message that is not the job it claims to be: it fits

@@ -13,6 +13,7 @@ var (
 	Strip         = strip
 	StripDocument = stripDocument
 	Storable      = storable
+	Texts         = texts
 	SearchWords   = searchWords
 	Portions      = portions
 )

@@ -73,6 +73,9 @@ type Service struct {
 	lanes   laneCache
 	names   cache[events.Scope, string]
 	trusted cache[keyRef, struct{}] // keys that were good a moment ago
+
+	recorder *recorder
+	shown    *gatherer[*shown] // keys that requests show
 }
 
 // New gives the application on a migrated database.
@@ -83,7 +86,10 @@ func New(cfg Config) *Service {
 	if cfg.Ring == nil {
 		cfg.Ring = func() {}
 	}
-	return &Service{cfg: cfg, pool: cfg.Pool, q: sqlc.New(cfg.Pool), jobs: cfg.Jobs, log: cfg.Log}
+	s := &Service{cfg: cfg, pool: cfg.Pool, q: sqlc.New(cfg.Pool), jobs: cfg.Jobs, log: cfg.Log}
+	s.recorder = newRecorder(s)
+	s.shown = &gatherer[*shown]{atOnce: 2, most: maxShown, run: s.useKeys}
+	return s
 }
 
 // txTries bounds how often a transaction is run again because Postgres broke
@@ -98,9 +104,16 @@ var errPurged = errors.New("the project was purged meanwhile")
 // what it had found was purged before it could refer to it. So fn must set its
 // results anew each time.
 func (s *Service) inTx(ctx context.Context, fn func(tx pgx.Tx, q *sqlc.Queries) error) error {
+	return s.again(func() error {
+		return db.InTx(ctx, s.pool, func(tx pgx.Tx) error { return fn(tx, s.q.WithTx(tx)) })
+	})
+}
+
+// again runs a transaction, and runs it again as inTx says.
+func (s *Service) again(tx func() error) error {
 	var err error
 	for range txTries {
-		err = db.InTx(ctx, s.pool, func(tx pgx.Tx) error { return fn(tx, s.q.WithTx(tx)) })
+		err = tx()
 		if pg, ok := errors.AsType[*pgconn.PgError](err); ok && (pg.Code == "40P01" || pg.Code == "40001" || pg.Code == "23503") {
 			continue
 		}

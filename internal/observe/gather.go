@@ -1,0 +1,141 @@
+package observe
+
+import (
+	"context"
+	"fmt"
+	"runtime/debug"
+	"sync"
+)
+
+// gatherer runs calls together: what comes while earlier ones are under way
+// goes next, all of it at once and without waiting for more. When nothing is
+// under way, a call goes alone and at once. So a transaction, or a question,
+// costs the less for each call the more calls there are.
+//
+// It has goroutines only while there are calls.
+type gatherer[T any] struct {
+	atOnce int       // runs under way
+	most   int       // weight that runs together; a single call may weigh more
+	run    runner[T] // sets the answers in calls
+
+	mu      sync.Mutex
+	waiting []*call[T]
+	running int
+}
+
+// A runner does calls together. Its context ends when nobody waits for any of
+// them any more. An error, or a panic, is the answer to all of them.
+type runner[T any] = func(ctx context.Context, calls []T) error
+
+// call is one who waits.
+type call[T any] struct {
+	what   T
+	weight int
+	done   chan struct{}
+	err    error
+
+	gone bool // who called waits no longer
+	with *company
+}
+
+// company is those that run together.
+type company struct {
+	left   int // that still wait
+	cancel context.CancelFunc
+}
+
+// do has the call run with others, and returns when it was run. When ctx ends
+// first, what becomes of the call is not known: it may be run, or not.
+func (g *gatherer[T]) do(ctx context.Context, what T, weight int) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	c := &call[T]{what: what, weight: weight, done: make(chan struct{})}
+	g.mu.Lock()
+	g.waiting = append(g.waiting, c)
+	if g.running < g.atOnce {
+		g.running++
+		go g.work()
+	}
+	g.mu.Unlock()
+	select {
+	case <-c.done:
+		return c.err
+	case <-ctx.Done():
+		g.leave(c)
+		return ctx.Err()
+	}
+}
+
+// leave takes back a call that has not begun. What is under way is broken off
+// only when all who waited for it have left: it is the others' as well.
+func (g *gatherer[T]) leave(c *call[T]) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	c.gone = true
+	if c.with != nil {
+		if c.with.left--; c.with.left == 0 {
+			c.with.cancel()
+		}
+	}
+}
+
+func (g *gatherer[T]) work() {
+	for {
+		ctx, cancel := context.WithCancel(context.Background())
+		calls := g.take(cancel)
+		if calls == nil {
+			cancel()
+			return
+		}
+		whats := make([]T, len(calls))
+		for i, c := range calls {
+			whats[i] = c.what
+		}
+		err := safely(ctx, g.run, whats)
+		cancel()
+		for _, c := range calls {
+			c.err = err
+			close(c.done)
+		}
+	}
+}
+
+// take gives those that run next, nil when nobody waits: then this goroutine
+// ends.
+func (g *gatherer[T]) take(cancel context.CancelFunc) []*call[T] {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	with := &company{cancel: cancel}
+	var calls []*call[T]
+	n, weight := 0, 0
+	for _, c := range g.waiting {
+		if len(calls) > 0 && weight+c.weight > g.most {
+			break
+		}
+		n++
+		if c.gone {
+			continue
+		}
+		weight += c.weight
+		c.with = with
+		with.left++
+		calls = append(calls, c)
+	}
+	rest := copy(g.waiting, g.waiting[n:])
+	clear(g.waiting[rest:])
+	g.waiting = g.waiting[:rest]
+	if calls == nil {
+		g.running--
+	}
+	return calls
+}
+
+func safely[T any](ctx context.Context, run runner[T], calls []T) (err error) {
+	defer func() {
+		if r := recover(); r != nil { // as the door does it for what runs in the request's own goroutine
+			err = fmt.Errorf("panic: %v\n%s", r, debug.Stack())
+		}
+	}()
+	return run(ctx, calls)
+}
