@@ -3,6 +3,8 @@ package api_test
 import (
 	"bufio"
 	"bytes"
+	"cmp"
+	"context"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -23,6 +25,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
@@ -66,12 +69,17 @@ func BenchmarkIngest(b *testing.B) {
 	}
 }
 
-var ingestRate = flag.Float64("ingest-rate", 0, "of BenchmarkIngest: events a second; 0: as many as it takes")
+var (
+	ingestRate  = flag.Float64("ingest-rate", 0, "of BenchmarkIngest: events a second; 0: as many as it takes")
+	ingestConns = flag.Int("ingest-conns", 0, "of BenchmarkIngest: connections; 0: as its name says")
+)
 
 func benchIngest(b *testing.B, l load) {
 	config, err := pgxpool.ParseConfig(testenv.Postgres(b))
 	require.NoError(b, err)
 	config.MaxConns = 10 // as the server has
+	asked := &counter{asked: map[string]int{}}
+	config.ConnConfig.Tracer = asked
 	pool, err := pgxpool.NewWithConfig(b.Context(), config)
 	require.NoError(b, err)
 	b.Cleanup(pool.Close)
@@ -97,6 +105,7 @@ func benchIngest(b *testing.B, l load) {
 		_, _, err := svc.StartSession(b.Context(), key, observe.NewSession{ProjectID: l.Project, ExternalSessionID: &id, ContentSessionID: &id})
 		require.NoError(b, err)
 	}
+	l.Conns = cmp.Or(*ingestConns, l.Conns)
 	l.Addr, l.Rate = listener.Addr().String(), *ingestRate/float64(l.Batch)
 
 	warm := l
@@ -105,12 +114,14 @@ func benchIngest(b *testing.B, l load) {
 	l.Requests = max(b.N/l.Batch, l.Conns)
 	events := float64(l.Requests * l.Batch)
 
+	asked.reset()
 	before, start := measure(b, pool), time.Now()
 	b.ResetTimer()
 	seen, clients := send(b, l)
 	b.StopTimer()
 	took, after := time.Since(start), measure(b, pool)
 	require.Zero(b, seen.Refused)
+	b.Logf("asked of Postgres for %.0f events: %v", events, asked.asked)
 
 	b.ReportMetric(0, "ns/op")
 	b.ReportMetric(events/took.Seconds(), "events/s")
@@ -121,12 +132,45 @@ func benchIngest(b *testing.B, l load) {
 	b.ReportMetric(float64(after.bytes-before.bytes)/events, "B/event")
 	b.ReportMetric(float64(after.wal-before.wal)/events, "wal-B/event")
 	b.ReportMetric(float64(after.commits-before.commits)/events, "commits/event")
+	b.ReportMetric(float64(asked.total())/events, "round-trips/event")
 	b.ReportMetric(float64(seen.P50.Microseconds())/1000, "p50-ms")
 	b.ReportMetric(float64(seen.P99.Microseconds())/1000, "p99-ms")
 
 	var stored int
 	require.NoError(b, pool.QueryRow(b.Context(), "SELECT count(*) FROM agent_events e JOIN outbox o ON o.team_id = e.team_id JOIN observation_generation_jobs j ON j.id = o.job_id AND j.agent_event_id = e.id").Scan(&stored))
 	require.Equal(b, (warm.Requests+l.Requests)*l.Batch, stored, "every answer is a job that waits")
+}
+
+// counter counts what Postgres is asked, each a round trip, by the names of
+// the queries.
+type counter struct {
+	mu    sync.Mutex
+	asked map[string]int
+}
+
+func (c *counter) TraceQueryStart(ctx context.Context, _ *pgx.Conn, data pgx.TraceQueryStartData) context.Context {
+	name, _, _ := strings.Cut(strings.TrimPrefix(data.SQL, "-- name: "), " ")
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.asked[name]++
+	return ctx
+}
+
+func (*counter) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
+
+func (c *counter) reset() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.asked = map[string]int{}
+}
+
+func (c *counter) total() (n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, one := range c.asked {
+		n += one
+	}
+	return n
 }
 
 // send has a process of its own send the load.

@@ -71,13 +71,15 @@ func (s *Service) Authenticate(ctx context.Context, key string) (Caller, error) 
 	return Caller{KeyID: row.ID, Actor: row.ActorID, Team: row.TeamID, Project: deref(row.ProjectID), Scopes: row.Scopes, Expires: row.ExpiresAt}, nil
 }
 
-// maxShown is how many hashes are looked up together.
-const maxShown = 200
+const (
+	maxShown   = 200             // hashes that are looked up together
+	keysWithin = 5 * time.Second // others wait for the answer
+)
 
 // shown is a key that a request shows.
 type shown struct {
 	hashes []keyHash
-	row    *sqlc.UseKeysRow // nil: there is no such key, or it is good no more
+	row    *sqlc.FindKeysRow // nil: there is no such key, or it is good no more
 }
 
 // useKeys looks up the keys that were shown while the last question was under
@@ -94,13 +96,25 @@ func (s *Service) useKeys(ctx context.Context, keys []*shown) error {
 			}
 		}
 	}
-	rows, err := s.q.UseKeys(ctx, sums)
+	ctx, cancel := context.WithTimeout(ctx, keysWithin)
+	defer cancel()
+	rows, err := s.q.FindKeys(ctx, sums)
 	if err != nil {
 		return err
 	}
-	found := make(map[string]*sqlc.UseKeysRow, len(rows))
-	for i := range rows {
-		found[string(rows[i].KeyHash)] = &rows[i]
+	found := make(map[string]*sqlc.FindKeysRow, len(rows))
+	var used sqlc.NoteKeysParams
+	for i, r := range rows {
+		found[string(r.KeyHash)] = &rows[i]
+		if r.Stale {
+			used.Ids, used.TeamIds = append(used.Ids, r.ID), append(used.TeamIds, r.TeamID)
+			used.ProjectIds = append(used.ProjectIds, deref(r.ProjectID))
+		}
+	}
+	if len(used.Ids) > 0 {
+		if err := s.q.NoteKeys(ctx, used); err != nil {
+			return err
+		}
 	}
 	for _, k := range keys {
 		for _, h := range k.hashes {

@@ -3,25 +3,35 @@ package observe
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"runtime/debug"
 	"sync"
+	"time"
 )
 
 // gatherer runs calls together: what comes while earlier ones are under way
 // goes next, all of it at once and without waiting for more. When nothing is
 // under way, a call goes alone and at once. So a transaction, or a question,
-// costs the less for each call the more calls there are.
+// costs the less for each call the more calls there are. Another run begins
+// beside the one that is under way when a crowd waits.
 //
 // It has goroutines only while there are calls.
 type gatherer[T any] struct {
 	atOnce int       // runs under way
+	crowd  int       // weight that has to wait for a run to begin beside another
 	most   int       // weight that runs together; a single call may weigh more
 	run    runner[T] // sets the answers in calls
 
 	mu      sync.Mutex
 	waiting []*call[T]
+	weight  int // of all that wait
 	running int
+	began   time.Time // the last run
 }
+
+// patience is how long a crowd is waited for, beside a run: one that takes
+// longer may take for ever.
+const patience = 100 * time.Millisecond
 
 // A runner does calls together. Its context ends when nobody waits for any of
 // them any more. An error, or a panic, is the answer to all of them.
@@ -53,7 +63,8 @@ func (g *gatherer[T]) do(ctx context.Context, what T, weight int) error {
 	c := &call[T]{what: what, weight: weight, done: make(chan struct{})}
 	g.mu.Lock()
 	g.waiting = append(g.waiting, c)
-	if g.running < g.atOnce {
+	g.weight += weight
+	if g.running == 0 || g.running < g.atOnce && (g.weight >= g.crowd || time.Since(g.began) > patience) {
 		g.running++
 		go g.work()
 	}
@@ -82,6 +93,7 @@ func (g *gatherer[T]) leave(c *call[T]) {
 
 func (g *gatherer[T]) work() {
 	for {
+		runtime.Gosched() // who is about to come is to come along
 		ctx, cancel := context.WithCancel(context.Background())
 		calls := g.take(cancel)
 		if calls == nil {
@@ -114,6 +126,7 @@ func (g *gatherer[T]) take(cancel context.CancelFunc) []*call[T] {
 			break
 		}
 		n++
+		g.weight -= c.weight
 		if c.gone {
 			continue
 		}
@@ -125,6 +138,7 @@ func (g *gatherer[T]) take(cancel context.CancelFunc) []*call[T] {
 	rest := copy(g.waiting, g.waiting[n:])
 	clear(g.waiting[rest:])
 	g.waiting = g.waiting[:rest]
+	g.began = time.Now()
 	if calls == nil {
 		g.running--
 	}

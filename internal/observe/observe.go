@@ -88,7 +88,7 @@ func New(cfg Config) *Service {
 	}
 	s := &Service{cfg: cfg, pool: cfg.Pool, q: sqlc.New(cfg.Pool), jobs: cfg.Jobs, log: cfg.Log}
 	s.recorder = newRecorder(s)
-	s.shown = &gatherer[*shown]{atOnce: 2, most: maxShown, run: s.useKeys}
+	s.shown = &gatherer[*shown]{atOnce: 2, crowd: maxShown, most: maxShown, run: s.useKeys}
 	return s
 }
 

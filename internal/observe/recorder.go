@@ -15,6 +15,7 @@ import (
 
 const (
 	groupsAtOnce = 2        // transactions that record under way, besides those that wait for a lock
+	crowd        = 32 // events that have to wait for the second
 	maxGroup     = MaxBatch // events in one of them; a request's own stay together
 )
 
@@ -60,7 +61,7 @@ func newRecorder(s *Service) *recorder {
 		slots = max(slots, s.pool.Config().MaxConns/4)
 	}
 	r := &recorder{s: s, lanes: map[string]*lane{}, slots: make(chan struct{}, slots)}
-	r.shared = &gatherer[*recording]{atOnce: groupsAtOnce, most: maxGroup, run: r.share}
+	r.shared = &gatherer[*recording]{atOnce: groupsAtOnce, crowd: crowd, most: maxGroup, run: r.share}
 	return r
 }
 

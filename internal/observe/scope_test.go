@@ -62,7 +62,7 @@ var forAllTenants = map[string]string{
 	"JobsHeldByLost":  "the relay takes back the jobs of lost workers",
 	"LaneAsks":        "counts for those who look after the service",
 	"LaneJobs":        "counts for those who look after the service",
-	"UseKeys":         "who asks is not known before: the key's hash finds the tenant",
+	"FindKeys":        "who asks is not known before: the key's hash finds the tenant",
 	"InsertTeam":      "makes a tenant",
 	"HasTeam":         "the team itself",
 	"ProjectName":     "the project itself, by its id and team",
@@ -206,6 +206,11 @@ var mutations = map[string]mutation{
 	}},
 	"ReplacedKey": {call: func(ctx context.Context, q *sqlc.Queries, x target) error {
 		return q.ReplacedKey(ctx, sqlc.ReplacedKeyParams{ID: x.key, TeamID: x.scope.Team, ProjectID: x.scope.Project, ReplacedBy: new("taken")})
+	}},
+	"NoteKeys": {call: func(ctx context.Context, q *sqlc.Queries, x target) error {
+		return q.NoteKeys(ctx, sqlc.NoteKeysParams{
+			Ids: []string{x.key}, TeamIds: []string{x.scope.Team}, ProjectIds: []string{x.scope.Project},
+		})
 	}},
 	"OpenBatches": {call: func(ctx context.Context, q *sqlc.Queries, x target) error {
 		return q.OpenBatches(ctx, sqlc.OpenBatchesParams{
