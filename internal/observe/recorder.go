@@ -15,7 +15,7 @@ import (
 
 const (
 	groupsAtOnce = 2        // transactions that record under way, besides those that wait for a lock
-	crowd        = 32 // events that have to wait for the second
+	crowd        = 32       // events that have to wait for the second
 	maxGroup     = MaxBatch // events in one of them; a request's own stay together
 )
 
