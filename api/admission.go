@@ -112,12 +112,22 @@ func (g *gate) enter(c echo.Context, bodyLimit int64) (leave func(), err error) 
 		return nil, g.full(c)
 	}
 	defer g.Load.queued.Add(-1)
-	ctx, cancel := context.WithTimeout(c.Request().Context(), g.Wait)
-	defer cancel()
-	if !slots.TryAcquire(1) && slots.Acquire(ctx, 1) != nil {
+	until := time.Time{} // most wait for nothing
+	acquire := func(of *semaphore.Weighted, n int64) bool {
+		if of.TryAcquire(n) {
+			return true
+		}
+		if until.IsZero() {
+			until = time.Now().Add(g.Wait)
+		}
+		ctx, cancel := context.WithDeadline(c.Request().Context(), until)
+		defer cancel()
+		return of.Acquire(ctx, n) == nil
+	}
+	if !acquire(slots, 1) {
 		return nil, g.full(c)
 	}
-	if !g.bytes.TryAcquire(size) && g.bytes.Acquire(ctx, size) != nil {
+	if !acquire(g.bytes, size) {
 		slots.Release(1)
 		return nil, g.full(c)
 	}

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -57,7 +58,7 @@ func readBody(c echo.Context, limit int64) ([]byte, error) {
 	if e := r.Header.Get(echo.HeaderContentEncoding); e != "" && !strings.EqualFold(e, "identity") {
 		return nil, &refusal{http.StatusUnsupportedMediaType, "Content-Encoding is not supported: send the JSON as it is"}
 	}
-	if ct := r.Header.Get(echo.HeaderContentType); ct != "" {
+	if ct := r.Header.Get(echo.HeaderContentType); ct != "" && ct != echo.MIMEApplicationJSON {
 		kind, params, err := mime.ParseMediaType(ct)
 		charset := params["charset"]
 		// curl says form when it is told nothing: what the body is, its own
@@ -75,7 +76,7 @@ func readBody(c echo.Context, limit int64) ([]byte, error) {
 	slow := http.NewResponseController(c.Response())
 	_ = slow.SetReadDeadline(time.Now().Add(bodyTime))
 	defer func() { _ = slow.SetReadDeadline(time.Time{}) }()
-	body, err := io.ReadAll(http.MaxBytesReader(c.Response(), r.Body, limit))
+	body, err := readAll(c, limit)
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return nil, tooLarge(limit)
 	}
@@ -90,6 +91,17 @@ func readBody(c echo.Context, limit int64) ([]byte, error) {
 	default:
 		return nil, &refusal{http.StatusBadRequest, "The body ended early"}
 	}
+}
+
+func readAll(c echo.Context, limit int64) ([]byte, error) {
+	r := c.Request()
+	if r.ContentLength <= 0 {
+		return io.ReadAll(http.MaxBytesReader(c.Response(), r.Body, limit))
+	}
+	var b bytes.Buffer
+	b.Grow(int(min(r.ContentLength, 1<<20)) + bytes.MinRead) // no more than comes is kept for one who only says so
+	_, err := b.ReadFrom(r.Body)                             // net/http gives no more than was said
+	return b.Bytes(), err
 }
 
 func tooLarge(limit int64) error {
