@@ -61,8 +61,14 @@ func (s *Jobs) Add(ctx context.Context, tx pgx.Tx, steps ...events.Step) ([]*eve
 	if len(steps) == 0 {
 		return nil, nil
 	}
-	var p sqlc.EnqueueJobsParams
-	p.Process, p.Build, p.Schema = s.cfg.Process, s.cfg.Build, events.Schema
+	n := len(steps)
+	p := sqlc.EnqueueJobsParams{
+		Ids: make([]string, 0, n), TeamIds: make([]string, 0, n), ProjectIds: make([]string, 0, n), JobTypes: make([]string, 0, n),
+		SourceTypes: make([]string, 0, n), SourceIds: make([]string, 0, n), Payloads: make([]string, 0, n), RequestIds: make([]string, 0, n),
+		Priorities: make([]int32, 0, n), MaxAttempts: make([]int32, 0, n), DelaysUs: make([]int64, 0, n),
+		Actors: make([]string, 0, n), Reasons: make([]string, 0, n),
+		Process: s.cfg.Process, Build: s.cfg.Build, Schema: events.Schema,
+	}
 	for _, st := range steps {
 		j, _, err := st.Next()
 		if err != nil {

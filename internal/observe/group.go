@@ -232,12 +232,17 @@ func (g *group) insert(ctx context.Context) error {
 	return g.readKnown(ctx, slices.DeleteFunc(slices.Clone(g.items), func(it *item) bool { return it.created }))
 }
 
-func newInsert(n int) sqlc.InsertAgentEventsParams {
-	texts := make([]string, 11*n) // one allocation for all of them
-	list := func() (part []string) {
+// lists gives lists of texts, each with room for n: one allocation for all.
+func lists(n, of int) func() []string {
+	texts := make([]string, of*n)
+	return func() (part []string) {
 		part, texts = texts[:0:n], texts[n:]
 		return part
 	}
+}
+
+func newInsert(n int) sqlc.InsertAgentEventsParams {
+	list := lists(n, 11)
 	return sqlc.InsertAgentEventsParams{
 		Ids: list(), TeamIds: list(), ProjectIds: list(), SessionIds: list(), SourceAdapters: list(), SourceEventIds: list(),
 		IdempotencyKeys: list(), EventTypes: list(), Platforms: list(), Payloads: list(), Metadatas: list(),
@@ -289,7 +294,11 @@ func (g *group) readKnown(ctx context.Context, known []*item) error {
 
 // audit writes one row for a request, not one for each event.
 func (g *group) audit(ctx context.Context) error {
-	var p sqlc.InsertAuditsParams
+	list := lists(len(g.recs), 10)
+	p := sqlc.InsertAuditsParams{
+		TeamIds: list(), ProjectIds: list(), ActorIds: list(), ApiKeyIds: list(), Actions: list(), ResourceTypes: list(),
+		ResourceIds: list(), RequestIds: list(), JobIds: list(), Details: list(),
+	}
 	for _, rec := range g.recs {
 		if len(rec.answer) == 0 {
 			continue
@@ -321,9 +330,9 @@ func (rec *recording) entry() entry {
 			scope.Project = "" // several
 		}
 	}
-	e := entry{scope: scope, action: actReceived, resource: resEvent, details: map[string]any{"created": created, "generate": rec.o.Generate}}
+	e := entry{scope: scope, action: actReceived, resource: resEvent, details: received{Created: created, Generate: rec.o.Generate}}
 	if rec.o.Batch {
-		e.action, e.details["events"] = actBatchReceived, rec.events
+		e.action, e.details = actBatchReceived, received{created, rec.events, rec.o.Generate}
 	} else {
 		e.id = rec.answer[0].Event.ID
 		if job := rec.answer[0].Job; job != nil {
@@ -331,4 +340,11 @@ func (rec *recording) entry() entry {
 		}
 	}
 	return e
+}
+
+// received is what the audit tells of a request.
+type received struct {
+	Created  int  `json:"created"`
+	Events   int  `json:"events,omitempty"`
+	Generate bool `json:"generate"`
 }

@@ -17,7 +17,13 @@ import (
 // The list is what makes it safe: a part that holds quotes or commas cannot
 // pass for two parts.
 func digest(parts ...*string) string {
-	b := []byte{'['}
+	n := 2
+	for _, p := range parts {
+		if p != nil {
+			n += len(*p) + 8 // and some for escapes
+		}
+	}
+	b := append(make([]byte, 0, n), '[')
 	for i, p := range parts {
 		if i > 0 {
 			b = append(b, ',')

@@ -19,7 +19,9 @@ const (
 )
 
 // SourceTypes lists what NewEvent.SourceType may be over HTTP.
-func SourceTypes() []string { return []string{"hook", "worker", "provider", "server", "api"} }
+func SourceTypes() []string { return slices.Clone(sourceTypes) }
+
+var sourceTypes = []string{"hook", "worker", "provider", "server", "api"}
 
 // Record stores agent events and asks for the observations of each: all of
 // them in one transaction, or none. An event that is known already changes
@@ -87,7 +89,7 @@ func prepare(team string, evs []NewEvent, batch bool) (ready []incoming, places 
 }
 
 func (e NewEvent) prepare(team string, wrong *issues, path []any) incoming {
-	at := func(name string) []any { return append(slices.Clone(path), name) }
+	at := func(name string) []any { return append(slices.Clone(path), name) } // of what is wrong: most is not
 	needed := func(s, name string) {
 		if s == "" {
 			wrong.add(CodeTooSmall, "at least 1 character", at(name)...)
@@ -97,7 +99,7 @@ func (e NewEvent) prepare(team string, wrong *issues, path []any) incoming {
 	}
 	needed(e.ProjectID, "projectId")
 	needed(e.EventType, "eventType")
-	if !slices.Contains(SourceTypes(), e.SourceType) && e.SourceType != sourceCompat {
+	if !slices.Contains(sourceTypes, e.SourceType) && e.SourceType != sourceCompat {
 		wrong.add(CodeValue, fmt.Sprintf("one of %q", SourceTypes()), at("sourceType")...)
 	}
 	if e.OccurredAtEpoch < 0 {
@@ -106,17 +108,25 @@ func (e NewEvent) prepare(team string, wrong *issues, path []any) incoming {
 	if e.OccurredAtEpoch > maxEpoch {
 		wrong.add(CodeTooBig, fmt.Sprintf("at most %d", int64(maxEpoch)), at("occurredAtEpoch")...)
 	}
-	wrong.id(e.ServerSessionID, at("serverSessionId")...)
-	wrong.id(e.ContentSessionID, at("contentSessionId")...)
-	wrong.id(e.SourceEventID, at("sourceEventId")...)
-	wrong.id(e.PlatformSource, at("platformSource")...)
+	id := func(s *string, name string) {
+		if s != nil && (*s == "" || len(*s) > maxID) {
+			wrong.id(s, at(name)...)
+		}
+	}
+	id(e.ServerSessionID, "serverSessionId")
+	id(e.ContentSessionID, "contentSessionId")
+	id(e.SourceEventID, "sourceEventId")
+	id(e.PlatformSource, "platformSource")
 
 	in := incoming{NewEvent: e, platform: platformOf(e.PlatformSource), occurred: time.UnixMilli(e.OccurredAtEpoch).UTC()}
 	canonical, stored, err := texts(orEmpty(e.Payload))
 	if err != nil {
 		wrong.add(CodeCustom, err.Error(), at("payload")...)
 	}
-	in.Payload, in.Metadata = stored, wrong.object(e.Metadata, at("metadata")...)
+	in.Payload, in.Metadata = stored, orEmpty(e.Metadata)
+	if string(in.Metadata) != "{}" {
+		in.Metadata = wrong.object(in.Metadata, at("metadata")...)
+	}
 	if len(*wrong) > 0 {
 		return in
 	}
