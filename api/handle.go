@@ -30,7 +30,11 @@ func handle[Req, Resp any, P reader[Req]](s *server, fn func(context.Context, ob
 			return err
 		}
 		caller, _ := c.Get(keyCaller).(observe.Caller) // the zero Caller on routes without a key
-		resp, err := fn(c.Request().Context(), caller, req)
+		ctx := c.Request().Context()
+		if p, ok := c.Get(keyPlace).(*place); ok {
+			ctx = observe.OnHold(ctx, p.wait)
+		}
+		resp, err := fn(ctx, caller, req)
 		if err != nil {
 			return err
 		}

@@ -23,6 +23,7 @@ import (
 const (
 	keyRequestID = "request id"
 	keyCaller    = "caller"
+	keyPlace     = "place"
 	keyWhole     = "whole" // the request's context as it was before bounded
 )
 

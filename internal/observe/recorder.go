@@ -76,6 +76,9 @@ func (r *recorder) do(ctx context.Context, rec *recording) error {
 		project = rec.held
 	}
 	if project != "" {
+		if free, ok := ctx.Value(onHold{}).(func()); ok {
+			free()
+		}
 		l := r.enter(project)
 		defer r.leave(project, l)
 		if err := l.do(ctx, rec, len(rec.ready)); err != nil {
@@ -83,6 +86,14 @@ func (r *recorder) do(ctx context.Context, rec *recording) error {
 		}
 	}
 	return rec.err
+}
+
+type onHold struct{}
+
+// OnHold has fn called in a call of Record when it begins to wait for somebody
+// who holds rows of the project: what it has of others' is to be free then.
+func OnHold(ctx context.Context, fn func()) context.Context {
+	return context.WithValue(ctx, onHold{}, fn)
 }
 
 // waited is a project of the request that others wait for, "" if there is none.
