@@ -133,6 +133,7 @@ func benchIngest(b *testing.B, l load) {
 	b.ReportMetric(float64(after.wal-before.wal)/events, "wal-B/event")
 	b.ReportMetric(float64(after.commits-before.commits)/events, "commits/event")
 	b.ReportMetric(float64(asked.total())/events, "round-trips/event")
+	b.ReportMetric(peak(b), "peak-MiB")
 	b.ReportMetric(float64(seen.P50.Microseconds())/1000, "p50-ms")
 	b.ReportMetric(float64(seen.P99.Microseconds())/1000, "p99-ms")
 
@@ -206,6 +207,18 @@ func measure(b *testing.B, pool *pgxpool.Pool) (m spent) {
 	runtime.ReadMemStats(&mem)
 	m.allocs, m.bytes = mem.Mallocs, mem.TotalAlloc
 	return m
+}
+
+// peak is the most memory that this process has had, tests that ran before
+// included.
+func peak(b *testing.B) float64 {
+	b.Helper()
+	status, err := os.ReadFile("/proc/self/status")
+	require.NoError(b, err)
+	_, rest, _ := strings.Cut(string(status), "VmHWM:")
+	kib, err := strconv.Atoi(strings.Fields(rest)[0])
+	require.NoError(b, err)
+	return float64(kib) / 1024
 }
 
 // familyTime is the CPU time of all processes of the server that the backend
