@@ -45,7 +45,9 @@ func TestWhoFindsNoRoomIsToldToComeBack(t *testing.T) {
 	t.Parallel()
 	w, load, release := full(t, api.Admission{Requests: 1, Queue: 1, Wait: 50 * time.Millisecond})
 	first := make(chan answer, 1)
-	go func() { first <- w.do(request{method: "POST", path: "/v1/memories", key: "team", body: w.memory("e1")}) }()
+	go func() {
+		first <- w.do(request{method: "POST", path: "/v1/memories", key: "team", body: w.memory("e1")})
+	}()
 	require.Eventually(t, func() bool { return load.Running() == 1 }, patience, look)
 
 	a := w.do(request{method: "POST", path: "/v1/memories", key: "team", body: w.memory("e2")})
@@ -87,7 +89,9 @@ func TestBodiesAreBoundedTogether(t *testing.T) {
 	t.Parallel()
 	w, load, release := full(t, api.Admission{Requests: 10, Wait: 50 * time.Millisecond, Bytes: 1 << 20})
 	first := make(chan answer, 1)
-	go func() { first <- w.do(request{method: "POST", path: "/v1/memories", key: "team", body: w.memory("e1")}) }()
+	go func() {
+		first <- w.do(request{method: "POST", path: "/v1/memories", key: "team", body: w.memory("e1")})
+	}()
 	require.Eventually(t, func() bool { return load.Running() == 1 }, patience, look)
 	require.EqualValues(t, len(w.memory("e1")), load.Bytes())
 	large := `{"a":"` + strings.Repeat("x", 1<<20) + `"}`

@@ -84,7 +84,7 @@ func benchIngest(b *testing.B, l load) {
 	require.NoError(b, err)
 	b.Cleanup(pool.Close)
 	svc := observe.New(observe.Config{Pool: pool, Jobs: db.NewJobs(pool, db.JobsConfig{Process: "bench", Build: "test"})})
-	log := slog.New(slog.NewJSONHandler(io.Discard, nil))
+	log := slog.New(slog.NewJSONHandler(io.Discard, nil)) //nolint:sloglint // what a line costs is to be counted
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(b, err)
 	srv := &http.Server{Handler: api.New(api.Config{Service: svc, Log: log}), ReadHeaderTimeout: 10 * time.Second}
@@ -315,7 +315,7 @@ func (l load) sendOn(next, refused *atomic.Int64, start time.Time) (took []time.
 		begun := time.Now()
 		if l.Rate > 0 {
 			begun = start.Add(time.Duration(float64(n) / l.Rate * float64(time.Second)))
-			time.Sleep(time.Until(begun)) // a pace, not a wait for something
+			time.Sleep(time.Until(begun)) //nolint:forbidigo // a pace, not a wait for something
 		}
 		if _, err := conn.Write(out.Bytes()); err != nil {
 			return took, err

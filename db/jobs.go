@@ -93,8 +93,8 @@ func (s *Jobs) Add(ctx context.Context, tx pgx.Tx, steps ...events.Step) ([]*eve
 		return nil, fmt.Errorf("enqueue %d jobs: %w", len(steps), err)
 	}
 	at := make(map[string]int, len(steps))
-	for i := len(steps) - 1; i >= 0; i-- { // the same job twice in one call is added once
-		at[string(steps[i].Job.ID)] = i
+	for i, st := range slices.Backward(steps) { // the same job twice in one call is added once
+		at[string(st.Job.ID)] = i
 	}
 	made := make([]*events.Job, len(steps))
 	for _, r := range rows {

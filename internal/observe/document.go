@@ -22,8 +22,8 @@ func texts(raw []byte) (canonical, stored []byte, err error) {
 	t := trees.Get().(*tree)
 	defer t.free()
 	if t.read(raw) {
-		canonical = t.canonical(make([]byte, 0, len(raw)+8), 0)
-		return canonical, t.jsonb(make([]byte, 0, len(raw)+len(raw)/8+8), 0), nil
+		canonical = t.write(make([]byte, 0, len(raw)+8), 0, &asCanonical)
+		return canonical, t.write(make([]byte, 0, len(raw)+len(raw)/8+8), 0, &asJSONB), nil
 	}
 	// The slow way knows what is wrong.
 	if canonical, err = Canonical(raw); err != nil {
@@ -268,8 +268,29 @@ func (n *node) name() []byte {
 	return []byte(plain(string(utf16.Decode(n.units()))))
 }
 
-// canonical appends what [Canonical] gives.
-func (t *tree) canonical(out []byte, at int32) []byte {
+// style is a way to write a document.
+type style struct {
+	comma, colon string
+	compare      func(a, b *node) int // the order of names; of equal ones the last counts
+	drop         func(name *node) bool
+	text         func(out []byte, n *node) []byte
+	number       func(out, literal []byte) []byte // of those that are not short
+}
+
+var (
+	// What [Canonical] gives.
+	asCanonical = style{
+		comma: ",", colon: ":", compare: compareNames, drop: isProto, text: appendName, number: appendNumber,
+	}
+	// What Postgres prints of a jsonb: names by their length, numbers with
+	// their own digits. What it could not hold is replaced, see [storable].
+	asJSONB = style{
+		comma: ", ", colon: ": ", compare: compareKeys, drop: func(*node) bool { return false }, text: appendStored,
+		number: func(out, literal []byte) []byte { return appendNumeric(out, storableNumber(literal)) },
+	}
+)
+
+func (t *tree) write(out []byte, at int32, s *style) []byte {
 	switch n := &t.nodes[at]; n.kind {
 	case '{':
 		begin := len(t.order)
@@ -278,20 +299,20 @@ func (t *tree) canonical(out []byte, at int32) []byte {
 		}
 		members := t.order[begin:]
 		// Stable: of equal names the last one stays last.
-		slices.SortStableFunc(members, func(a, b int32) int { return compareNames(&t.nodes[a], &t.nodes[b]) })
+		slices.SortStableFunc(members, func(a, b int32) int { return s.compare(&t.nodes[a], &t.nodes[b]) })
 		out = append(out, '{')
 		first := true
 		for i, at := range members {
 			name := &t.nodes[at]
-			if i+1 < len(members) && compareNames(name, &t.nodes[members[i+1]]) == 0 || isProto(name) {
+			if i+1 < len(members) && s.compare(name, &t.nodes[members[i+1]]) == 0 || s.drop(name) {
 				continue
 			}
 			if !first {
-				out = append(out, ',')
+				out = append(out, s.comma...)
 			}
 			first = false
-			out = append(appendName(out, name), ':')
-			out = t.canonical(out, name.next)
+			out = append(s.text(out, name), s.colon...)
+			out = t.write(out, name.next, s)
 		}
 		t.order = t.order[:begin]
 		return append(out, '}')
@@ -299,18 +320,18 @@ func (t *tree) canonical(out []byte, at int32) []byte {
 		out = append(out, '[')
 		for part := n.child; part != 0; part = t.nodes[part].next {
 			if part != n.child {
-				out = append(out, ',')
+				out = append(out, s.comma...)
 			}
-			out = t.canonical(out, part)
+			out = t.write(out, part, s)
 		}
 		return append(out, ']')
 	case '"':
-		return appendName(out, n)
+		return s.text(out, n)
 	case '0':
 		if n.isShort() && n.text[0] != '-' {
 			return append(out, n.text...)
 		}
-		return appendNumber(out, n.text)
+		return s.number(out, n.text)
 	default:
 		return append(out, n.text...)
 	}
@@ -354,55 +375,6 @@ func compareNames(a, b *node) int {
 }
 
 func isDigit(text []byte) bool { return len(text) > 0 && text[0] >= '0' && text[0] <= '9' }
-
-// jsonb appends the document as Postgres prints a jsonb: names by their
-// length, of equal ones the last, numbers with their own digits. What it could
-// not hold is replaced first, see [storable].
-func (t *tree) jsonb(out []byte, at int32) []byte {
-	switch n := &t.nodes[at]; n.kind {
-	case '{':
-		begin := len(t.order)
-		for name := n.child; name != 0; name = t.nodes[t.nodes[name].next].next {
-			t.order = append(t.order, name)
-		}
-		members := t.order[begin:]
-		slices.SortStableFunc(members, func(a, b int32) int { return compareKeys(&t.nodes[a], &t.nodes[b]) })
-		out = append(out, '{')
-		first := true
-		for i, at := range members {
-			name := &t.nodes[at]
-			if i+1 < len(members) && compareKeys(name, &t.nodes[members[i+1]]) == 0 {
-				continue
-			}
-			if !first {
-				out = append(out, ',', ' ')
-			}
-			first = false
-			out = append(appendStored(out, name), ':', ' ')
-			out = t.jsonb(out, name.next)
-		}
-		t.order = t.order[:begin]
-		return append(out, '}')
-	case '[':
-		out = append(out, '[')
-		for part := n.child; part != 0; part = t.nodes[part].next {
-			if part != n.child {
-				out = append(out, ',', ' ')
-			}
-			out = t.jsonb(out, part)
-		}
-		return append(out, ']')
-	case '"':
-		return appendStored(out, n)
-	case '0':
-		if n.isShort() && n.text[0] != '-' {
-			return append(out, n.text...)
-		}
-		return appendNumeric(out, storableNumber(n.text))
-	default:
-		return append(out, n.text...)
-	}
-}
 
 func compareKeys(a, b *node) int {
 	na, nb := a.name(), b.name()

@@ -66,7 +66,7 @@ func (g *gatherer[T]) do(ctx context.Context, what T, weight int) error {
 	g.weight += weight
 	if g.running == 0 || g.running < g.atOnce && (g.weight >= g.crowd || time.Since(g.began) > patience) {
 		g.running++
-		go g.work()
+		go g.work() //nolint:contextcheck // the run is not this caller's alone
 	}
 	g.mu.Unlock()
 	select {
@@ -104,12 +104,24 @@ func (g *gatherer[T]) work() {
 		for i, c := range calls {
 			whats[i] = c.what
 		}
+		nudge := time.AfterFunc(patience, g.nudge)
 		err := safely(ctx, g.run, whats)
+		nudge.Stop()
 		cancel()
 		for _, c := range calls {
 			c.err = err
 			close(c.done)
 		}
+	}
+}
+
+// nudge has those that wait behind a run that takes long go beside it.
+func (g *gatherer[T]) nudge() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if len(g.waiting) > 0 && g.running < g.atOnce {
+		g.running++
+		go g.work()
 	}
 }
 

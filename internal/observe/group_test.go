@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -108,20 +109,20 @@ func (p *plainly) call(c *observe.RecordCall) string {
 	if c.Err != nil {
 		return "error: " + c.Err.Error()
 	}
-	out := ""
+	var out strings.Builder
 	for _, r := range c.Answer {
 		e := r.Event
-		out += fmt.Sprintf("event %d created %v payload %s metadata %s", p.id(e.ID), r.Created, e.Payload, e.Metadata)
+		fmt.Fprintf(&out, "event %d created %v payload %s metadata %s", p.id(e.ID), r.Created, e.Payload, e.Metadata)
 		if e.ServerSessionID != nil {
-			out += fmt.Sprintf(" session %d", p.id(*e.ServerSessionID))
+			fmt.Fprintf(&out, " session %d", p.id(*e.ServerSessionID))
 		}
 		if j := r.Job; j != nil {
-			out += fmt.Sprintf(" job %d %s %s of %d, %s, version %d, waits %v, asked by %s", p.id(string(j.ID)), j.Kind, j.SourceType,
+			fmt.Fprintf(&out, " job %d %s %s of %d, %s, version %d, waits %v, asked by %s", p.id(string(j.ID)), j.Kind, j.SourceType,
 				p.id(j.SourceID), j.Status, j.Version, !j.NextAt.IsZero(), j.RequestID)
 		}
-		out += "\n"
+		out.WriteString("\n")
 	}
-	return out
+	return out.String()
 }
 
 // Calls that share a transaction are answered as if each had come alone, one
