@@ -240,7 +240,7 @@ func isRequests(err error) bool {
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
 		return pg.SeverityUnlocalized == "ERROR" && !strings.HasPrefix(pg.Code, "53") && !strings.HasPrefix(pg.Code, "57")
 	}
-	return errors.Is(err, errPurged)
+	return errors.Is(err, errPurged) || errors.Is(err, db.ErrNoProject)
 }
 
 // isLocked reports whether somebody holds a lock for longer than one waits.
