@@ -153,7 +153,7 @@ func TestRecordTogetherIsRecordInARow(t *testing.T) {
 					require.Equal(rt, other.call(c), one.call(got[i]), "call %d of %+v", i, calls)
 				}
 				for _, table := range []string{
-					"agent_events", "observation_generation_jobs", "outbox", "job_feed",
+					"agent_events", "observation_generation_jobs", "outbox",
 					"(SELECT action, project_id IS NULL, request_id, details, count(*) FROM audit_log GROUP BY 1, 2, 3, 4)",
 				} {
 					require.Equal(rt, row.count(t, table+" x"), together.count(t, table+" x"), table)
