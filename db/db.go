@@ -65,13 +65,8 @@ func InTx(ctx context.Context, pool *pgxpool.Pool, fn func(pgx.Tx) error) error 
 	return pgx.BeginFunc(ctx, pool, fn)
 }
 
-// InTxSoon is [InTx] for what many wait for: a statement that would wait for
-// somebody's lock for longer than 50 ms fails (lock_not_available). Its
-// statements are not planned each time: while arrays are shorter than the ten
-// elements that Postgres takes an unknown one to have, it would do so for ever,
-// for more than the statements themselves cost.
+// InTxSoon is [InTx] for what must not wait: a statement that would wait for
+// somebody's lock for longer than 50 ms fails (lock_not_available).
 func InTxSoon(ctx context.Context, pool *pgxpool.Pool, fn func(pgx.Tx) error) error {
-	return pgx.BeginTxFunc(ctx, pool, pgx.TxOptions{
-		BeginQuery: "BEGIN; SET LOCAL lock_timeout = '50ms'; SET LOCAL plan_cache_mode = force_generic_plan",
-	}, fn)
+	return pgx.BeginTxFunc(ctx, pool, pgx.TxOptions{BeginQuery: "BEGIN; SET LOCAL lock_timeout = '50ms'"}, fn)
 }
