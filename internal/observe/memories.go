@@ -58,7 +58,7 @@ func (s *Service) AddMemory(ctx context.Context, c Caller, n NewMemory) (Observa
 		scope.Project = n.ProjectID
 		if n.ServerSessionID != nil {
 			known, err := q.KnownSessions(ctx, sqlc.KnownSessionsParams{
-				TeamID: scope.Team, Ids: []string{*n.ServerSessionID}, ProjectIds: []string{scope.Project},
+				Ids: []string{*n.ServerSessionID}, TeamIds: []string{scope.Team}, ProjectIds: []string{scope.Project},
 			})
 			if err != nil {
 				return fmt.Errorf("read session: %w", err)

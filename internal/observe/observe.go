@@ -85,6 +85,8 @@ type Service struct {
 	budgets   cache[string, Budget] // of teams
 	unpriced  sync.Map              // models without a price, that the log has been told of
 	heldTeams atomic.Int64
+	recorder  *recorder
+	shown     *gatherer[*shown] // keys that requests show
 }
 
 // New gives the application on a migrated database.
@@ -96,6 +98,8 @@ func New(cfg Config) *Service {
 		cfg.Ring = func() {}
 	}
 	s := &Service{cfg: cfg, pool: cfg.Pool, q: sqlc.New(cfg.Pool), jobs: cfg.Jobs, log: cfg.Log}
+	s.recorder = newRecorder(s)
+	s.shown = &gatherer[*shown]{atOnce: 2, crowd: maxShown, most: maxShown, run: s.useKeys}
 	s.join = pipeline.Join(s.write)
 	s.sources.load, s.projects.load, s.keys.load = s.loadEvents, s.loadNames, s.loadRevoked
 	return s
@@ -113,9 +117,16 @@ var errPurged = errors.New("the project was purged meanwhile")
 // what it had found was purged before it could refer to it. So fn must set its
 // results anew each time.
 func (s *Service) inTx(ctx context.Context, fn func(tx pgx.Tx, q *sqlc.Queries) error) error {
+	return s.again(func() error {
+		return db.InTx(ctx, s.pool, func(tx pgx.Tx) error { return fn(tx, s.q.WithTx(tx)) })
+	})
+}
+
+// again runs a transaction, and runs it again as inTx says.
+func (s *Service) again(tx func() error) error {
 	var err error
 	for range txTries {
-		err = db.InTx(ctx, s.pool, func(tx pgx.Tx) error { return fn(tx, s.q.WithTx(tx)) })
+		err = tx()
 		if pg, ok := errors.AsType[*pgconn.PgError](err); ok && (pg.Code == "40P01" || pg.Code == "40001" || pg.Code == "23503") {
 			continue
 		}

@@ -107,20 +107,10 @@ func (cfg Config) ownPolicy() Policy {
 	return Policy{PolicyPerEvent, 0}
 }
 
-// waitsOf reads the policies of the events' projects. Events without a session
-// have none.
-func (s *Service) waitsOf(ctx context.Context, q *sqlc.Queries, team string, rows map[string]sqlc.AgentEvent) (waits, error) {
+// waitsOf reads the policies of projects.
+func (s *Service) waitsOf(ctx context.Context, q *sqlc.Queries, team string, projects ...string) (waits, error) {
 	w := waits{server: s.cfg.ownPolicy(), projects: map[string]Policy{}}
-	var ids []string
-	for _, r := range rows {
-		if r.ServerSessionID != nil && !slices.Contains(ids, r.ProjectID) {
-			ids = append(ids, r.ProjectID)
-		}
-	}
-	if len(ids) == 0 {
-		return w, nil
-	}
-	found, err := q.ProjectPolicies(ctx, sqlc.ProjectPoliciesParams{ProjectIds: ids, TeamID: team})
+	found, err := q.ProjectPolicies(ctx, sqlc.ProjectPoliciesParams{ProjectIds: projects, TeamID: team})
 	if err != nil {
 		return w, fmt.Errorf("read policies: %w", err)
 	}
@@ -195,11 +185,11 @@ func (w waits) policy(project string) Policy {
 // bySession is how long a batch of each session that open has not waits. The
 // sessions are held, so none of them ends meanwhile; what comes after the end
 // does not wait for it.
-func (w waits) bySession(ctx context.Context, q *sqlc.Queries, team string, bursts []sqlc.AgentEvent) (map[sessionRef]time.Duration, error) {
+func (w waits) bySession(ctx context.Context, q *sqlc.Queries, team string, bursts []*item) (map[sessionRef]time.Duration, error) {
 	wait := map[sessionRef]time.Duration{}
 	p := sqlc.EndedSessionsParams{TeamID: team}
-	for _, r := range bursts {
-		ref := sessionOfEvent(r)
+	for _, it := range bursts {
+		ref := it.ref()
 		if _, ok := wait[ref]; ok {
 			continue
 		}
@@ -216,7 +206,7 @@ func (w waits) bySession(ctx context.Context, q *sqlc.Queries, team string, burs
 		return nil, fmt.Errorf("read sessions: %w", err)
 	}
 	for _, r := range ended {
-		wait[sessionRef{r.ProjectID, r.ID}] = w.after(r.ProjectID)
+		wait[sessionRef{team, r.ProjectID, r.ID}] = w.after(r.ProjectID)
 	}
 	return wait, nil
 }

@@ -112,7 +112,7 @@ func (l *issues) id(s *string, path ...any) {
 // object checks a JSON object that may be missing, and makes it storable.
 func (l *issues) object(raw json.RawMessage, path ...any) json.RawMessage {
 	raw = orEmpty(raw)
-	canonical, err := Canonical(raw)
+	canonical, stored, err := texts(raw)
 	if err != nil {
 		l.add(CodeCustom, err.Error(), path...)
 		return nil
@@ -121,11 +121,7 @@ func (l *issues) object(raw json.RawMessage, path ...any) json.RawMessage {
 		l.add(CodeType, "want an object", path...)
 		return nil
 	}
-	doc, err := storable(raw)
-	if err != nil {
-		l.add(CodeCustom, err.Error(), path...)
-	}
-	return doc
+	return stored
 }
 
 // promptOf reads metadata.prompt, if that is a string.

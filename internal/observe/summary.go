@@ -107,7 +107,7 @@ func (s *Service) askNextSummary(ctx context.Context, tx pgx.Tx, q *sqlc.Queries
 		return events.Job{}, false, err
 	}
 	if nth > 1 {
-		wait, err := s.waitsOf(ctx, q, scope.Team, map[string]sqlc.AgentEvent{"": {ProjectID: scope.Project, ServerSessionID: &row.ID}})
+		wait, err := s.waitsOf(ctx, q, scope.Team, scope.Project)
 		if err != nil {
 			return events.Job{}, false, err
 		}
