@@ -138,7 +138,7 @@ func benchIngest(b *testing.B, l load) {
 	b.ReportMetric(float64(seen.P99.Microseconds())/1000, "p99-ms")
 
 	var stored int
-	require.NoError(b, pool.QueryRow(b.Context(), "SELECT count(*) FROM agent_events e JOIN outbox o ON o.team_id = e.team_id JOIN observation_generation_jobs j ON j.id = o.job_id AND j.agent_event_id = e.id").Scan(&stored))
+	require.NoError(b, pool.QueryRow(b.Context(), "SELECT count(*) FROM agent_events e JOIN outbox o ON o.team_id = e.team_id JOIN observation_generation_jobs j ON j.id = o.job_id AND j.source_type = 'agent_event' AND j.source_id = e.id").Scan(&stored))
 	require.Equal(b, (warm.Requests+l.Requests)*l.Batch, stored, "every answer is a job that waits")
 }
 
