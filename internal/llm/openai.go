@@ -159,11 +159,10 @@ func (o *OpenAI) ask(ctx context.Context, q Question, talk []message) (chatRespo
 
 func (o *OpenAI) request(q Question, talk []message) chatRequest {
 	r := chatRequest{Model: o.cfg.Model}
-	form := grammar(q.Task)
-	if !o.noSchema.Load() {
-		form = jsonForm
+	p := q.Prompt(!o.noSchema.Load())
+	if p.Schema != nil {
 		r.ResponseFormat = map[string]any{"type": "json_schema", "json_schema": map[string]any{
-			"name": string(q.Task), "strict": true, "schema": schema(q.Task),
+			"name": string(q.Task), "strict": true, "schema": p.Schema,
 		}}
 	}
 	if o.newLimit.Load() {
@@ -174,7 +173,7 @@ func (o *OpenAI) request(q Question, talk []message) chatRequest {
 	if !o.noTemperature.Load() {
 		r.Temperature = new(0.3)
 	}
-	r.Messages = append([]message{{"user", prompt(q, form)}}, talk...)
+	r.Messages = append([]message{{"system", p.System}, {"user", p.User}}, talk...)
 	return r
 }
 

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -41,11 +42,14 @@ type Question struct {
 	Format    *struct {
 		Type string `json:"type"`
 	} `json:"response_format"`
-	Temperature *float64 `json:"temperature"`
-	Messages    []struct {
-		Role    string `json:"role"`
-		Content string `json:"content"`
-	} `json:"messages"`
+	Temperature *float64  `json:"temperature"`
+	Messages    []Message `json:"messages"`
+}
+
+// Message is a turn of the talk.
+type Message struct {
+	Role    string `json:"role"`
+	Content string `json:"content"`
 }
 
 // Answer is one way to answer a question.
@@ -238,14 +242,14 @@ func completion(text string) []byte {
 }
 
 func first(q Question) string {
-	if len(q.Messages) > 0 {
-		if m := eventID.FindStringSubmatch(q.Messages[0].Content); m != nil {
-			return m[1]
+	for _, m := range q.Messages {
+		if found := eventID.FindStringSubmatch(m.Content); found != nil {
+			return found[1]
 		}
 	}
 	return "nothing"
 }
 
 func asksForSummary(q Question) bool {
-	return len(q.Messages) > 0 && strings.Contains(q.Messages[0].Content, "Write one summary of the session")
+	return slices.ContainsFunc(q.Messages, func(m Message) bool { return strings.Contains(m.Content, "Write the summary now.") })
 }
