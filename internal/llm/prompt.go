@@ -67,6 +67,15 @@ func (q Question) Prompt(structured bool) Prompt {
 	return p
 }
 
+// AskedIn is the version of the words in which a provider is asked the
+// question; none for the extractor, which is not asked in words.
+func (q Question) AskedIn(provider string) string {
+	if provider == offlineName {
+		return ""
+	}
+	return q.mode().Version()
+}
+
 // element writes an event around as much of its payload as there is room for.
 func (e Event) element(room int) string {
 	return "<agent_event id=" + attr(e.ID) + " type=" + attr(e.Type) + " source=" + attr(e.Source) + " at=" + attr(e.At.UTC().Format(time.RFC3339)) + ">\n" +

@@ -59,9 +59,13 @@ func (s *Service) Summarize(ctx context.Context, c Caller, sessionID string, pla
 			if err != nil {
 				return err
 			}
-			// Like the events, it is kept as it came: the summary is shown it without what is private.
+			keep, err := s.keeps(ctx, scope)
+			if err != nil {
+				return err
+			}
+			// Like the events, it is kept as the project wants it; the summary is never shown what is private.
 			return q.KeepLastMessage(ctx, sqlc.KeepLastMessageParams{
-				LastMessage: cut(plain(message), maxLastMessage), ID: session.ID, TeamID: scope.Team, ProjectID: scope.Project,
+				LastMessage: cut(keep.text(plain(message)), maxLastMessage), ID: session.ID, TeamID: scope.Team, ProjectID: scope.Project,
 			})
 		})
 		if err != nil {

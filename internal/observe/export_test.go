@@ -10,11 +10,11 @@ import (
 
 // What tests look at directly.
 var (
-	Strip         = strip
-	StripDocument = stripDocument
-	Storable      = storable
-	SearchWords   = searchWords
-	Portions      = portions
+	Strip        = strip
+	HideDocument = hideDocument
+	Storable     = storable
+	SearchWords  = searchWords
+	Portions     = portions
 )
 
 const MaxBurst = maxBurst

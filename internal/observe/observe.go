@@ -44,15 +44,16 @@ type Config struct {
 	Pool        *pgxpool.Pool // stays the caller's
 	Jobs        *db.Jobs      // on the same database
 	Provider    llm.Provider
-	Log         *slog.Logger  // nil: nothing is logged
-	Ring        func()        // called after each commit that queued something; must not block; nil: none
-	Policy      string        // of projects without one, of [Policies]; empty: debounce if there is a Debounce, else per-event
-	Debounce    time.Duration // how long events of a session wait for others; 0: 5 s, where the policy has them wait
-	Peppers     Peppers       // keys are hashed with; zero: a plain SHA-256
-	Limits      Limits        // of keys and teams; zero: none
-	MaxAttempts int           // of each job; 0: events.DefaultMaxAttempts
-	Process     string        // who writes, in the history of jobs; empty is kept empty
-	Build       string        // the program's version
+	Modes       map[string]*llm.Mode // that projects may have; nil: those that come with obs
+	Log         *slog.Logger         // nil: nothing is logged
+	Ring        func()               // called after each commit that queued something; must not block; nil: none
+	Policy      string               // of projects without one, of [Policies]; empty: debounce if there is a Debounce, else per-event
+	Debounce    time.Duration        // how long events of a session wait for others; 0: 5 s, where the policy has them wait
+	Peppers     Peppers              // keys are hashed with; zero: a plain SHA-256
+	Limits      Limits               // of keys and teams; zero: none
+	MaxAttempts int                  // of each job; 0: events.DefaultMaxAttempts
+	Process     string               // who writes, in the history of jobs; empty is kept empty
+	Build       string               // the program's version
 
 	// Writing is told what a finished attempt is about to store, before
 	// anybody knows whether it still may: the job as it was claimed, and the
@@ -64,15 +65,15 @@ type Config struct {
 // Service is the application. It is safe for concurrent use; make it with
 // [New].
 type Service struct {
-	cfg     Config
-	pool    *pgxpool.Pool
-	q       *sqlc.Queries
-	jobs    *db.Jobs
-	log     *slog.Logger
-	waiters waiters
-	lanes   laneCache
-	names   cache[events.Scope, string]
-	trusted cache[keyRef, struct{}] // keys that were good a moment ago
+	cfg      Config
+	pool     *pgxpool.Pool
+	q        *sqlc.Queries
+	jobs     *db.Jobs
+	log      *slog.Logger
+	waiters  waiters
+	lanes    laneCache
+	projects cache[events.Scope, knownProject]
+	trusted  cache[keyRef, struct{}] // keys that were good a moment ago
 }
 
 // New gives the application on a migrated database.

@@ -36,6 +36,9 @@ func (s *Service) Record(ctx context.Context, c Caller, evs []NewEvent, o Record
 	if err != nil {
 		return nil, err
 	}
+	if err := s.forStorage(ctx, c.Team, ready); err != nil {
+		return nil, err
+	}
 	var answer []Recorded
 	var asked bool
 	err = s.inTx(ctx, func(tx pgx.Tx, q *sqlc.Queries) error {

@@ -2,10 +2,8 @@ package observe
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -94,26 +92,4 @@ func (s *Service) EnsureLocal(ctx context.Context, name string) (team, project s
 		return "", "", fmt.Errorf("ensure the local team: %w", err)
 	}
 	return team, project, nil
-}
-
-// A name of a project is for prompts: one that is nameFor old is good enough,
-// and saves each job a question to Postgres.
-const nameFor = 10 * time.Second
-
-// projectName gives the name as a provider may see it. A job whose project is
-// gone has nothing to do.
-func (s *Service) projectName(ctx context.Context, scope events.Scope) (string, error) {
-	if name, ok := s.names.get(scope); ok {
-		return name, nil
-	}
-	name, err := s.q.ProjectName(ctx, sqlc.ProjectNameParams{ProjectID: scope.Project, TeamID: scope.Team})
-	if errors.Is(err, pgx.ErrNoRows) {
-		return "", notFound("Project")
-	}
-	if err != nil {
-		return "", fmt.Errorf("read project: %w", err)
-	}
-	name = strip(name)
-	s.names.put(scope, name, nameFor)
-	return name, nil
 }

@@ -44,7 +44,7 @@ func (sc *scanning) assignment(from, to int) {
 	}
 	element := begin > 0 && low[begin-1] == '<'
 	flag := begin >= 2 && low[begin] == '-' && low[begin+1] == '-'
-	i = skip(low, i, "\\\"'`])", 3)
+	i = skip(low, i, "\\\"'`])", 20) // JSON in JSON in JSON
 	i = skip(low, i, " \t", 4)
 	if strings.HasPrefix(string(low[i:min(len(low), i+7)]), "string ") {
 		i = skip(low, i+7, " \t", 4)
@@ -60,7 +60,7 @@ func (sc *scanning) assignment(from, to int) {
 	afterOp := i
 	i = skip(low, i, " \t", 4)
 	spaced = spaced || i > afterOp
-	i = skip(low, i, "\\", 2)
+	i = skip(low, i, "\\", 20)
 	quote := byte(0)
 	if i < len(low) && strings.IndexByte("\"'`", low[i]) >= 0 {
 		quote = low[i]
@@ -79,7 +79,7 @@ func (sc *scanning) assignment(from, to int) {
 	}
 	value := sc.s[i:end]
 	if quote != 0 {
-		value = strings.TrimSuffix(value, `\`)
+		value = strings.TrimRight(value, `\`)
 		end = i + len(value)
 	}
 	called := quote == 0 && end < len(low) && (low[end] == '(' || low[end] == '[')

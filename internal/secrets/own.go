@@ -46,7 +46,7 @@ var ownRules = []ownRule{
 	{kindPassword, []string{"machine "}, `(?i)machine\s+\S+\s+login\s+\S+\s+password\s+(\S+)`, true, nil, false},
 	{"azure-sas-signature", []string{"sig="}, `[?&]sig=([A-Za-z0-9%+/=]{32,})`, false, nil, false},
 	{"password-hash", []string{"$2a$", "$2b$", "$2y$", "$6$", "$argon2"}, `\$(?:2[aby]\$\d\d\$[./A-Za-z0-9]{53}|6\$[^\s:"']{40,}|argon2[^\s:"']{40,})`, false, nil, false},
-	{"kubernetes-secret", []string{"kind: secret", `kind": "secret`, `kind":"secret`}, `(?m)^[ \t]+[\w.-]+:[ \t]*["']?([A-Za-z0-9+/]{8,}={0,2})["']?[ \t]*$`, true, func(s string) bool {
+	{"kubernetes-secret", []string{"kind: secret"}, `(?m)^[+-]?[ \t]+[\w.-]+:[ \t]*["']?([A-Za-z0-9+/]{8,}={0,2})["']?[ \t]*$`, true, func(s string) bool {
 		return len(s)%4 == 0 && (mixed(s) || strings.HasSuffix(s, "="))
 	}, true},
 }

@@ -8,6 +8,7 @@
 package secrets
 
 import (
+	"bytes"
 	"cmp"
 	"slices"
 	"strings"
@@ -56,6 +57,23 @@ func Suspect(text []byte) bool {
 		suspect = suspect || rules().words.has(low)
 	})
 	return suspect
+}
+
+// SuspectJSON is Suspect for a JSON document and the strings in it, however
+// they are escaped. A mark of [Redact] is suspect too.
+func SuspectJSON(doc []byte) bool {
+	for rest := doc; ; {
+		at := bytes.IndexByte(rest, '\\')
+		if at < 0 || at+1 >= len(rest) {
+			break
+		}
+		// A letter, or a slash, need not be written so.
+		if rest[at+1] == '/' || rest[at+1] == 'u' && at+4 < len(rest) && rest[at+2] == '0' && rest[at+3] == '0' && rest[at+4] >= '2' && rest[at+4] <= '7' {
+			return true
+		}
+		rest = rest[at+2:]
+	}
+	return Suspect(doc) || bytes.Contains(doc, []byte(markHead))
 }
 
 // Named reports whether a value is a secret by the name that it goes by, as in
