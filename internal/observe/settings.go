@@ -28,11 +28,17 @@ const (
 // Storages lists them.
 func Storages() []string { return []string{StorageRaw, StorageStripped, StorageRedacted} }
 
+// Texts are the words in which a model is asked, see [llm.Texts].
+type Texts = llm.Texts
+
+// DefaultMode is the mode of projects that have none of their own.
+const DefaultMode = llm.DefaultMode
+
 // Settings are what a project has of its own; the zero value is what it is
 // without any.
 type Settings struct {
 	Storage string    // of [Storages]; "" is raw
-	Mode    string    // of the server's; "" is [llm.DefaultMode]
+	Mode    string    // of the server's; "" is [DefaultMode]
 	Texts   llm.Texts // in place of those of the mode; an empty one is the mode's
 }
 
@@ -66,7 +72,7 @@ func (s *Service) checkSettings(ch SettingsChange) error {
 		wrong.add(CodeValue, fmt.Sprintf("one of %q", Storages()), "storage")
 	}
 	if ch.Mode != nil && *ch.Mode != "" && s.modes()[*ch.Mode] == nil {
-		wrong.add(CodeValue, fmt.Sprintf("one of %q", s.Modes()), "mode")
+		wrong.add(CodeValue, "no mode that this server has", "mode")
 	}
 	if ch.Texts != nil {
 		if ch.Texts.System != plain(ch.Texts.System) || ch.Texts.Observe != plain(ch.Texts.Observe) || ch.Texts.Summary != plain(ch.Texts.Summary) {
@@ -154,7 +160,7 @@ func (s *Service) SetSettings(ctx context.Context, c Caller, project string, ch 
 			details["storage"] = cmp.Or(*ch.Storage, StorageRaw)
 		}
 		if ch.Mode != nil {
-			details["mode"] = cmp.Or(*ch.Mode, llm.DefaultMode)
+			details["mode"] = cmp.Or(*ch.Mode, DefaultMode)
 		}
 		return c.audit(ctx, q, entry{scope: scope, action: actSettings, resource: resProject, id: scope.Project, details: details})
 	})
@@ -223,10 +229,10 @@ func (s *Service) project(ctx context.Context, scope events.Scope) (knownProject
 		return knownProject{}, fmt.Errorf("read project: %w", err)
 	}
 	set := settingsIn(row.Metadata)
-	p := knownProject{name: hide(row.Name), storage: set.Storage, mode: s.modes()[cmp.Or(set.Mode, llm.DefaultMode)]}
+	p := knownProject{name: hide(row.Name), storage: set.Storage, mode: s.modes()[cmp.Or(set.Mode, DefaultMode)]}
 	if p.mode == nil {
 		s.log.LogAttrs(ctx, slog.LevelWarn, "project's mode is not known here", slog.String("project", scope.Project), slog.String("mode", set.Mode))
-		p.mode = s.modes()[llm.DefaultMode]
+		p.mode = s.modes()[DefaultMode]
 	}
 	if own, err := p.mode.With(set.Texts); err == nil { // else they were written by somebody else
 		p.mode = own

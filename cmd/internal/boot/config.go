@@ -2,6 +2,7 @@ package boot
 
 import (
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/url"
@@ -58,6 +59,7 @@ type Config struct {
 	WorkerName string // empty: the host's name
 
 	Provider llm.Config
+	Modes    map[string]*llm.Mode // that projects may have
 }
 
 // Load reads the flags of all groups. The error is a [*Misuse] with all that
@@ -238,5 +240,16 @@ func (f ProviderFlags) read(r *reader, c *Config) {
 	}
 	if _, err := llm.Open(c.Provider); err != nil {
 		r.add("provider", err.Error())
+	}
+}
+
+func (f PromptFlags) read(r *reader, c *Config) {
+	var dir fs.FS
+	if f.Prompts != "" {
+		dir = os.DirFS(f.Prompts)
+	}
+	var err error
+	if c.Modes, err = llm.Modes(dir); err != nil {
+		r.add("prompts", err.Error())
 	}
 }

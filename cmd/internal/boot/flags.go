@@ -77,3 +77,8 @@ type ProviderFlags struct {
 	Answer    string `name:"provider-timeout" var:"OBS_PROVIDER_TIMEOUT" default:"2m" placeholder:"TIME" group:"Provider:" help:"How long one answer may take."`
 	MaxTokens string `name:"provider-max-tokens" var:"OBS_PROVIDER_MAX_TOKENS" default:"4096" placeholder:"N" group:"Provider:" help:"Tokens of one answer, at most."`
 }
+
+// PromptFlags say in which words a model is asked.
+type PromptFlags struct {
+	Prompts string `name:"prompts" var:"OBS_PROMPTS" placeholder:"DIR" group:"Provider:" help:"A folder of modes: a folder each, with mode.json, system.md, observe.md and summary.md. A folder named code changes obs' own mode, and needs only the files that differ. The same for servers and workers."`
+}

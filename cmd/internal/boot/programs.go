@@ -34,6 +34,7 @@ type WorkerFlags struct {
 	LeaseFlags
 	LaneFlags
 	ProviderFlags
+	PromptFlags
 	LimitFlags
 	HTTPFlags
 	LogFlags
@@ -41,7 +42,7 @@ type WorkerFlags struct {
 
 // Run runs a worker until ctx ends.
 func (f WorkerFlags) Run(ctx context.Context, std Std) error {
-	c, err := Load(f.DatabaseFlags, f.BrokerFlags, f.LeaseFlags, f.LaneFlags, f.ProviderFlags, f.LimitFlags, f.HTTPFlags, f.LogFlags)
+	c, err := Load(f.DatabaseFlags, f.BrokerFlags, f.LeaseFlags, f.LaneFlags, f.ProviderFlags, f.PromptFlags, f.LimitFlags, f.HTTPFlags, f.LogFlags)
 	if err != nil {
 		return err
 	}
@@ -60,6 +61,7 @@ type ServerFlags struct {
 	DatabaseFlags
 	BrokerFlags
 	JobFlags
+	PromptFlags
 	KeyFlags
 	LimitFlags
 	HTTPFlags
@@ -68,7 +70,7 @@ type ServerFlags struct {
 
 // Run serves the API until ctx ends.
 func (f ServerFlags) Run(ctx context.Context, std Std) error {
-	c, err := Load(f.DatabaseFlags, f.BrokerFlags, f.JobFlags, f.KeyFlags, f.LimitFlags, f.HTTPFlags, f.LogFlags)
+	c, err := Load(f.DatabaseFlags, f.BrokerFlags, f.JobFlags, f.PromptFlags, f.KeyFlags, f.LimitFlags, f.HTTPFlags, f.LogFlags)
 	if err != nil {
 		return err
 	}
