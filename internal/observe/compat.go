@@ -54,12 +54,12 @@ func (s *Service) Summarize(ctx context.Context, c Caller, sessionID string, pla
 		return Session{}, nil, err
 	}
 	if !blank(message) {
-		err := s.inTx(ctx, func(_ pgx.Tx, q *sqlc.Queries) error {
+		keep, err := s.keeps(ctx, events.Scope{Team: c.Team, Project: c.Project})
+		if err != nil {
+			return Session{}, nil, err
+		}
+		err = s.inTx(ctx, func(_ pgx.Tx, q *sqlc.Queries) error {
 			scope, err := s.allow(ctx, q, c, toWrite)
-			if err != nil {
-				return err
-			}
-			keep, err := s.keeps(ctx, scope)
 			if err != nil {
 				return err
 			}

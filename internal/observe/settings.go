@@ -145,7 +145,7 @@ func (s *Service) SetSettings(ctx context.Context, c Caller, project string, ch 
 		case n == 0:
 			return notFound("Project")
 		}
-		s.projects.put(scope, knownProject{}, 0)
+		s.known.put(scope, knownProject{}, 0)
 		if p := ch.Policy; p != nil {
 			err := c.audit(ctx, q, entry{
 				scope: scope, action: actPolicy, resource: resProject, id: scope.Project,
@@ -218,27 +218,42 @@ type knownProject struct {
 // project gives what is known of a project. A job whose project is gone has
 // nothing to do.
 func (s *Service) project(ctx context.Context, scope events.Scope) (knownProject, error) {
-	if p, ok := s.projects.get(scope); ok {
+	if p, ok := s.known.get(scope); ok {
 		return p, nil
 	}
-	row, err := s.q.ProjectName(ctx, sqlc.ProjectNameParams{ProjectID: scope.Project, TeamID: scope.Team})
-	if errors.Is(err, pgx.ErrNoRows) {
-		return knownProject{}, notFound("Project")
-	}
+	p, ok, err := s.projects.get(ctx, scope)
 	if err != nil {
 		return knownProject{}, fmt.Errorf("read project: %w", err)
 	}
-	set := settingsIn(row.Metadata)
-	p := knownProject{name: hide(row.Name), storage: set.Storage, mode: s.modes()[cmp.Or(set.Mode, DefaultMode)]}
-	if p.mode == nil {
-		s.log.LogAttrs(ctx, slog.LevelWarn, "project's mode is not known here", slog.String("project", scope.Project), slog.String("mode", set.Mode))
-		p.mode = s.modes()[DefaultMode]
+	if !ok {
+		return knownProject{}, notFound("Project")
 	}
-	if own, err := p.mode.With(set.Texts); err == nil { // else they were written by somebody else
-		p.mode = own
-	}
-	s.projects.put(scope, p, projectFor)
 	return p, nil
+}
+
+func (s *Service) loadProjects(ctx context.Context, scopes []events.Scope) (map[events.Scope]knownProject, error) {
+	found := make(map[events.Scope]knownProject, len(scopes))
+	for _, scope := range scopes {
+		row, err := s.q.ProjectName(ctx, sqlc.ProjectNameParams{ProjectID: scope.Project, TeamID: scope.Team})
+		if errors.Is(err, pgx.ErrNoRows) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		set := settingsIn(row.Metadata)
+		p := knownProject{name: hide(row.Name), storage: set.Storage, mode: s.modes()[cmp.Or(set.Mode, DefaultMode)]}
+		if p.mode == nil {
+			s.log.LogAttrs(ctx, slog.LevelWarn, "project's mode is not known here", slog.String("project", scope.Project), slog.String("mode", set.Mode))
+			p.mode = s.modes()[DefaultMode]
+		}
+		if own, err := p.mode.With(set.Texts); err == nil { // else they were written by somebody else
+			p.mode = own
+		}
+		found[scope] = p
+		s.known.put(scope, p, projectFor)
+	}
+	return found, nil
 }
 
 // forStorage makes of events what their projects want stored. Their ids and
