@@ -114,7 +114,7 @@ func failureFacts(f failure) []string {
 
 var (
 	benchLine = regexp.MustCompile(`^(Benchmark\S+?)(?:-\d+)?\s+\d+\s+([\d.]+ ns/op.*)$`)
-	committed = regexp.MustCompile(`^\[([\w./-]+)(?: \([^)]*\))? ([0-9a-f]{7,40})\] (.+)$`)
+	committed = regexp.MustCompile(`^\[([\w./-]+|detached HEAD)(?: \([^)]*\))? ([0-9a-f]{7,40})\] (.+)$`)
 	filesStat = regexp.MustCompile(`\d+ files? changed[^\n]*`)
 	countFlag = regexp.MustCompile(`-(?:test\.)?count[= ](\d+)`)
 	measured  = regexp.MustCompile(`(?i)\d\s?(?:ms|µs|us|ns|s|sec|seconds|kb|mb|gb|kib|mib|gib|bytes|rows?|msgs?|jobs?|%|x)\b|\d(?:/s|k/s)|time:|total|p50|p99`)

@@ -13,7 +13,7 @@ import (
 // noteGrep writes on a search in the code. Few hits, or none, are knowledge;
 // many are not.
 func noteGrep(s *step) (Observation, bool) {
-	what := oneLine(s.in.get("pattern", "query").str())
+	what := strings.TrimSuffix(strings.TrimPrefix(oneLine(s.in.get("pattern", "query").str()), `\b`), `\b`)
 	if what == "" || s.err != "" {
 		return Observation{}, false
 	}

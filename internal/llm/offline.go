@@ -9,7 +9,7 @@ import (
 const (
 	offlineName = "offline"
 	// offlineModel changes when the rules change what is written.
-	offlineModel = "extractor-1"
+	offlineModel = "extractor-2"
 )
 
 // Offline is the extractor: it reads hook events by rule and writes notes. The

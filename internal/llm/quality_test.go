@@ -187,7 +187,11 @@ func TestQualityOnRealSessions(t *testing.T) {
 		t.Log(name+":", all.row())
 		require.Equal(t, all.edited, all.editedTold, name)
 		require.GreaterOrEqual(t, all.readTold*100, all.read*90, name)
-		require.GreaterOrEqual(t, all.commandsTold*100, all.commands*90, name)
+		least := 90
+		if each { // a run that passes says nothing by itself
+			least = 60
+		}
+		require.GreaterOrEqual(t, all.commandsTold*100, all.commands*least, name)
 		require.LessOrEqual(t, all.own*100, all.words*12, "%s: words of its own", name)
 	}
 }
