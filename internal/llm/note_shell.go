@@ -159,6 +159,19 @@ func noteShell(sh shell) (Observation, bool) {
 	return o, true
 }
 
+// noteFigure keeps a figure that was asked for with a word on what it is: a
+// size, a count.
+func noteFigure(sh shell) (Observation, bool) {
+	out := strings.TrimSpace(sh.out)
+	if sh.desc == "" || len(out) > 24 || strings.Trim(out, "0123456789.,%") != "" || !anyDigit.MatchString(out) {
+		return Observation{}, false
+	}
+	figure := unstop(sh.desc) + ": " + out
+	return Observation{
+		Type: typeDiscovery, Title: figure, Subtitle: clip(oneLine(sh.cmd.raw), maxSubtitle), Facts: []string{figure}, Concepts: []string{howItWorks},
+	}, true
+}
+
 func nonEmpty(s string) []string {
 	if s == "" {
 		return nil

@@ -101,6 +101,7 @@ func isScratch(file string) bool {
 // rest writes on the tools that stand for themselves.
 func (st *story) rest() {
 	failedAs := map[string]int{} // title → draft, for the same failure seen again
+	counted := -1                // the draft of what was counted
 	for i := range st.steps {
 		s := &st.steps[i]
 		if st.used[i] || isQuiet(s) {
@@ -125,6 +126,16 @@ func (st *story) rest() {
 						continue
 					}
 					failedAs[o.Title] = len(st.drafts)
+				} else if o, ok = noteFigure(sh); ok && counted >= 0 {
+					d := &st.drafts[counted]
+					if len(d.Facts) == 1 {
+						d.Title += ", " + o.Title
+					}
+					d.Subtitle = "" // it is that of the first
+					st.belongs(d, i, o.Facts[0])
+					continue
+				} else if ok {
+					counted = len(st.drafts)
 				} else if o, ok = noteShell(sh); ok && hasVerb(sh.cmds, "git commit") && st.committed(o, i) || !ok && sh.cmd.isTest() && st.passed(sh, i) {
 					continue
 				}
