@@ -93,7 +93,7 @@ func (c promptModes) Run(std boot.Std) error {
 	if err != nil {
 		return err
 	}
-	rows := [][]string{{"MODE", "WORDS", "TYPES", "ABOUT"}}
+	rows := [][]string{{"MODE", "WORDS", "ABOUT", "TYPES"}}
 	list := []map[string]any{}
 	for _, name := range slices.Sorted(maps.Keys(config.Modes)) {
 		m := config.Modes[name]
@@ -101,7 +101,7 @@ func (c promptModes) Run(std boot.Std) error {
 		for _, t := range m.Types {
 			types = append(types, t.Name)
 		}
-		rows = append(rows, []string{name, m.Version(), strings.Join(types, ","), m.About})
+		rows = append(rows, []string{name, m.Version(), m.About, strings.Join(types, ",")})
 		list = append(list, map[string]any{"name": name, "version": m.Version(), "types": m.Types, "concepts": m.Concepts, "description": m.About, "tokens": m.Tokens})
 	}
 	if c.JSON {
