@@ -167,22 +167,30 @@ WHERE job_id = @job_id AND CASE WHEN team_id = @team_id AND project_id = @projec
 ORDER BY version;
 
 -- name: ListJobs :many
-SELECT * FROM observation_generation_jobs
-WHERE team_id = @team_id
-  AND (@project_id::text = '' OR project_id = @project_id)
-  AND (@status::text = '' OR status = @status)
-  AND (@source_type::text = '' OR source_type = @source_type)
-  AND (sqlc.narg('since')::timestamptz IS NULL OR created_at >= sqlc.narg('since'))
-ORDER BY created_at DESC, id
+SELECT * FROM observation_generation_jobs j
+WHERE j.team_id = @team_id
+  AND (@project_id::text = '' OR j.project_id = @project_id)
+  AND (@status::text = '' OR j.status = @status
+       OR @status = 'held' AND j.status = 'queued' AND j.next_attempt_at > now() AND EXISTS (
+           SELECT FROM observation_generation_job_events e
+           WHERE e.job_id = j.id AND e.version = j.asked AND CASE WHEN e.team_id = j.team_id AND e.project_id = j.project_id THEN true END
+             AND e.event_type = 'released' AND e.details ? 'held'))
+  AND (@source_type::text = '' OR j.source_type = @source_type)
+  AND (sqlc.narg('since')::timestamptz IS NULL OR j.created_at >= sqlc.narg('since'))
+ORDER BY j.created_at DESC, j.id
 LIMIT @max_rows::int OFFSET @skip_rows::int;
 
 -- name: CountJobs :one
-SELECT count(*) FROM observation_generation_jobs
-WHERE team_id = @team_id
-  AND (@project_id::text = '' OR project_id = @project_id)
-  AND (@status::text = '' OR status = @status)
-  AND (@source_type::text = '' OR source_type = @source_type)
-  AND (sqlc.narg('since')::timestamptz IS NULL OR created_at >= sqlc.narg('since'));
+SELECT count(*) FROM observation_generation_jobs j
+WHERE j.team_id = @team_id
+  AND (@project_id::text = '' OR j.project_id = @project_id)
+  AND (@status::text = '' OR j.status = @status
+       OR @status = 'held' AND j.status = 'queued' AND j.next_attempt_at > now() AND EXISTS (
+           SELECT FROM observation_generation_job_events e
+           WHERE e.job_id = j.id AND e.version = j.asked AND CASE WHEN e.team_id = j.team_id AND e.project_id = j.project_id THEN true END
+             AND e.event_type = 'released' AND e.details ? 'held'))
+  AND (@source_type::text = '' OR j.source_type = @source_type)
+  AND (sqlc.narg('since')::timestamptz IS NULL OR j.created_at >= sqlc.narg('since'));
 
 -- name: JobsOfAsks :many
 -- The jobs that these rows of the outbox ask for.

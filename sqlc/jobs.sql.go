@@ -11,12 +11,16 @@ import (
 )
 
 const countJobs = `-- name: CountJobs :one
-SELECT count(*) FROM observation_generation_jobs
-WHERE team_id = $1
-  AND ($2::text = '' OR project_id = $2)
-  AND ($3::text = '' OR status = $3)
-  AND ($4::text = '' OR source_type = $4)
-  AND ($5::timestamptz IS NULL OR created_at >= $5)
+SELECT count(*) FROM observation_generation_jobs j
+WHERE j.team_id = $1
+  AND ($2::text = '' OR j.project_id = $2)
+  AND ($3::text = '' OR j.status = $3
+       OR $3 = 'held' AND j.status = 'queued' AND j.next_attempt_at > now() AND EXISTS (
+           SELECT FROM observation_generation_job_events e
+           WHERE e.job_id = j.id AND e.version = j.asked AND CASE WHEN e.team_id = j.team_id AND e.project_id = j.project_id THEN true END
+             AND e.event_type = 'released' AND e.details ? 'held'))
+  AND ($4::text = '' OR j.source_type = $4)
+  AND ($5::timestamptz IS NULL OR j.created_at >= $5)
 `
 
 type CountJobsParams struct {
@@ -526,13 +530,17 @@ func (q *Queries) KnownProjects(ctx context.Context, arg KnownProjectsParams) ([
 }
 
 const listJobs = `-- name: ListJobs :many
-SELECT id, team_id, project_id, job_type, source_type, source_id, agent_event_id, server_session_id, payload, request_id, priority, max_attempts, status, version, asked, attempts, next_attempt_at, locked_by, locked_at, last_error, completed_at, failed_at, cancelled_at, created_at, updated_at FROM observation_generation_jobs
-WHERE team_id = $1
-  AND ($2::text = '' OR project_id = $2)
-  AND ($3::text = '' OR status = $3)
-  AND ($4::text = '' OR source_type = $4)
-  AND ($5::timestamptz IS NULL OR created_at >= $5)
-ORDER BY created_at DESC, id
+SELECT id, team_id, project_id, job_type, source_type, source_id, agent_event_id, server_session_id, payload, request_id, priority, max_attempts, status, version, asked, attempts, next_attempt_at, locked_by, locked_at, last_error, completed_at, failed_at, cancelled_at, created_at, updated_at FROM observation_generation_jobs j
+WHERE j.team_id = $1
+  AND ($2::text = '' OR j.project_id = $2)
+  AND ($3::text = '' OR j.status = $3
+       OR $3 = 'held' AND j.status = 'queued' AND j.next_attempt_at > now() AND EXISTS (
+           SELECT FROM observation_generation_job_events e
+           WHERE e.job_id = j.id AND e.version = j.asked AND CASE WHEN e.team_id = j.team_id AND e.project_id = j.project_id THEN true END
+             AND e.event_type = 'released' AND e.details ? 'held'))
+  AND ($4::text = '' OR j.source_type = $4)
+  AND ($5::timestamptz IS NULL OR j.created_at >= $5)
+ORDER BY j.created_at DESC, j.id
 LIMIT $7::int OFFSET $6::int
 `
 

@@ -134,6 +134,14 @@ type Team struct {
 	CreatedAt time.Time
 }
 
+type TeamBudget struct {
+	TeamID    string
+	Tokens    *int64
+	Cost      *int64
+	UpdatedAt time.Time
+	UpdatedBy string
+}
+
 type Worker struct {
 	ID        string
 	Name      string

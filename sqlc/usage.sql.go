@@ -101,15 +101,15 @@ WITH taken AS (
         SELECT u.id FROM usage_events u WHERE u.team_id = $1 ORDER BY u.id LIMIT $2::int FOR UPDATE SKIP LOCKED
     ) w
     WHERE t.id = w.id AND t.team_id = $1
-    RETURNING t.project_id, t.kind, t.quantity, date_trunc('month', t.created_at AT TIME ZONE 'UTC')::date AS month
+    RETURNING t.project_id, t.kind, t.quantity, t.provider, t.model, date_trunc('month', t.created_at AT TIME ZONE 'UTC')::date AS month
 ), old AS (
     DELETE FROM usage_counters o WHERE o.team_id = $1 AND o.month < now() - interval '13 months'
 )
-INSERT INTO usage_counters AS c (team_id, project_id, kind, month, quantity)
-SELECT $1, k.project_id, k.kind, k.month, sum(k.quantity) FROM taken k
-GROUP BY k.month, k.kind, k.project_id
-ORDER BY k.month, k.kind, k.project_id
-ON CONFLICT (team_id, month, kind, project_id) DO UPDATE SET quantity = c.quantity + excluded.quantity
+INSERT INTO usage_counters AS c (team_id, project_id, kind, month, quantity, provider, model)
+SELECT $1, k.project_id, k.kind, k.month, sum(k.quantity), k.provider, k.model FROM taken k
+GROUP BY k.month, k.kind, k.project_id, k.provider, k.model
+ORDER BY k.month, k.kind, k.project_id, k.provider, k.model
+ON CONFLICT (team_id, month, kind, project_id, provider, model) DO UPDATE SET quantity = c.quantity + excluded.quantity
 `
 
 type FoldUsageParams struct {
@@ -123,19 +123,53 @@ func (q *Queries) FoldUsage(ctx context.Context, arg FoldUsageParams) error {
 	return err
 }
 
+const noteSpending = `-- name: NoteSpending :exec
+WITH quick AS MATERIALIZED (
+    SELECT set_config('synchronous_commit', 'off', true) -- a count lost in a crash is no harm
+)
+INSERT INTO usage_events (team_id, project_id, kind, quantity, provider, model)
+SELECT $1::text, $2::text, w.kind, w.quantity, w.provider, w.model
+FROM quick, (SELECT unnest($3::text[]) AS kind, unnest($4::bigint[]) AS quantity,
+                    unnest($5::text[]) AS provider, unnest($6::text[]) AS model) w
+WHERE w.quantity > 0
+`
+
+type NoteSpendingParams struct {
+	TeamID     string
+	ProjectID  string
+	Kinds      []string
+	Quantities []int64
+	Providers  []string
+	Models     []string
+}
+
+// What was paid for, at once and apart from what it is for: it is paid also
+// where nothing comes of it.
+func (q *Queries) NoteSpending(ctx context.Context, arg NoteSpendingParams) error {
+	_, err := q.db.Exec(ctx, noteSpending,
+		arg.TeamID,
+		arg.ProjectID,
+		arg.Kinds,
+		arg.Quantities,
+		arg.Providers,
+		arg.Models,
+	)
+	return err
+}
+
 const usageThisMonth = `-- name: UsageThisMonth :many
-SELECT u.kind, sum(u.quantity)::bigint AS quantity,
+SELECT u.project_id, u.provider, u.model, u.kind, sum(u.quantity)::bigint AS quantity,
        (date_trunc('month', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC')::timestamptz AS since
 FROM (
-    SELECT e.kind, e.quantity FROM usage_events e
+    SELECT e.project_id, e.provider, e.model, e.kind, e.quantity FROM usage_events e
     WHERE e.team_id = $1 AND ($2::text = '' OR e.project_id = $2::text)
       AND e.created_at >= date_trunc('month', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'
     UNION ALL
-    SELECT c.kind, c.quantity FROM usage_counters c
+    SELECT c.project_id, c.provider, c.model, c.kind, c.quantity FROM usage_counters c
     WHERE c.team_id = $1 AND ($2::text = '' OR c.project_id = $2::text)
       AND c.month = date_trunc('month', now() AT TIME ZONE 'UTC')::date
 ) u
-GROUP BY u.kind ORDER BY u.kind
+GROUP BY u.project_id, u.provider, u.model, u.kind ORDER BY u.project_id, u.provider, u.model, u.kind
 `
 
 type UsageThisMonthParams struct {
@@ -144,9 +178,12 @@ type UsageThisMonthParams struct {
 }
 
 type UsageThisMonthRow struct {
-	Kind     string
-	Quantity int64
-	Since    time.Time
+	ProjectID string
+	Provider  string
+	Model     string
+	Kind      string
+	Quantity  int64
+	Since     time.Time
 }
 
 func (q *Queries) UsageThisMonth(ctx context.Context, arg UsageThisMonthParams) ([]UsageThisMonthRow, error) {
@@ -158,7 +195,14 @@ func (q *Queries) UsageThisMonth(ctx context.Context, arg UsageThisMonthParams) 
 	items := []UsageThisMonthRow{}
 	for rows.Next() {
 		var i UsageThisMonthRow
-		if err := rows.Scan(&i.Kind, &i.Quantity, &i.Since); err != nil {
+		if err := rows.Scan(
+			&i.ProjectID,
+			&i.Provider,
+			&i.Model,
+			&i.Kind,
+			&i.Quantity,
+			&i.Since,
+		); err != nil {
 			return nil, err
 		}
 		items = append(items, i)

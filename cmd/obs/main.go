@@ -35,6 +35,9 @@ type commands struct {
 	Projects projectsCommand `cmd:"" help:"Make and list projects."`
 	Keys     keysCommand     `cmd:"" help:"Make, list, revoke and rotate API keys."`
 	Jobs     jobsCommand     `cmd:"" help:"Look at jobs, try them again, cancel them."`
+	Usage    usageCommand    `cmd:"" help:"Tell what teams used this month, and what it cost."`
+	Budget   budgetCommand   `cmd:"" help:"Say what a team may use in a month."`
+	Prices   pricesCommand   `cmd:"" help:"Print what models cost."`
 	Prompt   promptCommand   `cmd:"" help:"See what a model is asked, and in which words."`
 	Follow   followCommand   `cmd:"" help:"Print what happens to jobs, and what they find, as it happens."`
 	Audit    auditCommand    `cmd:"" help:"Read who did what."`

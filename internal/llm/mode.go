@@ -232,7 +232,7 @@ func terms(list []Term) string {
 	return strings.TrimRight(b.String(), "\n")
 }
 
-func names(list []Term) []string {
+func termNames(list []Term) []string {
 	out := make([]string, len(list))
 	for i, t := range list {
 		out[i] = t.Name

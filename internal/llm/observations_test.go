@@ -25,9 +25,9 @@ func TestDocumentOfObservations(t *testing.T) {
 	const file = "../../docs/observations.md"
 	raw, err := os.ReadFile(file)
 	require.NoError(t, err)
-	sessions := map[string]recorded{}
-	var all []recorded
-	for _, s := range recordings(t) {
+	sessions := map[string]recording{}
+	var all []recording
+	for _, s := range allSessions(t) {
 		sessions[s.name] = s
 		all = append(all, s)
 	}
@@ -51,7 +51,7 @@ func TestDocumentOfObservations(t *testing.T) {
 	require.Equal(t, got, string(raw), "go test ./internal/llm -run TestDocument -update")
 }
 
-func figuresTable(t *testing.T, all []recorded) string {
+func figuresTable(t *testing.T, all []recording) string {
 	t.Helper()
 	var b strings.Builder
 	b.WriteString("| session | events | notes | facts | in the events | changed files told | files seen told | commands told |\n|---|---:|---:|---:|---:|---:|---:|---:|\n")
@@ -73,7 +73,7 @@ func figuresTable(t *testing.T, all []recorded) string {
 
 // sideBySide is a table of three columns: what hooks sent, what the extractor
 // wrote, and what came back from a server that speaks OpenAI's API.
-func sideBySide(t *testing.T, s recorded) string {
+func sideBySide(t *testing.T, s recording) string {
 	t.Helper()
 	offline := ask(t, llm.Question{Task: llm.TaskObserve, Project: "obs", Session: "s", Events: s.events})
 	sum := ask(t, llm.Question{Task: llm.TaskSummarize, Project: "obs", Session: "s", Events: s.events, Notes: offline.Observations})
@@ -112,7 +112,7 @@ func sideBySide(t *testing.T, s recorded) string {
 // exchanged asks through the whole of the provider, and checks that the server
 // was sent the prompt that `obs prompt show` prints. The server's answers are
 // in testdata/answers; who wrote them stands in the document.
-func exchanged(t *testing.T, s recorded) ([]llm.Observation, *llm.Summary) {
+func exchanged(t *testing.T, s recording) ([]llm.Observation, *llm.Summary) {
 	t.Helper()
 	raw, err := os.ReadFile("testdata/answers/" + s.name + ".json")
 	require.NoError(t, err)

@@ -25,7 +25,7 @@ func (*Offline) Name() string { return offlineName }
 
 // Answer implements [Provider]. The only error is the one of ctx.
 func (*Offline) Answer(ctx context.Context, q Question) (Answer, error) {
-	a := Answer{Model: offlineModel}
+	a := Answer{Provider: offlineName, Model: offlineModel}
 	steps := make([]step, 0, len(q.Events))
 	for _, e := range q.Events {
 		if err := ctx.Err(); err != nil {

@@ -121,7 +121,7 @@ func (q Question) grammar() string {
 <summary><request>…</request><investigated>…</investigated><learned>…</learned><completed>…</completed><next_steps>…</next_steps><notes>…</notes></summary>`
 	}
 	return `Answer with one or more of these blocks and nothing else, or with <skip_summary/> if nothing is worth recording:
-<observation><type>` + strings.Join(names(q.mode().Types), " | ") + `</type><title>…</title><subtitle>…</subtitle><narrative>…</narrative>
+<observation><type>` + strings.Join(termNames(q.mode().Types), " | ") + `</type><title>…</title><subtitle>…</subtitle><narrative>…</narrative>
 <facts><fact>…</fact></facts><concepts><concept>…</concept></concepts><files_read><file>…</file></files_read>
 <files_modified><file>…</file></files_modified><events><event>id of an agent_event</event></events></observation>`
 }
@@ -147,7 +147,7 @@ func (q Question) schema() map[string]any {
 		})})
 	}
 	return object(map[string]any{"skip": skip, "observations": map[string]any{"type": "array", "items": object(map[string]any{
-		"type": map[string]any{"type": "string", "enum": names(q.mode().Types)}, "title": text, "subtitle": text, "narrative": text,
+		"type": map[string]any{"type": "string", "enum": termNames(q.mode().Types)}, "title": text, "subtitle": text, "narrative": text,
 		"facts": list, "concepts": list, "files_read": list, "files_modified": list, "events": list,
 	})}})
 }

@@ -37,7 +37,7 @@ var (
 
 // unfounded gives the words of a text that are neither the extractor's own nor
 // in the session: what it made up. Counts that it made are checked apart.
-func unfounded(s recorded, text string) []string {
+func unfounded(s recording, text string) []string {
 	text = howMany.ReplaceAllString(ellipsis.ReplaceAllString(text, " "), " ")
 	if m := newFile.FindStringSubmatch(text); m != nil {
 		text = m[1] // the count is tested below
@@ -94,7 +94,7 @@ func (f *figures) add(g figures) {
 }
 
 // measure takes the figures of a session whose notes are given.
-func measure(t *testing.T, s recorded, notes []llm.Observation) figures {
+func measure(t *testing.T, s recording, notes []llm.Observation) figures {
 	t.Helper()
 	f := figures{notes: len(notes), events: len(s.events)}
 	told := map[string]bool{} // files
@@ -156,7 +156,7 @@ func measure(t *testing.T, s recorded, notes []llm.Observation) figures {
 }
 
 // notesOn asks as the pipeline does: about all of a turn, or event by event.
-func notesOn(t *testing.T, s recorded, each bool) []llm.Observation {
+func notesOn(t *testing.T, s recording, each bool) []llm.Observation {
 	t.Helper()
 	if !each {
 		return ask(t, llm.Question{Task: llm.TaskObserve, Events: s.events}).Observations
@@ -173,7 +173,7 @@ func notesOn(t *testing.T, s recorded, each bool) []llm.Observation {
 // said that the events do not say.
 func TestQualityOnRealSessions(t *testing.T) {
 	t.Parallel()
-	sessions := recordings(t)
+	sessions := allSessions(t)
 	require.Len(t, sessions, 10)
 	for name, each := range map[string]bool{"a turn at a time": false, "an event at a time": true} {
 		var all figures
@@ -209,7 +209,7 @@ var boilerplate = regexp.MustCompile(`(?i)\b(?:the agent|the assistant|this sess
 func TestNoBoilerplate(t *testing.T) {
 	t.Parallel()
 	titles := map[string]string{}
-	for _, s := range recordings(t) {
+	for _, s := range allSessions(t) {
 		for _, o := range notesOn(t, s, false) {
 			require.Empty(t, titles[o.Title], "%s says it too: %s", s.name, o.Title)
 			titles[o.Title] = s.name
@@ -230,7 +230,7 @@ func TestNoBoilerplate(t *testing.T) {
 // left out and a command that nobody was told of.
 func TestTheMeasureMeasures(t *testing.T) {
 	t.Parallel()
-	s := recordings(t)[0]
+	s := allSessions(t)[0]
 	notes := notesOn(t, s, false)
 	good := measure(t, s, notes)
 	notes[0].Facts = append(notes[0].Facts, "`idOfAnyOtherKind` is new in events/other.go", "events/id.go is new: 3 lines", "the cache was warm")

@@ -16,9 +16,9 @@ import (
 	"github.com/seed-245eaa15/obs/internal/llm"
 )
 
-// recorded is a session of testdata/sessions: what an agent's hooks report of
+// recording is a session of testdata/sessions: what an agent's hooks report of
 // real work on this repository, see testdata/record.
-type recorded struct {
+type recording struct {
 	name   string
 	events []llm.Event
 	flat   string // all strings of all payloads, white space made one
@@ -32,17 +32,17 @@ type recorded struct {
 // home is where the sessions were.
 const home = "/home/dev/obs/"
 
-func recordings(t testing.TB) []recorded {
+func allSessions(t testing.TB) []recording {
 	t.Helper()
 	files, err := filepath.Glob("testdata/sessions/*.jsonl.gz")
 	require.NoError(t, err)
-	var all []recorded
+	var all []recording
 	for _, file := range files {
 		f, err := os.Open(file)
 		require.NoError(t, err)
 		z, err := gzip.NewReader(f)
 		require.NoError(t, err)
-		s := recorded{
+		s := recording{
 			name: strings.TrimSuffix(filepath.Base(file), ".jsonl.gz"), edited: map[string]bool{}, seen: map[string]bool{}, lines: map[string]int{}, telling: map[string]string{},
 		}
 		var text strings.Builder
@@ -72,7 +72,7 @@ func recordings(t testing.TB) []recorded {
 }
 
 // look notes what an event is about, without the extractor's help.
-func (s *recorded) look(e llm.Event) {
+func (s *recording) look(e llm.Event) {
 	var p struct {
 		Tool  string `json:"tool_name"`
 		Error string `json:"error"`

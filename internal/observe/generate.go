@@ -1,6 +1,7 @@
 package observe
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -42,6 +43,11 @@ func (s *Service) handlers() map[events.Kind]handler {
 		all[kind] = func(ctx context.Context, job events.Job, a jobArgs) (pipeline.Commit, error) {
 			if err := s.stillAsked(ctx, job, a); err != nil {
 				return nil, err
+			}
+			if kind != KindReindex { // which asks nobody
+				if err := s.withinBudget(ctx, job); err != nil {
+					return nil, err
+				}
 			}
 			return do(ctx, job, a)
 		}
@@ -123,7 +129,7 @@ func (s *Service) generate(ctx context.Context, job events.Job, a jobArgs, m mat
 	w := s.writing(job, a, actGenerated)
 	w.outcome["events"], w.outcome["private"] = len(m.shown), m.private
 	for _, question := range questions {
-		answer, err := s.ask(ctx, question)
+		answer, err := s.ask(ctx, job, question)
 		if err != nil {
 			return nil, err
 		}
@@ -152,7 +158,7 @@ func (s *Service) observing(ctx context.Context, job events.Job, a jobArgs, m ma
 
 // author says who answered.
 func (s *Service) author(q llm.Question, a llm.Answer) author {
-	name := s.cfg.Provider.Name()
+	name := cmp.Or(a.Provider, s.cfg.Provider.Name())
 	return author{provider: name, model: a.Model, prompt: q.AskedIn(name)}
 }
 
@@ -215,9 +221,11 @@ func portions(shown []llm.Event) [][]llm.Event {
 
 // ask puts a question, with no transaction open, and says what to do about a
 // question that got no answer.
-func (s *Service) ask(ctx context.Context, q llm.Question) (llm.Answer, error) {
+func (s *Service) ask(ctx context.Context, job events.Job, q llm.Question) (llm.Answer, error) {
 	fault.At("handler.asking")
 	answer, err := s.cfg.Provider.Answer(ctx, q)
+	answer.Provider = cmp.Or(answer.Provider, s.cfg.Provider.Name())
+	s.spend(ctx, job.Scope, answer.Uses())
 	fault, ok := errors.AsType[*llm.Error](err)
 	if !ok {
 		return answer, err // no error, or the context's

@@ -52,7 +52,7 @@ func (s *Service) generateSummary(ctx context.Context, job events.Job, a jobArgs
 	if nothingToTell(question) {
 		return done() // nothing happened, or nothing that may be told
 	}
-	answer, err := s.ask(ctx, question)
+	answer, err := s.ask(ctx, job, question)
 	if err != nil {
 		return nil, err
 	}

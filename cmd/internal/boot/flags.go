@@ -67,17 +67,6 @@ type LaneFlags struct {
 	WorkerName string `name:"worker-name" var:"OBS_WORKER_NAME" placeholder:"WORD" group:"Worker:" help:"In place of the host's name in the worker's id."`
 }
 
-// ProviderFlags say who writes the observations.
-type ProviderFlags struct {
-	Provider  string `name:"provider" var:"OBS_PROVIDER" default:"offline" placeholder:"NAME" group:"Provider:" help:"Who writes the observations: offline, which needs no key and no network, or openai, which is whoever speaks its API."`
-	Model     string `name:"provider-model" aliases:"model" var:"OBS_PROVIDER_MODEL" placeholder:"NAME" group:"Provider:" help:"Its model; also --model."`
-	URL       string `name:"provider-url" aliases:"base-url" var:"OBS_PROVIDER_URL" placeholder:"URL" group:"Provider:" help:"Its API's base URL, such as http://127.0.0.1:11434/v1; also --base-url."`
-	Key       string `name:"provider-key" var:"OBS_PROVIDER_KEY" placeholder:"KEY" group:"Provider:" help:"Its key. Better in the variable or a file: others can read a command line."`
-	KeyFile   string `name:"provider-key-file" var:"OBS_PROVIDER_KEY_FILE" placeholder:"FILE" group:"Provider:" help:"The file that holds its key."`
-	Answer    string `name:"provider-timeout" var:"OBS_PROVIDER_TIMEOUT" default:"2m" placeholder:"TIME" group:"Provider:" help:"How long one answer may take."`
-	MaxTokens string `name:"provider-max-tokens" var:"OBS_PROVIDER_MAX_TOKENS" default:"4096" placeholder:"N" group:"Provider:" help:"Tokens of one answer, at most."`
-}
-
 // PromptFlags say in which words a model is asked.
 type PromptFlags struct {
 	Prompts string `name:"prompts" var:"OBS_PROMPTS" placeholder:"DIR" group:"Provider:" help:"A folder of modes: a folder each, with mode.json, system.md, observe.md and summary.md. A folder named code changes obs' own mode, and needs only the files that differ. The same for servers and workers."`

@@ -38,7 +38,10 @@ type Process struct {
 	serves  bool             // the API is in this process
 	relay   *outbox.Relay    // nil: not in this process
 	worker  *pipeline.Worker // likewise
-	parts   [lastRank][]part // by rank, which is the order in which they stop
+
+	provider llm.Provider     // of the worker
+	held     func() int64     // teams that have used up their month, as the worker knows
+	parts    [lastRank][]part // by rank, which is the order in which they stop
 }
 
 type part struct {
@@ -100,9 +103,10 @@ func (p *Process) Run(ctx context.Context) error {
 // Service makes the application. The provider may be nil where no handler
 // runs.
 func (p *Process) Service(provider llm.Provider) *observe.Service {
+	p.provider = provider
 	return observe.New(p.tortured(observe.Config{
 		Pool: p.Links.Pool, Jobs: p.Jobs, Provider: provider, Modes: p.Config.Modes, Log: p.Log,
-		Ring: p.Bell.Ring, Policy: p.Config.Policy, Debounce: p.Config.Debounce, MaxAttempts: p.Config.MaxAttempts, Limits: p.Config.Limits,
+		Ring: p.Bell.Ring, Policy: p.Config.Policy, Debounce: p.Config.Debounce, MaxAttempts: p.Config.MaxAttempts, Limits: p.Config.Limits, Prices: p.Config.Prices,
 		Peppers: p.Config.Peppers,
 		Process: p.ID, Build: Build(),
 	}))
@@ -167,6 +171,8 @@ func (p *Process) Worker(service *observe.Service) {
 	})
 	service.Register(p.worker)
 	p.add(rankWorker, "worker", p.worker.Run)
+	p.Add("budgets", service.KeepBudgets)
+	p.held = service.HeldTeams
 }
 
 // Status makes the process serve the small HTTP endpoint of a relay or a
@@ -204,6 +210,12 @@ func (p *Process) checks() []api.Check {
 	}
 	if p.worker != nil {
 		own = append(own, workerCheck(p.worker.State()))
+		if c, several := providerCheck(p.provider); several {
+			own = append(own, c)
+		}
+		if n := p.held(); n > 0 { // nothing is broken: it is as they were told
+			own = append(own, api.Check{Name: "budgets", OK: true, Note: fmt.Sprintf("%d teams have used up their month, and their jobs wait", n)})
+		}
 	}
 	return own
 }
