@@ -32,6 +32,12 @@ type named struct {
 
 func (n named) Name() string { return n.name }
 
+func (n named) Answer(ctx context.Context, q llm.Question) (llm.Answer, error) {
+	a, err := n.Provider.Answer(ctx, q)
+	a.Provider = n.name
+	return a, err
+}
+
 // A project's storage takes out of what is stored what it says, and the
 // event's id and key stay those of what was sent.
 func TestStorageIsWhatTheProjectWants(t *testing.T) {
