@@ -98,7 +98,7 @@ func (messages) reply(body []byte) reply {
 // spent is how Anthropic tells, with a status 400, that there is no credit.
 var spent = regexp.MustCompile(`(?i)credit balance is too low|reached your specified api usage limits`)
 
-func (messages) refusal(status int, body []byte) refusal {
+func (messages) refusal(_ int, body []byte) refusal {
 	var doc struct {
 		Error struct {
 			Type    string `json:"type"`

@@ -104,7 +104,7 @@ func TestFailoverRestsAndComesBack(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				one, two := &scripted{name: "one", fault: tt.fault, after: tt.after}, &scripted{name: "two"}
 				var told []string
-				f := llm.NewFailover(llm.Pace{Told: func(who string, until time.Time, why error) {
+				f := llm.NewFailover(llm.Pace{Told: func(who string, until time.Time, _ error) {
 					if until.IsZero() {
 						who += " works"
 					}
@@ -125,13 +125,13 @@ func TestFailoverRestsAndComesBack(t *testing.T) {
 				require.Len(t, resting, 1)
 				require.GreaterOrEqual(t, resting[0].Until.Sub(began), tt.least)
 
-				time.Sleep(time.Until(resting[0].Until) + time.Millisecond) // virtual
+				<-time.After(time.Until(resting[0].Until) + time.Millisecond)
 				ask()
 				ask()
 				require.Equal(t, tt.times+1, one.asked, "it is tried with one question, and rests again")
 				require.Greater(t, f.Resting()[0].Until, resting[0].Until)
 				one.fault = ""
-				time.Sleep(time.Until(f.Resting()[0].Until) + time.Millisecond)
+				<-time.After(time.Until(f.Resting()[0].Until) + time.Millisecond)
 				a, err := f.Answer(t.Context(), llm.Question{})
 				require.NoError(t, err)
 				require.Equal(t, "one", a.Provider)
@@ -226,7 +226,7 @@ func TestFailoverProperty(t *testing.T) {
 			ps := []*scripted{{name: "0"}, {name: "1"}, {name: "2"}}
 			f := llm.NewFailover(llm.Pace{}, ps[0], ps[1], ps[2])
 			for _, step := range plan {
-				time.Sleep(time.Duration(step[3]) * time.Second)
+				<-time.After(time.Duration(step[3]) * time.Second)
 				before := map[string]time.Time{}
 				for _, r := range f.Resting() {
 					before[r.Provider] = r.Until
@@ -250,7 +250,7 @@ func TestFailoverProperty(t *testing.T) {
 			for _, p := range ps {
 				p.fault = ""
 			}
-			time.Sleep(time.Hour)
+			<-time.After(time.Hour)
 			a, err := f.Answer(t.Context(), llm.Question{})
 			require.NoError(t, err)
 			require.Equal(t, "0", a.Provider)

@@ -11,6 +11,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -114,7 +115,7 @@ type Use struct {
 func (a Answer) Uses() []Use {
 	all := a.Also
 	if a.TokensIn+a.TokensOut > 0 {
-		all = append(all[:len(all):len(all)], Use{a.Provider, a.Model, a.TokensIn, a.TokensOut})
+		all = append(slices.Clip(all), Use{a.Provider, a.Model, a.TokensIn, a.TokensOut})
 	}
 	return all
 }

@@ -3,6 +3,7 @@ package llm
 import (
 	"encoding/json"
 	"regexp"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -101,7 +102,7 @@ func mend(text string) json.RawMessage {
 				return valid(out.String())
 			}
 			if c == '}' {
-				whole = mark{out.Len(), append([]byte(nil), open...)}
+				whole = mark{out.Len(), slices.Clone(open)}
 			}
 			continue
 		case 'T', 'F', 'N':
@@ -116,11 +117,11 @@ func mend(text string) json.RawMessage {
 	if whole.length == 0 {
 		return nil
 	}
-	s := out.String()[:whole.length]
-	for i := len(whole.open) - 1; i >= 0; i-- {
-		s += map[byte]string{'{': "}", '[': "]"}[whole.open[i]]
+	s := []byte(out.String()[:whole.length])
+	for _, c := range slices.Backward(whole.open) {
+		s = append(s, c+2) // in ASCII each one's end is two places behind it
 	}
-	return valid(s)
+	return valid(string(s))
 }
 
 func foreign(text string) (string, bool) {

@@ -3,6 +3,7 @@ package observe_test
 import (
 	"context"
 	"errors"
+	"maps"
 	"sync"
 	"testing"
 	"time"
@@ -22,14 +23,12 @@ func init() {
 	attempts["WhyHeld"] = attempt{scope: observe.ScopeRead, lists: true, call: func(ctx context.Context, c observe.Caller, h *home) (any, error) {
 		return h.WhyHeld(ctx, c, h.held)
 	}}
-	for name, why := range map[string]string{
+	maps.Copy(forAllTenants, map[string]string{
 		"Spent":        "a team's budget is over all its projects",
 		"NoteSpending": "counts what was paid for, under its team and project",
 		"CrowdedUsage": "finds whose counts are to be added up",
 		"HeldJobs":     "a team's budget is over all its projects",
-	} {
-		forAllTenants[name] = why
-	}
+	})
 }
 
 // priced makes each answer cost 15 tokens and 60 millionths of a dollar.
@@ -80,14 +79,12 @@ func (w *world) held(t *testing.T) []events.Job {
 	return jobs
 }
 
-func n64(n int64) *int64 { return &n }
-
 // A team that has used up its month has its jobs held, by tokens or by money,
 // without the loss of an attempt and without harm to another team. Room in the
 // budget lets them go, all at once.
 func TestACappedTeamsJobsWait(t *testing.T) {
 	t.Parallel()
-	for name, b := range map[string]observe.Budget{"tokens": {Tokens: n64(30)}, "cost": {Cost: n64(120)}} {
+	for name, b := range map[string]observe.Budget{"tokens": {Tokens: new(int64(30))}, "cost": {Cost: new(int64(120))}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, prices(t))
@@ -141,7 +138,7 @@ func TestACappedTeamsJobsWait(t *testing.T) {
 			require.Equal(t, b, used.Budget)
 
 			rings := w.rings.Load()
-			n, err = w.SetBudget(t.Context(), admin, observe.Budget{Tokens: n64(0), Cost: n64(0)})
+			n, err = w.SetBudget(t.Context(), admin, observe.Budget{Tokens: new(int64(0)), Cost: new(int64(0))})
 			require.NoError(t, err)
 			require.Equal(t, 3, n)
 			require.Greater(t, w.rings.Load(), rings)
@@ -281,12 +278,12 @@ func TestARaisedBudgetIsSeenAtOnce(t *testing.T) {
 	priced(t, w)
 	operator := newWorldOn(t, w.pool, prices(t))
 	admin := w.caller(t, w.team, "", observe.ScopeAll)
-	_, err := operator.SetBudget(t.Context(), admin, observe.Budget{Tokens: n64(15)})
+	_, err := operator.SetBudget(t.Context(), admin, observe.Budget{Tokens: new(int64(15))})
 	require.NoError(t, err)
 	rs := w.record(t, w.event(1), w.event(2))
 	require.False(t, w.try(t, rs[0].Job.ID))
 	require.True(t, w.try(t, rs[1].Job.ID))
-	n, err := operator.SetBudget(t.Context(), admin, observe.Budget{Tokens: n64(30)})
+	n, err := operator.SetBudget(t.Context(), admin, observe.Budget{Tokens: new(int64(30))})
 	require.NoError(t, err)
 	require.Equal(t, 1, n)
 	require.False(t, w.try(t, rs[1].Job.ID))

@@ -141,7 +141,7 @@ func TestBudgetsReadFewRowsWithColdStatistics(t *testing.T) {
 	_, _, err = w.RetryJob(t.Context(), w.me, rs[1].Job.ID)
 	require.NoError(t, err)
 	require.False(t, w.try(t, rs[1].Job.ID))
-	_, err = w.SetBudget(t.Context(), w.caller(t, w.team, "", observe.ScopeAll), observe.Budget{Tokens: n64(0)})
+	_, err = w.SetBudget(t.Context(), w.caller(t, w.team, "", observe.ScopeAll), observe.Budget{Tokens: new(int64(0))})
 	require.NoError(t, err)
 	_, err = w.Usage(t.Context(), w.me)
 	require.NoError(t, err)

@@ -118,7 +118,7 @@ func TestTokensAreCountedWithTheJob(t *testing.T) {
 	require.Equal(t, observe.QuotaError{Kind: "tokens", Used: 30, Cap: 30}, *as[*observe.QuotaError](t, err))
 	_, err = w.Admit(t.Context(), w.me, false)
 	require.NoError(t, err)
-	_, err = w.SetBudget(t.Context(), w.caller(t, w.team, "", observe.ScopeAll), observe.Budget{Tokens: n64(31)})
+	_, err = w.SetBudget(t.Context(), w.caller(t, w.team, "", observe.ScopeAll), observe.Budget{Tokens: new(int64(31))})
 	require.NoError(t, err)
 	_, err = w.Admit(t.Context(), w.me, true)
 	require.NoError(t, err, "the team's own budget is in the place of the server's cap")

@@ -34,7 +34,7 @@ var keyVariables = map[string][]string{
 }
 
 // AfterApply is called by the parser.
-func (f *ProviderFlags) AfterApply(std Std) error { //nolint:unparam // as the parser wants it
+func (f *ProviderFlags) AfterApply(std Std) error {
 	f.Known = map[string]string{}
 	for name, variables := range keyVariables {
 		for _, v := range variables {

@@ -93,16 +93,15 @@ func (r *reader) oneOf(flag, value string, words ...string) {
 	}
 }
 
-// file reports whether a file that is named can be read.
-func (r *reader) file(flag, path string) bool {
+// file looks whether a file that is named can be read.
+func (r *reader) file(flag, path string) {
 	if path == "" {
-		return true
+		return
 	}
 	f, err := os.Open(path)
 	if err != nil {
 		r.add(flag, err.Error())
-		return false
+		return
 	}
 	_ = f.Close() // only opened to see whether it can be
-	return true
 }
