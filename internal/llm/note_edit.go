@@ -2,7 +2,6 @@ package llm
 
 import (
 	"path"
-	"regexp"
 	"slices"
 	"strings"
 )
@@ -48,7 +47,7 @@ func noteEdits(diffs []diff) Observation {
 	return o
 }
 
-var why = regexp.MustCompile(`(?i)\b(?:because|so that|since|otherwise|never|must|cannot|instead|rather|only|would)\b`)
+var why = look("because so since otherwise never must cannot instead rather only would", `(?i)\b(?:because|so that|since|otherwise|never|must|cannot|instead|rather|only|would)\b`)
 
 // weightiest keeps the n comments that say most, in their order: those that
 // give a reason, then the longest.

@@ -126,17 +126,10 @@ var base64Byte = func() (in [256]bool) {
 // body on its own.
 func (sc *scanning) runs() {
 	s := sc.s
-	for i := 0; i < len(s); {
-		if !base64Byte[s[i]] {
-			i++
-			continue
-		}
+	for i := nextRun(s, 0); i >= 0; i = nextRun(s, i) {
 		from := i
 		for i < len(s) && base64Byte[s[i]] {
 			i++
-		}
-		if i-from < leastRun {
-			continue
 		}
 		run := s[from:i]
 		switch {
@@ -152,17 +145,25 @@ func (sc *scanning) runs() {
 
 const leastRun = 34
 
-// longRun reports whether a text may hold what runs finds.
-func longRun(text []byte) bool {
-	n := 0
-	for _, c := range text {
-		if !base64Byte[c] {
-			n = 0
-		} else if n++; n >= leastRun {
-			return true
+// nextRun gives where the next run of at least leastRun bytes begins, -1 when
+// there is none. It looks at the end of where one could be first, and so at few
+// bytes of most texts.
+func nextRun[T string | []byte](s T, at int) int {
+	for end := at + leastRun - 1; end < len(s); {
+		i := end
+		for i >= at && base64Byte[s[i]] {
+			i--
 		}
+		if end-i >= leastRun {
+			for i >= 0 && base64Byte[s[i]] { // it may begin before
+				i--
+			}
+			return i + 1
+		}
+		at = i + 1
+		end = at + leastRun - 1
 	}
-	return false
+	return -1
 }
 
 // alone reports whether s[from:to] has its line for itself, a diff's mark

@@ -52,7 +52,7 @@ func Suspect(text []byte) bool {
 	if len(text) < shortest {
 		return false
 	}
-	suspect := longRun(text)
+	suspect := nextRun(text, 0) >= 0
 	lower(text, func(low []byte) {
 		suspect = suspect || rules().words.has(low)
 	})
