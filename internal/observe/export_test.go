@@ -12,6 +12,7 @@ import (
 var (
 	Strip        = strip
 	HideDocument = hideDocument
+	Showable     = showable
 	Storable     = storable
 	SearchWords  = searchWords
 	Portions     = portions

@@ -107,8 +107,13 @@ func stripOnce(s string, open tags) (string, tags) {
 	return out.String(), open
 }
 
-// mayHoldTag is quick where there is no tag's name in the text.
+// mayHoldTag is quick where nothing in the text stands for < (see lt), or there
+// is no tag's name in it.
 func mayHoldTag(s string) bool {
+	if strings.IndexByte(s, '<') < 0 && strings.IndexByte(s, '&') < 0 && !strings.Contains(s, "3c") && !strings.Contains(s, "3C") &&
+		!strings.Contains(s, "0026") && !strings.Contains(s, "%26") {
+		return false
+	}
 	low := strings.ToLower(s)
 	return slices.ContainsFunc(privateTags[:], func(t string) bool { return strings.Contains(low, t) })
 }
