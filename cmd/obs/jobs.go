@@ -138,7 +138,7 @@ func (c oneJob) open(ctx context.Context, std boot.Std, more ...boot.Settings) (
 	if events.Token(c.ID) != c.ID {
 		wrong = boot.Misused("%.80q is no job id: those have 1 to 64 letters, digits, '_' and '-'", c.ID)
 	}
-	flags := append(more, c.DatabaseFlags)
+	flags := slices.Concat([]boot.Settings{c.DatabaseFlags}, more)
 	_, err := boot.Load(flags...)
 	if err := boot.Join(wrong, err); err != nil {
 		return nil, observe.Caller{}, err

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -80,9 +81,7 @@ func Modes(dir fs.FS) (map[string]*Mode, error) {
 
 func readModes(dir fs.FS, own map[string]*Mode) (map[string]*Mode, error) {
 	all := map[string]*Mode{}
-	for name, m := range own {
-		all[name] = m
-	}
+	maps.Copy(all, own)
 	entries, err := fs.ReadDir(dir, ".")
 	if err != nil {
 		return nil, fmt.Errorf("read modes: %w", err)

@@ -22,7 +22,7 @@ var ownWords = wordSet(`
 
 func wordSet(s string) map[string]bool {
 	set := map[string]bool{}
-	for _, w := range strings.Fields(s) {
+	for w := range strings.FieldsSeq(s) {
 		set[w] = true
 	}
 	return set
@@ -60,7 +60,7 @@ func quoted(text string) []string {
 		if i%2 == 0 {
 			continue
 		}
-		for _, piece := range strings.Split(part, "…") {
+		for piece := range strings.SplitSeq(part, "…") {
 			if piece = strings.TrimSpace(piece); piece != "" {
 				out = append(out, piece)
 			}
@@ -71,11 +71,11 @@ func quoted(text string) []string {
 
 // figures are what is measured of a session's notes.
 type figures struct {
-	notes, facts, true           int
-	edited, editedTold           int // files that an edit changed
-	read, readTold               int // files that were read or edited
-	commands, commandsTold       int // commands that did something: failed, tested, committed
-	words, own, events, received int
+	notes, facts, true     int
+	edited, editedTold     int // files that an edit changed
+	read, readTold         int // files that were read or edited
+	commands, commandsTold int // commands that did something: failed, tested, committed
+	words, own, events     int
 }
 
 func (f *figures) add(g figures) {

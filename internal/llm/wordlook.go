@@ -37,7 +37,7 @@ func (l wordLook) MatchString(s string) bool {
 			fallthrough
 		case c >= 'a' && c <= 'z':
 			if n < len(low) {
-				low[n] = c
+				low[n] = c //nolint:gosec // n is less than its length
 			}
 			n++
 		case c >= utf8.RuneSelf && c != 0xe2: // folds to a letter, maybe; 0xe2 begins quotes

@@ -109,7 +109,10 @@ func TestSettings(t *testing.T) {
 	require.Equal(t, 1, w.audited(t, "project.policy"))
 
 	for _, bad := range []observe.SettingsChange{
-		{Storage: new("elsewhere")}, {Mode: new("nobody")}, {Texts: &llm.Texts{System: strings.Repeat("x", 17<<10)}}, {Texts: &llm.Texts{Summary: "a\x00"}},
+		{Storage: new("elsewhere")},
+		{Mode: new("nobody")},
+		{Texts: &llm.Texts{System: strings.Repeat("x", 17<<10)}},
+		{Texts: &llm.Texts{Summary: "a\x00"}},
 		{Policy: &observe.Policy{Name: "sometimes"}},
 	} {
 		w.same(t, func() { require.ErrorIs(t, w.SetSettings(t.Context(), w.me, w.project, bad), observe.ErrInvalid) })

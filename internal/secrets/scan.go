@@ -55,11 +55,12 @@ func (sc *scanning) apply(set *set, number, from, to int) {
 	}
 	r := &set.rules[number]
 	begin, end := sc.runBefore(from), sc.runAfter(to)
-	if r.far {
+	switch {
+	case r.far:
 		begin, end = max(0, from-wideBefore), min(len(sc.s), from+longest)
-	} else if r.wide {
+	case r.wide:
 		begin, end = max(0, from-wideBefore), sc.runAfter(min(len(sc.s), to+wideAfter))
-	} else if end-begin < 16 {
+	case end-begin < 16:
 		return // no token is that short
 	}
 	if sc.seen == nil {
