@@ -70,16 +70,20 @@ GROUP BY k.month, k.kind, k.project_id, k.provider, k.model
 ORDER BY k.month, k.kind, k.project_id, k.provider, k.model
 ON CONFLICT (team_id, month, kind, project_id, provider, model) DO UPDATE SET quantity = c.quantity + excluded.quantity;
 
--- name: UsageThisMonth :many
-SELECT u.project_id, u.provider, u.model, u.kind, sum(u.quantity)::bigint AS quantity,
-       (date_trunc('month', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC')::timestamptz AS since
+-- name: UsageOfMonth :many
+-- Of the month, UTC, that a moment is in; of this one where it is null.
+WITH m AS MATERIALIZED (
+    SELECT date_trunc('month', coalesce(sqlc.narg('at')::timestamptz, now()) AT TIME ZONE 'UTC') AS month
+), b AS MATERIALIZED (
+    SELECT m.month::date AS month, m.month AT TIME ZONE 'UTC' AS begins, (m.month + interval '1 month') AT TIME ZONE 'UTC' AS ends FROM m
+)
+SELECT u.project_id, u.provider, u.model, u.kind, sum(u.quantity)::bigint AS quantity, u.begins::timestamptz AS since
 FROM (
-    SELECT e.project_id, e.provider, e.model, e.kind, e.quantity FROM usage_events e
+    SELECT e.project_id, e.provider, e.model, e.kind, e.quantity, b.begins FROM usage_events e, b
     WHERE e.team_id = @team_id AND (@project_id::text = '' OR e.project_id = @project_id::text)
-      AND e.created_at >= date_trunc('month', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'
+      AND e.created_at >= b.begins AND e.created_at < b.ends
     UNION ALL
-    SELECT c.project_id, c.provider, c.model, c.kind, c.quantity FROM usage_counters c
-    WHERE c.team_id = @team_id AND (@project_id::text = '' OR c.project_id = @project_id::text)
-      AND c.month = date_trunc('month', now() AT TIME ZONE 'UTC')::date
+    SELECT c.project_id, c.provider, c.model, c.kind, c.quantity, b.begins FROM usage_counters c, b
+    WHERE c.team_id = @team_id AND (@project_id::text = '' OR c.project_id = @project_id::text) AND c.month = b.month
 ) u
-GROUP BY u.project_id, u.provider, u.model, u.kind ORDER BY u.project_id, u.provider, u.model, u.kind;
+GROUP BY u.project_id, u.provider, u.model, u.kind, u.begins ORDER BY u.project_id, u.provider, u.model, u.kind;

@@ -157,27 +157,31 @@ func (q *Queries) NoteSpending(ctx context.Context, arg NoteSpendingParams) erro
 	return err
 }
 
-const usageThisMonth = `-- name: UsageThisMonth :many
-SELECT u.project_id, u.provider, u.model, u.kind, sum(u.quantity)::bigint AS quantity,
-       (date_trunc('month', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC')::timestamptz AS since
+const usageOfMonth = `-- name: UsageOfMonth :many
+WITH m AS MATERIALIZED (
+    SELECT date_trunc('month', coalesce($3::timestamptz, now()) AT TIME ZONE 'UTC') AS month
+), b AS MATERIALIZED (
+    SELECT m.month::date AS month, m.month AT TIME ZONE 'UTC' AS begins, (m.month + interval '1 month') AT TIME ZONE 'UTC' AS ends FROM m
+)
+SELECT u.project_id, u.provider, u.model, u.kind, sum(u.quantity)::bigint AS quantity, u.begins::timestamptz AS since
 FROM (
-    SELECT e.project_id, e.provider, e.model, e.kind, e.quantity FROM usage_events e
+    SELECT e.project_id, e.provider, e.model, e.kind, e.quantity, b.begins FROM usage_events e, b
     WHERE e.team_id = $1 AND ($2::text = '' OR e.project_id = $2::text)
-      AND e.created_at >= date_trunc('month', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'
+      AND e.created_at >= b.begins AND e.created_at < b.ends
     UNION ALL
-    SELECT c.project_id, c.provider, c.model, c.kind, c.quantity FROM usage_counters c
-    WHERE c.team_id = $1 AND ($2::text = '' OR c.project_id = $2::text)
-      AND c.month = date_trunc('month', now() AT TIME ZONE 'UTC')::date
+    SELECT c.project_id, c.provider, c.model, c.kind, c.quantity, b.begins FROM usage_counters c, b
+    WHERE c.team_id = $1 AND ($2::text = '' OR c.project_id = $2::text) AND c.month = b.month
 ) u
-GROUP BY u.project_id, u.provider, u.model, u.kind ORDER BY u.project_id, u.provider, u.model, u.kind
+GROUP BY u.project_id, u.provider, u.model, u.kind, u.begins ORDER BY u.project_id, u.provider, u.model, u.kind
 `
 
-type UsageThisMonthParams struct {
+type UsageOfMonthParams struct {
 	TeamID    string
 	ProjectID string
+	At        *time.Time
 }
 
-type UsageThisMonthRow struct {
+type UsageOfMonthRow struct {
 	ProjectID string
 	Provider  string
 	Model     string
@@ -186,15 +190,16 @@ type UsageThisMonthRow struct {
 	Since     time.Time
 }
 
-func (q *Queries) UsageThisMonth(ctx context.Context, arg UsageThisMonthParams) ([]UsageThisMonthRow, error) {
-	rows, err := q.db.Query(ctx, usageThisMonth, arg.TeamID, arg.ProjectID)
+// Of the month, UTC, that a moment is in; of this one where it is null.
+func (q *Queries) UsageOfMonth(ctx context.Context, arg UsageOfMonthParams) ([]UsageOfMonthRow, error) {
+	rows, err := q.db.Query(ctx, usageOfMonth, arg.TeamID, arg.ProjectID, arg.At)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	items := []UsageThisMonthRow{}
+	items := []UsageOfMonthRow{}
 	for rows.Next() {
-		var i UsageThisMonthRow
+		var i UsageOfMonthRow
 		if err := rows.Scan(
 			&i.ProjectID,
 			&i.Provider,

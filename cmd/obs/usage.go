@@ -14,18 +14,20 @@ import (
 )
 
 type usageCommand struct {
-	Team string `placeholder:"ID" help:"Only this team's."`
-	JSON bool   `help:"Print JSON."`
+	Team  string `placeholder:"ID" help:"Only this team's."`
+	Month string `placeholder:"YYYY-MM" help:"That month's, of the last 13; by default this one's."`
+	JSON  bool   `help:"Print JSON."`
 	operatorFlags
 }
 
 func (usageCommand) Help() string {
-	return `Prints what teams used since the month began (UTC): what was paid for, by project, provider and model, and whether
+	return `Prints what teams used since the month began (UTC), or in another month: what was paid for, by project, provider and model, and whether
 a team has used up its own budget. A cost is 0 where the worker's price table does not have the model.
 
 Examples:
 
   obs usage
+  obs usage --month 2026-10
   obs usage --team 0197… --json`
 }
 
@@ -54,11 +56,23 @@ type ownBudgetBody struct {
 }
 
 func (c usageCommand) Run(ctx context.Context, std boot.Std) error {
+	month := time.Now()
+	var wrong error
+	if c.Month != "" {
+		var err error
+		if month, err = time.Parse("2006-01", c.Month); err != nil {
+			wrong = boot.Misused("--month: got %.40q, want a month such as 2026-10", c.Month)
+		}
+	}
+	_, err := boot.Load(c.DatabaseFlags)
+	if err := boot.Join(wrong, err); err != nil {
+		return err
+	}
 	bodies := []usageBody{}
 	rows := [][]string{{"TEAM", "PROVIDER", "IN", "OUT", "USD", "MODEL", "PROJECT"}}
 	var held []string
-	err := c.eachTeam(ctx, std, c.Team, func(op *operator, team observe.Caller) error {
-		u, err := op.service.Usage(ctx, team)
+	err = c.eachTeam(ctx, std, c.Team, func(op *operator, team observe.Caller) error {
+		u, err := op.service.UsageOf(ctx, team, month)
 		if err != nil {
 			return err
 		}

@@ -28,6 +28,9 @@ func TestUsageAndBudgets(t *testing.T) {
 
 	require.Regexp(t, `anthropic +1000 +200 +0\.0020 +claude-haiku-4-5`, o.obs("usage"))
 	require.NotContains(t, o.obs("usage"), "held")
+	require.NotContains(t, o.obs("usage", "--month", "2026-01"), "anthropic")
+	require.Contains(t, o.obs("usage", "--month", time.Now().UTC().Format("2006-01")), "anthropic")
+	require.Contains(t, o.fails(2, "usage", "--month", "last"), `--month: got "last"`)
 	require.Regexp(t, o.team+` +server +server`, o.obs("budget", "show"))
 	require.Equal(t, "team "+o.team+": tokens 1200, usd server; 0 held jobs may go\n", o.obs("budget", "set", "--team", o.team, "--tokens", "1200"))
 	require.Contains(t, o.obs("usage", "--team", o.team), "team "+o.team+" is held: the team has used 1200 of the 1200 tokens of its month")

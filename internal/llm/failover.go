@@ -80,7 +80,7 @@ func OpenAll(pace Pace, cfgs ...Config) (Provider, error) {
 			return nil, err
 		case slices.ContainsFunc(all, func(other Provider) bool { return other.Name() == p.Name() }):
 			return nil, fmt.Errorf("provider %s is named twice", p.Name())
-		case p.Name() == offlineName && i < len(cfgs)-1:
+		case p.Name() == NameOffline && i < len(cfgs)-1:
 			return nil, errors.New("provider offline always answers: it has to be the last")
 		}
 		all = append(all, p)

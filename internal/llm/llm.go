@@ -174,14 +174,14 @@ type Config struct {
 
 // Providers lists the names that a [Config] can have.
 func Providers() []string {
-	return []string{offlineName, anthropicName, geminiName, openaiName, openrouterName}
+	return []string{NameOffline, anthropicName, geminiName, openaiName, openrouterName}
 }
 
 // Open returns the provider that cfg names. An unknown name is an error that
 // lists the known ones.
 func Open(cfg Config) (Provider, error) {
 	switch cfg.Provider {
-	case "", offlineName:
+	case "", NameOffline:
 		return NewOffline(), nil
 	case anthropicName:
 		return NewAnthropic(cfg)

@@ -175,9 +175,13 @@ func (s *Service) OwnBudget(ctx context.Context, c Caller) (Budget, error) {
 	var b Budget
 	err := s.inTx(ctx, func(_ pgx.Tx, q *sqlc.Queries) error {
 		scope, err := s.allow(ctx, q, c, toRead)
-		if err == nil {
-			b, err = budgetIn(ctx, q, scope.Team)
+		if err != nil {
+			return err
 		}
+		if scope.Project != "" {
+			return forbidden("API key is scoped to a project")
+		}
+		b, err = budgetIn(ctx, q, scope.Team)
 		return err
 	})
 	return b, err

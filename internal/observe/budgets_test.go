@@ -26,6 +26,14 @@ func init() {
 	attempts["SetBudget"] = attempt{scope: observe.ScopeAdmin, lists: true, wide: true, call: func(ctx context.Context, c observe.Caller, h *home) (any, error) {
 		return h.SetBudget(ctx, c, observe.Budget{}) // of the caller's own team: its held jobs go
 	}}
+	attempts["UsageOf"] = attempt{scope: observe.ScopeRead, lists: true, call: func(ctx context.Context, c observe.Caller, h *home) (any, error) {
+		u, err := h.UsageOf(ctx, c, time.Now())
+		return u.Totals, err
+	}}
+	attempts["OwnBudget"] = attempt{scope: observe.ScopeRead, lists: true, wide: true, call: func(ctx context.Context, c observe.Caller, h *home) (any, error) {
+		b, err := h.OwnBudget(ctx, c)
+		return b, err
+	}}
 	attempts["WhyHeld"] = attempt{scope: observe.ScopeRead, lists: true, call: func(ctx context.Context, c observe.Caller, h *home) (any, error) {
 		return h.WhyHeld(ctx, c, h.held)
 	}}
@@ -261,6 +269,21 @@ func TestSpendingIsCountedWhateverComesOfIt(t *testing.T) {
 	used, err = w.Usage(t.Context(), w.me)
 	require.NoError(t, err)
 	require.Equal(t, want, used.By)
+
+	// The month before, of which some is added up and some is not.
+	_, err = w.pool.Exec(t.Context(), "UPDATE usage_events SET created_at = created_at - interval '1 month'")
+	require.NoError(t, err)
+	_, err = w.pool.Exec(t.Context(), "UPDATE usage_counters SET month = month - interval '1 month'")
+	require.NoError(t, err)
+	used, err = w.Usage(t.Context(), w.me)
+	require.NoError(t, err)
+	require.Empty(t, used.By)
+	before := used.Since.Add(-time.Second)
+	used, err = w.UsageOf(t.Context(), w.me, before)
+	require.NoError(t, err)
+	require.Equal(t, want, used.By)
+	require.Equal(t, before.Month(), used.Since.Month())
+	require.Equal(t, before.Add(time.Second), used.Until)
 }
 
 // A budget that cannot be read lets the job be done: what it rests on may be

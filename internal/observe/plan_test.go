@@ -145,7 +145,7 @@ func TestBudgetsReadFewRowsWithColdStatistics(t *testing.T) {
 	require.NoError(t, err)
 	_, err = w.Usage(t.Context(), w.me)
 	require.NoError(t, err)
-	for _, name := range []string{"TeamBudget", "Spent", "LetGo", "NoteHold", "WhyHeld", "HeldJobs", "UsageThisMonth"} {
+	for _, name := range []string{"TeamBudget", "Spent", "LetGo", "NoteHold", "WhyHeld", "HeldJobs", "UsageOfMonth"} {
 		require.Contains(t, rec.last, name)
 	}
 	for name, call := range rec.last {

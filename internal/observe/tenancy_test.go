@@ -38,6 +38,8 @@ func newHome(t *testing.T) *home {
 	require.NoError(t, err)
 	require.NoError(t, errs[0])
 	h.held = w.read(t, held.ID)
+	_, err = w.pool.Exec(t.Context(), "INSERT INTO team_budgets (team_id, tokens) VALUES ($1, 1000000)", w.team)
+	require.NoError(t, err)
 	h.cancelled = w.record(t, w.event(3))[0].Job.ID
 	_, _, err = w.CancelJob(t.Context(), w.me, h.cancelled)
 	require.NoError(t, err)

@@ -133,7 +133,20 @@ type UsedBy struct {
 // Usage gives what the caller's team, or its key's project, used since the
 // month began, and what the team may use.
 func (s *Service) Usage(ctx context.Context, c Caller) (Used, error) {
+	return s.usage(ctx, c, nil)
+}
+
+// UsageOf is Usage of the month, UTC, that a moment is in. What is older than
+// 13 months is forgotten. The budget is that of now.
+func (s *Service) UsageOf(ctx context.Context, c Caller, at time.Time) (Used, error) {
+	return s.usage(ctx, c, &at)
+}
+
+func (s *Service) usage(ctx context.Context, c Caller, at *time.Time) (Used, error) {
 	now := time.Now().UTC()
+	if at != nil {
+		now = at.UTC()
+	}
 	var u Used
 	err := s.inTx(ctx, func(_ pgx.Tx, q *sqlc.Queries) error {
 		u = Used{Since: time.Date(now.Year(), now.Month(), 1, 0, 0, 0, 0, time.UTC), Totals: map[string]int64{}}
@@ -141,7 +154,7 @@ func (s *Service) Usage(ctx context.Context, c Caller) (Used, error) {
 		if err != nil {
 			return err
 		}
-		rows, err := q.UsageThisMonth(ctx, sqlc.UsageThisMonthParams{TeamID: scope.Team, ProjectID: scope.Project})
+		rows, err := q.UsageOfMonth(ctx, sqlc.UsageOfMonthParams{TeamID: scope.Team, ProjectID: scope.Project, At: at})
 		if err != nil {
 			return fmt.Errorf("read usage: %w", err)
 		}
@@ -177,7 +190,7 @@ func (u *Used) budget(ctx context.Context, s *Service, q *sqlc.Queries, team str
 	return nil
 }
 
-func (u *Used) add(r sqlc.UsageThisMonthRow) {
+func (u *Used) add(r sqlc.UsageOfMonthRow) {
 	u.Since = r.Since.UTC()
 	u.Totals[r.Kind] += r.Quantity
 	if r.Provider == "" && r.Model == "" {

@@ -33,6 +33,20 @@ var keyVariables = map[string][]string{
 	"openrouter": {"OPENROUTER_API_KEY"},
 }
 
+// KeyVariables are those that are set and hold a key of the providers, which
+// are named with commas between.
+func KeyVariables(std Std, providers string) []string {
+	var set []string
+	for name := range strings.SplitSeq(providers, ",") {
+		for _, v := range keyVariables[strings.TrimSpace(name)] {
+			if key, ok := std.LookupEnv(v); ok && key != "" {
+				set = append(set, v)
+			}
+		}
+	}
+	return set
+}
+
 // AfterApply is called by the parser.
 func (f *ProviderFlags) AfterApply(std Std) error {
 	f.Known = map[string]string{}
