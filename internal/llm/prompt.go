@@ -70,7 +70,7 @@ func (q Question) Prompt(structured bool) Prompt {
 // AskedIn is the version of the words in which a provider is asked the
 // question; none for the extractor, which is not asked in words.
 func (q Question) AskedIn(provider string) string {
-	if provider == offlineName {
+	if provider == NameOffline {
 		return ""
 	}
 	return q.mode().Version()

@@ -27,10 +27,22 @@ const (
 
 // Register gives a worker the handlers of the four kinds.
 func (s *Service) Register(w *pipeline.Worker) {
+	slots := slotsForModel
+	if s.cfg.Provider.Name() == llm.NameOffline {
+		slots = slotsOffline
+	}
 	for kind, do := range s.handlers() {
-		pipeline.Handle(w, kind, do)
+		pipeline.Handle(w, kind, do, pipeline.Slots(slots[kind]))
 	}
 }
+
+// How many jobs of a kind a worker does at once, unless it is told. A model
+// takes seconds and its service counts the calls. The offline extractor takes
+// microseconds, so what counts is how many jobs share a transaction.
+var (
+	slotsForModel = map[events.Kind]int{KindEvent: 4, KindBatch: 2, KindSummary: 2, KindReindex: 1}
+	slotsOffline  = map[events.Kind]int{KindEvent: 500, KindBatch: 50, KindSummary: 10, KindReindex: 1}
+)
 
 type handler = func(ctx context.Context, job events.Job, a jobArgs) (pipeline.Commit, error)
 
