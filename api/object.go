@@ -174,6 +174,15 @@ func (o object) anything(name string) json.RawMessage {
 	return o.members[name]
 }
 
+// inner is a member that is an object.
+func (o object) inner(name string) object {
+	in := object{in: o.in, path: append(slices.Clone(o.path), name)}
+	if typeOf(o.members[name]) != "object" || json.Unmarshal(o.members[name], &in.members) != nil {
+		o.wrong(name, "object")
+	}
+	return in
+}
+
 // record is a JSON object or null or absent, which are nil.
 func (o object) record(name string) json.RawMessage { //nolint:unparam // metadata is the only one so far
 	if !o.has(name) {

@@ -15,7 +15,7 @@ SELECT id AS project_id FROM projects WHERE team_id = @team_id AND name = @name;
 
 -- name: ProjectName :one
 -- Also tells whether the project is the team's: no row if it is not.
-SELECT name FROM projects WHERE id = @project_id AND team_id = @team_id;
+SELECT name, metadata FROM projects WHERE id = @project_id AND team_id = @team_id;
 
 -- name: OwnedProjects :many
 SELECT id AS project_id FROM projects WHERE id = ANY(@project_ids::text[]) AND team_id = @team_id;

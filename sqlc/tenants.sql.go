@@ -162,7 +162,7 @@ func (q *Queries) ProjectByName(ctx context.Context, arg ProjectByNameParams) (s
 }
 
 const projectName = `-- name: ProjectName :one
-SELECT name FROM projects WHERE id = $1 AND team_id = $2
+SELECT name, metadata FROM projects WHERE id = $1 AND team_id = $2
 `
 
 type ProjectNameParams struct {
@@ -170,12 +170,17 @@ type ProjectNameParams struct {
 	TeamID    string
 }
 
+type ProjectNameRow struct {
+	Name     string
+	Metadata json.RawMessage
+}
+
 // Also tells whether the project is the team's: no row if it is not.
-func (q *Queries) ProjectName(ctx context.Context, arg ProjectNameParams) (string, error) {
+func (q *Queries) ProjectName(ctx context.Context, arg ProjectNameParams) (ProjectNameRow, error) {
 	row := q.db.QueryRow(ctx, projectName, arg.ProjectID, arg.TeamID)
-	var name string
-	err := row.Scan(&name)
-	return name, err
+	var i ProjectNameRow
+	err := row.Scan(&i.Name, &i.Metadata)
+	return i, err
 }
 
 const tryProjects = `-- name: TryProjects :many

@@ -80,7 +80,7 @@ func TestADocumentIsReadOnce(t *testing.T) {
 		var docs, slow, fast []string
 		for range 30 {
 			in := documents(rt)
-			canonical, stored, err := observe.Texts([]byte(in))
+			canonical, stored, err := observe.TextsOf([]byte(in))
 			require.NoError(rt, err, in)
 			want, err := observe.Canonical([]byte(in))
 			require.NoError(rt, err, in)
@@ -112,13 +112,13 @@ func FuzzDocument(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, in []byte) {
 		want, wrong := observe.Canonical(in)
-		canonical, stored, err := observe.Texts(in)
+		canonical, stored, err := observe.TextsOf(in)
 		require.Equal(t, fmt.Sprint(wrong), fmt.Sprint(err))
 		if err != nil {
 			return
 		}
 		require.Equal(t, string(want), string(canonical))
-		again, stillStored, err := observe.Texts(stored)
+		again, stillStored, err := observe.TextsOf(stored)
 		require.NoError(t, err)
 		require.Equal(t, string(stored), string(stillStored), "what is stored is stored as it is")
 		require.True(t, json.Valid(again))

@@ -11,12 +11,13 @@ import (
 
 // What tests look at directly.
 var (
-	Strip         = strip
-	StripDocument = stripDocument
-	Storable      = storable
-	Texts         = texts
-	SearchWords   = searchWords
-	Portions      = portions
+	Strip        = strip
+	HideDocument = hideDocument
+	Showable     = showable
+	Storable     = storable
+	SearchWords  = searchWords
+	Portions     = portions
+	TextsOf      = texts
 )
 
 const MaxBurst = maxBurst

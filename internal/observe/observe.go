@@ -47,16 +47,17 @@ type Config struct {
 	Pool        *pgxpool.Pool // stays the caller's
 	Jobs        *db.Jobs      // on the same database
 	Provider    llm.Provider
-	Log         *slog.Logger  // nil: nothing is logged
-	Ring        func()        // called after each commit that queued something; must not block; nil: none
-	Policy      string        // of projects without one, of [Policies]; empty: debounce if there is a Debounce, else per-event
-	Debounce    time.Duration // how long events of a session wait for others; 0: 5 s, where the policy has them wait
-	Peppers     Peppers       // keys are hashed with; zero: a plain SHA-256
-	Limits      Limits        // of keys and teams; zero: none
-	Prices      llm.Prices    // what tokens cost; zero: nothing
-	MaxAttempts int           // of each job; 0: events.DefaultMaxAttempts
-	Process     string        // who writes, in the history of jobs; empty is kept empty
-	Build       string        // the program's version
+	Modes       map[string]*llm.Mode // that projects may have; nil: those that come with obs
+	Log         *slog.Logger         // nil: nothing is logged
+	Ring        func()               // called after each commit that queued something; must not block; nil: none
+	Policy      string               // of projects without one, of [Policies]; empty: debounce if there is a Debounce, else per-event
+	Debounce    time.Duration        // how long events of a session wait for others; 0: 5 s, where the policy has them wait
+	Peppers     Peppers              // keys are hashed with; zero: a plain SHA-256
+	Limits      Limits               // of keys and teams; zero: none
+	Prices      llm.Prices           // what tokens cost; zero: nothing
+	MaxAttempts int                  // of each job; 0: events.DefaultMaxAttempts
+	Process     string               // who writes, in the history of jobs; empty is kept empty
+	Build       string               // the program's version
 
 	// Writing is told what a finished attempt is about to store, before
 	// anybody knows whether it still may: the job as it was claimed, and the
@@ -75,12 +76,12 @@ type Service struct {
 	log      *slog.Logger
 	waiters  waiters
 	lanes    laneCache
-	names    cache[events.Scope, string]
+	known    cache[events.Scope, knownProject]
 	trusted  cache[keyRef, struct{}] // keys that were good a moment ago
 	join     func(*writing) pipeline.Commit
 	sources  loader[eventRef, sqlc.AgentEvent]
-	projects loader[events.Scope, string] // names of those that names has not
-	keys     loader[keyRef, bool]         // whether they are revoked
+	projects loader[events.Scope, knownProject] // those that known has not
+	keys     loader[keyRef, bool]               // whether they are revoked
 
 	budgets   cache[string, Budget] // of teams
 	unpriced  sync.Map              // models without a price, that the log has been told of
@@ -101,7 +102,7 @@ func New(cfg Config) *Service {
 	s.recorder = newRecorder(s)
 	s.shown = &gatherer[*shown]{atOnce: 2, crowd: maxShown, most: maxShown, run: s.useKeys}
 	s.join = pipeline.Join(s.write)
-	s.sources.load, s.projects.load, s.keys.load = s.loadEvents, s.loadNames, s.loadRevoked
+	s.sources.load, s.projects.load, s.keys.load = s.loadEvents, s.loadProjects, s.loadRevoked
 	return s
 }
 

@@ -50,44 +50,19 @@ type policyDoc struct {
 	DebounceMS int64  `json:"debounceMs,omitempty"`
 }
 
-func (p Policy) check() error {
-	var wrong issues
+func (p Policy) check(wrong *issues) {
 	if p.Name != "" && !slices.Contains(Policies(), p.Name) {
 		wrong.add(CodeValue, fmt.Sprintf("one of %q", Policies()), "policy")
 	}
 	if p.Debounce < 0 || p.Debounce > maxDebounce {
 		wrong.add(CodeTooBig, "from 0 to 3600000", "debounceMs")
 	}
-	return wrong.err()
 }
 
 // SetPolicy chooses a project's policy. Jobs that wait already keep their
 // time, and the end of their session asks for them whatever the policy is.
 func (s *Service) SetPolicy(ctx context.Context, c Caller, project string, p Policy) error {
-	if err := p.check(); err != nil {
-		return err
-	}
-	doc, err := json.Marshal(policyDoc{p.Name, p.Debounce.Milliseconds()})
-	if err != nil {
-		return fmt.Errorf("set policy: %w", err)
-	}
-	return s.inTx(ctx, func(_ pgx.Tx, q *sqlc.Queries) error {
-		scope, err := s.allow(ctx, q, c, toAdmin, project)
-		if err != nil {
-			return err
-		}
-		n, err := q.SetProjectPolicy(ctx, sqlc.SetProjectPolicyParams{ProjectID: scope.Project, TeamID: scope.Team, Policy: doc})
-		switch {
-		case err != nil:
-			return fmt.Errorf("set policy: %w", err)
-		case n == 0:
-			return notFound("Project")
-		}
-		return c.audit(ctx, q, entry{
-			scope: scope, action: actPolicy, resource: resProject, id: scope.Project,
-			details: map[string]any{"policy": p.Name, "debounce_ms": p.Debounce.Milliseconds()},
-		})
-	})
+	return s.SetSettings(ctx, c, project, SettingsChange{Policy: &p})
 }
 
 // waits says how long the events of each project's sessions wait for others.

@@ -38,6 +38,9 @@ func (s *Service) Record(ctx context.Context, c Caller, evs []NewEvent, o Record
 	if err != nil {
 		return nil, err
 	}
+	if err := s.forStorage(ctx, c.Team, ready); err != nil {
+		return nil, err
+	}
 	r := &recording{c: c, o: o, ready: ready, events: len(evs)}
 	if err := s.recorder.do(ctx, r); err != nil {
 		return nil, err

@@ -164,9 +164,9 @@ var mutations = map[string]mutation{
 		_, err := q.RevokeKey(ctx, sqlc.RevokeKeyParams{ID: x.key, TeamID: x.scope.Team, ProjectID: x.scope.Project})
 		return err
 	}},
-	"SetProjectPolicy": {makes: true, call: func(ctx context.Context, q *sqlc.Queries, x target) error {
-		_, err := q.SetProjectPolicy(ctx, sqlc.SetProjectPolicyParams{
-			ProjectID: x.scope.Project, TeamID: x.scope.Team, Policy: json.RawMessage(`{"policy":"debounce"}`),
+	"SetProjectSettings": {makes: true, call: func(ctx context.Context, q *sqlc.Queries, x target) error {
+		_, err := q.SetProjectSettings(ctx, sqlc.SetProjectSettingsParams{
+			ProjectID: x.scope.Project, TeamID: x.scope.Team, Names: []string{"mode"}, Settings: json.RawMessage(`{"policy":"debounce"}`),
 		})
 		return err
 	}},

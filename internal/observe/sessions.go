@@ -31,6 +31,13 @@ func (s *Service) StartSession(ctx context.Context, c Caller, n NewSession) (ses
 	}
 	platform := plainPtr(platformOf(n.PlatformSource))
 	key := SessionKey(c.Team, n, platform)
+	keep, err := s.keeps(ctx, events.Scope{Team: c.Team, Project: n.ProjectID})
+	if err != nil {
+		return Session{}, false, err
+	}
+	if metadata, err = keep.document(metadata); err != nil {
+		return Session{}, false, fmt.Errorf("strip metadata: %w", err)
+	}
 	prompt := promptOf(metadata)
 	err = s.inTx(ctx, func(_ pgx.Tx, q *sqlc.Queries) error {
 		scope, err := s.allow(ctx, q, c, toWrite, n.ProjectID)
