@@ -13,7 +13,6 @@ var (
 	Strip         = strip
 	StripDocument = stripDocument
 	Storable      = storable
-	SearchWords   = searchWords
 	Portions      = portions
 )
 

@@ -16,6 +16,7 @@ import (
 	"github.com/seed-245eaa15/obs/events"
 	"github.com/seed-245eaa15/obs/internal/fault"
 	"github.com/seed-245eaa15/obs/internal/llm"
+	"github.com/seed-245eaa15/obs/internal/search"
 	"github.com/seed-245eaa15/obs/pipeline"
 	"github.com/seed-245eaa15/obs/sqlc"
 )
@@ -273,7 +274,11 @@ func (w *writing) observation(r rendered, session string) string {
 	w.p.Ids = append(w.p.Ids, id)
 	w.p.Kinds = append(w.p.Kinds, r.kind)
 	w.p.Contents = append(w.p.Contents, r.content)
-	w.p.SearchExtras = append(w.p.SearchExtras, r.extra)
+	entry := r.note.Entry(search.Scope(w.job.Scope.Team, w.job.Scope.Project), r.kind)
+	w.p.Searches = append(w.p.Searches, entry.Vector)
+	for _, word := range w.s.words.fresh(w.job.Scope, entry.Words) {
+		w.p.Lexemes, w.p.Words = append(w.p.Lexemes, word.Lexeme), append(w.p.Words, word.Word)
+	}
 	w.p.GenerationKeys = append(w.p.GenerationKeys, key)
 	w.p.Metadatas = append(w.p.Metadatas, string(r.metadata))
 	w.p.SessionIds = append(w.p.SessionIds, session)

@@ -308,19 +308,6 @@ func TestASessionWithNothingToTellIsNotAskedAbout(t *testing.T) {
 	w.check(t)
 }
 
-func TestSearchWords(t *testing.T) {
-	t.Parallel()
-	for in, want := range map[string]string{
-		"internal/eventStore/open_batch.go": "internal/eventStore/open_batch.go internal eventStore event Store open_batch.go open batch go",
-		"HTTPServer":                        "HTTPServer HTTP Server",
-		`a\b`:                               `a\b a b`,
-		"sha256Sum":                         "sha256Sum sha256 sha Sum",
-		"":                                  "",
-	} {
-		require.Equal(t, want, observe.SearchWords([]string{in}))
-	}
-}
-
 func TestAWorkerGetsAHandlerForEachKind(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -72,7 +72,9 @@ type Service struct {
 	waiters waiters
 	lanes   laneCache
 	names   cache[events.Scope, string]
-	trusted cache[keyRef, struct{}] // keys that were good a moment ago
+	words   vocabulary
+	sizes   cache[events.Scope, int] // of projects, in observations
+	trusted cache[keyRef, struct{}]  // keys that were good a moment ago
 }
 
 // New gives the application on a migrated database.

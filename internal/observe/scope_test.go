@@ -231,17 +231,23 @@ var mutations = map[string]mutation{
 	"InsertGenerated": {makes: true, call: func(ctx context.Context, q *sqlc.Queries, x target) error {
 		_, err := q.InsertGenerated(ctx, sqlc.InsertGeneratedParams{
 			TeamID: x.scope.Team, ProjectID: x.scope.Project, JobID: "j", ActorID: "a", Action: "x", Details: json.RawMessage("{}"),
-			Ids: []string{x.observation}, Kinds: []string{"x"}, Contents: []string{"taken"}, SearchExtras: []string{""},
+			Ids: []string{x.observation}, Kinds: []string{"x"}, Contents: []string{"taken"}, Searches: []string{""},
 			GenerationKeys: []string{"taken"}, Metadatas: []string{"{}"}, SessionIds: []string{""},
 			SourceIds: []string{"s"}, SourceObservations: []string{x.observation}, SourceTypes: []string{"agent_event"},
 			SourceNames: []string{x.event}, SourceMetadatas: []string{"{}"},
+			Lexemes: []string{"taken"}, Words: []string{"taken"},
 		})
 		return err
+	}},
+	"InsertWords": {makes: true, call: func(ctx context.Context, q *sqlc.Queries, x target) error {
+		return q.InsertWords(ctx, sqlc.InsertWordsParams{
+			TeamID: x.scope.Team, ProjectID: x.scope.Project, Lexemes: []string{"taken"}, Words: []string{"taken"},
+		})
 	}},
 	"RenderObservations": {call: func(ctx context.Context, q *sqlc.Queries, x target) error {
 		_, err := q.RenderObservations(ctx, sqlc.RenderObservationsParams{
 			TeamID: x.scope.Team, ProjectID: x.scope.Project, Ids: []string{x.observation}, Contents: []string{"taken"},
-			SearchExtras: []string{""}, Metadatas: []string{"{}"}, UpdatedAts: []time.Time{x.observed},
+			Searches: []string{""}, Metadatas: []string{"{}"}, UpdatedAts: []time.Time{x.observed},
 		})
 		return err
 	}},
