@@ -77,17 +77,16 @@ const recentWithSessions = `-- name: RecentWithSessions :many
 SELECT o.id, o.project_id, o.team_id, o.server_session_id, o.kind, o.content, o.metadata, o.generation_key, o.created_by_job_id, o.created_at, o.updated_at,
        COALESCE(s.platform_source, '') AS platform, s.started_at
 FROM (SELECT id, team_id, project_id, server_session_id, kind, content, content_search, generation_key, metadata, created_by_job_id, created_at, updated_at, edited_at FROM observations n
-      WHERE n.team_id = $1 AND n.project_id = $2 AND ($3::text = '' OR n.server_session_id = $3::text)
-      ORDER BY n.created_at DESC, n.id DESC LIMIT $4::int) o
+      WHERE n.team_id = $1 AND n.project_id = $2
+      ORDER BY n.created_at DESC, n.id DESC LIMIT $3::int) o
 LEFT JOIN server_sessions s ON s.id = o.server_session_id AND CASE WHEN s.team_id = o.team_id AND s.project_id = o.project_id THEN true END
-WHERE $5::text = '' OR s.platform_source = $5::text
+WHERE $4::text = '' OR s.platform_source = $4::text
 ORDER BY o.created_at DESC, o.id DESC
 `
 
 type RecentWithSessionsParams struct {
 	TeamID    string
 	ProjectID string
-	SessionID string
 	MaxRows   int32
 	Platform  string
 }
@@ -113,7 +112,6 @@ func (q *Queries) RecentWithSessions(ctx context.Context, arg RecentWithSessions
 	rows, err := q.db.Query(ctx, recentWithSessions,
 		arg.TeamID,
 		arg.ProjectID,
-		arg.SessionID,
 		arg.MaxRows,
 		arg.Platform,
 	)
