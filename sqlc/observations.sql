@@ -93,25 +93,25 @@ FROM (SELECT count(*) AS n FROM (SELECT FROM observations WHERE team_id = @team_
 -- Which of a project's newest observations, or of a session's, have what is
 -- looked for, and which of its terms each has, as bits. It looks at max_rows
 -- rows, whatever the words are. Those that do not fit the filters are counted, too.
-SELECT o.id, o.created_at, ((o.content_search @@ sqlc.arg('t1')::tsquery)::int << 0
-     | (o.content_search @@ sqlc.arg('t2')::tsquery)::int << 1
-     | (o.content_search @@ sqlc.arg('t3')::tsquery)::int << 2
-     | (o.content_search @@ sqlc.arg('t4')::tsquery)::int << 3
+SELECT o.id, o.created_at, (((o.content_search @@ sqlc.arg('t1')::tsquery)::int << 0)
+     | ((o.content_search @@ sqlc.arg('t2')::tsquery)::int << 1)
+     | ((o.content_search @@ sqlc.arg('t3')::tsquery)::int << 2)
+     | ((o.content_search @@ sqlc.arg('t4')::tsquery)::int << 3)
      | CASE WHEN @terms::int < 5 THEN 0 ELSE
-       (o.content_search @@ sqlc.arg('t5')::tsquery)::int << 4
-       | (o.content_search @@ sqlc.arg('t6')::tsquery)::int << 5
-       | (o.content_search @@ sqlc.arg('t7')::tsquery)::int << 6
-       | (o.content_search @@ sqlc.arg('t8')::tsquery)::int << 7 END
+       ((o.content_search @@ sqlc.arg('t5')::tsquery)::int << 4)
+       | ((o.content_search @@ sqlc.arg('t6')::tsquery)::int << 5)
+       | ((o.content_search @@ sqlc.arg('t7')::tsquery)::int << 6)
+       | ((o.content_search @@ sqlc.arg('t8')::tsquery)::int << 7) END
      | CASE WHEN @terms::int < 9 THEN 0 ELSE
-       (o.content_search @@ sqlc.arg('t9')::tsquery)::int << 8
-       | (o.content_search @@ sqlc.arg('t10')::tsquery)::int << 9
-       | (o.content_search @@ sqlc.arg('t11')::tsquery)::int << 10
-       | (o.content_search @@ sqlc.arg('t12')::tsquery)::int << 11 END
+       ((o.content_search @@ sqlc.arg('t9')::tsquery)::int << 8)
+       | ((o.content_search @@ sqlc.arg('t10')::tsquery)::int << 9)
+       | ((o.content_search @@ sqlc.arg('t11')::tsquery)::int << 10)
+       | ((o.content_search @@ sqlc.arg('t12')::tsquery)::int << 11) END
      | CASE WHEN @terms::int < 13 THEN 0 ELSE
-       (o.content_search @@ sqlc.arg('t13')::tsquery)::int << 12
-       | (o.content_search @@ sqlc.arg('t14')::tsquery)::int << 13
-       | (o.content_search @@ sqlc.arg('t15')::tsquery)::int << 14
-       | (o.content_search @@ sqlc.arg('t16')::tsquery)::int << 15 END)::int AS having,
+       ((o.content_search @@ sqlc.arg('t13')::tsquery)::int << 12)
+       | ((o.content_search @@ sqlc.arg('t14')::tsquery)::int << 13)
+       | ((o.content_search @@ sqlc.arg('t15')::tsquery)::int << 14)
+       | ((o.content_search @@ sqlc.arg('t16')::tsquery)::int << 15) END)::int AS having,
     (true
   AND (cardinality(@phrases::text[]) = 0 OR (o.content || ' ' || o.metadata::text) ~* ALL (@phrases::text[]))
   AND (cardinality(@without::text[]) = 0 OR NOT o.content ~* ANY (@without::text[]))
@@ -146,25 +146,25 @@ WHERE o.content_search @@ @query::tsquery;
 -- The same of all that the index finds, the newest max_rows of them. The tenant
 -- is in the query, as a mark that the index knows, and decided by the columns;
 -- they stand inside a CASE, so that nothing but the words leads to the rows.
-SELECT o.id, o.created_at, ((o.content_search @@ sqlc.arg('t1')::tsquery)::int << 0
-     | (o.content_search @@ sqlc.arg('t2')::tsquery)::int << 1
-     | (o.content_search @@ sqlc.arg('t3')::tsquery)::int << 2
-     | (o.content_search @@ sqlc.arg('t4')::tsquery)::int << 3
+SELECT o.id, o.created_at, (((o.content_search @@ sqlc.arg('t1')::tsquery)::int << 0)
+     | ((o.content_search @@ sqlc.arg('t2')::tsquery)::int << 1)
+     | ((o.content_search @@ sqlc.arg('t3')::tsquery)::int << 2)
+     | ((o.content_search @@ sqlc.arg('t4')::tsquery)::int << 3)
      | CASE WHEN @terms::int < 5 THEN 0 ELSE
-       (o.content_search @@ sqlc.arg('t5')::tsquery)::int << 4
-       | (o.content_search @@ sqlc.arg('t6')::tsquery)::int << 5
-       | (o.content_search @@ sqlc.arg('t7')::tsquery)::int << 6
-       | (o.content_search @@ sqlc.arg('t8')::tsquery)::int << 7 END
+       ((o.content_search @@ sqlc.arg('t5')::tsquery)::int << 4)
+       | ((o.content_search @@ sqlc.arg('t6')::tsquery)::int << 5)
+       | ((o.content_search @@ sqlc.arg('t7')::tsquery)::int << 6)
+       | ((o.content_search @@ sqlc.arg('t8')::tsquery)::int << 7) END
      | CASE WHEN @terms::int < 9 THEN 0 ELSE
-       (o.content_search @@ sqlc.arg('t9')::tsquery)::int << 8
-       | (o.content_search @@ sqlc.arg('t10')::tsquery)::int << 9
-       | (o.content_search @@ sqlc.arg('t11')::tsquery)::int << 10
-       | (o.content_search @@ sqlc.arg('t12')::tsquery)::int << 11 END
+       ((o.content_search @@ sqlc.arg('t9')::tsquery)::int << 8)
+       | ((o.content_search @@ sqlc.arg('t10')::tsquery)::int << 9)
+       | ((o.content_search @@ sqlc.arg('t11')::tsquery)::int << 10)
+       | ((o.content_search @@ sqlc.arg('t12')::tsquery)::int << 11) END
      | CASE WHEN @terms::int < 13 THEN 0 ELSE
-       (o.content_search @@ sqlc.arg('t13')::tsquery)::int << 12
-       | (o.content_search @@ sqlc.arg('t14')::tsquery)::int << 13
-       | (o.content_search @@ sqlc.arg('t15')::tsquery)::int << 14
-       | (o.content_search @@ sqlc.arg('t16')::tsquery)::int << 15 END)::int AS having
+       ((o.content_search @@ sqlc.arg('t13')::tsquery)::int << 12)
+       | ((o.content_search @@ sqlc.arg('t14')::tsquery)::int << 13)
+       | ((o.content_search @@ sqlc.arg('t15')::tsquery)::int << 14)
+       | ((o.content_search @@ sqlc.arg('t16')::tsquery)::int << 15) END)::int AS having
 FROM observations o
 WHERE o.content_search @@ @query::tsquery
   AND CASE WHEN o.team_id = @team_id AND o.project_id = @project_id THEN true END

@@ -548,25 +548,25 @@ func (q *Queries) RenderObservations(ctx context.Context, arg RenderObservations
 }
 
 const searchIndex = `-- name: SearchIndex :many
-SELECT o.id, o.created_at, ((o.content_search @@ $1::tsquery)::int << 0
-     | (o.content_search @@ $2::tsquery)::int << 1
-     | (o.content_search @@ $3::tsquery)::int << 2
-     | (o.content_search @@ $4::tsquery)::int << 3
+SELECT o.id, o.created_at, (((o.content_search @@ $1::tsquery)::int << 0)
+     | ((o.content_search @@ $2::tsquery)::int << 1)
+     | ((o.content_search @@ $3::tsquery)::int << 2)
+     | ((o.content_search @@ $4::tsquery)::int << 3)
      | CASE WHEN $5::int < 5 THEN 0 ELSE
-       (o.content_search @@ $6::tsquery)::int << 4
-       | (o.content_search @@ $7::tsquery)::int << 5
-       | (o.content_search @@ $8::tsquery)::int << 6
-       | (o.content_search @@ $9::tsquery)::int << 7 END
+       ((o.content_search @@ $6::tsquery)::int << 4)
+       | ((o.content_search @@ $7::tsquery)::int << 5)
+       | ((o.content_search @@ $8::tsquery)::int << 6)
+       | ((o.content_search @@ $9::tsquery)::int << 7) END
      | CASE WHEN $5::int < 9 THEN 0 ELSE
-       (o.content_search @@ $10::tsquery)::int << 8
-       | (o.content_search @@ $11::tsquery)::int << 9
-       | (o.content_search @@ $12::tsquery)::int << 10
-       | (o.content_search @@ $13::tsquery)::int << 11 END
+       ((o.content_search @@ $10::tsquery)::int << 8)
+       | ((o.content_search @@ $11::tsquery)::int << 9)
+       | ((o.content_search @@ $12::tsquery)::int << 10)
+       | ((o.content_search @@ $13::tsquery)::int << 11) END
      | CASE WHEN $5::int < 13 THEN 0 ELSE
-       (o.content_search @@ $14::tsquery)::int << 12
-       | (o.content_search @@ $15::tsquery)::int << 13
-       | (o.content_search @@ $16::tsquery)::int << 14
-       | (o.content_search @@ $17::tsquery)::int << 15 END)::int AS having
+       ((o.content_search @@ $14::tsquery)::int << 12)
+       | ((o.content_search @@ $15::tsquery)::int << 13)
+       | ((o.content_search @@ $16::tsquery)::int << 14)
+       | ((o.content_search @@ $17::tsquery)::int << 15) END)::int AS having
 FROM observations o
 WHERE o.content_search @@ $18::tsquery
   AND CASE WHEN o.team_id = $19 AND o.project_id = $20 THEN true END
@@ -679,25 +679,25 @@ func (q *Queries) SearchIndex(ctx context.Context, arg SearchIndexParams) ([]Sea
 }
 
 const searchNewest = `-- name: SearchNewest :many
-SELECT o.id, o.created_at, ((o.content_search @@ $1::tsquery)::int << 0
-     | (o.content_search @@ $2::tsquery)::int << 1
-     | (o.content_search @@ $3::tsquery)::int << 2
-     | (o.content_search @@ $4::tsquery)::int << 3
+SELECT o.id, o.created_at, (((o.content_search @@ $1::tsquery)::int << 0)
+     | ((o.content_search @@ $2::tsquery)::int << 1)
+     | ((o.content_search @@ $3::tsquery)::int << 2)
+     | ((o.content_search @@ $4::tsquery)::int << 3)
      | CASE WHEN $5::int < 5 THEN 0 ELSE
-       (o.content_search @@ $6::tsquery)::int << 4
-       | (o.content_search @@ $7::tsquery)::int << 5
-       | (o.content_search @@ $8::tsquery)::int << 6
-       | (o.content_search @@ $9::tsquery)::int << 7 END
+       ((o.content_search @@ $6::tsquery)::int << 4)
+       | ((o.content_search @@ $7::tsquery)::int << 5)
+       | ((o.content_search @@ $8::tsquery)::int << 6)
+       | ((o.content_search @@ $9::tsquery)::int << 7) END
      | CASE WHEN $5::int < 9 THEN 0 ELSE
-       (o.content_search @@ $10::tsquery)::int << 8
-       | (o.content_search @@ $11::tsquery)::int << 9
-       | (o.content_search @@ $12::tsquery)::int << 10
-       | (o.content_search @@ $13::tsquery)::int << 11 END
+       ((o.content_search @@ $10::tsquery)::int << 8)
+       | ((o.content_search @@ $11::tsquery)::int << 9)
+       | ((o.content_search @@ $12::tsquery)::int << 10)
+       | ((o.content_search @@ $13::tsquery)::int << 11) END
      | CASE WHEN $5::int < 13 THEN 0 ELSE
-       (o.content_search @@ $14::tsquery)::int << 12
-       | (o.content_search @@ $15::tsquery)::int << 13
-       | (o.content_search @@ $16::tsquery)::int << 14
-       | (o.content_search @@ $17::tsquery)::int << 15 END)::int AS having,
+       ((o.content_search @@ $14::tsquery)::int << 12)
+       | ((o.content_search @@ $15::tsquery)::int << 13)
+       | ((o.content_search @@ $16::tsquery)::int << 14)
+       | ((o.content_search @@ $17::tsquery)::int << 15) END)::int AS having,
     (true
   AND (cardinality($18::text[]) = 0 OR (o.content || ' ' || o.metadata::text) ~* ALL ($18::text[]))
   AND (cardinality($19::text[]) = 0 OR NOT o.content ~* ANY ($19::text[]))

@@ -17,9 +17,9 @@ import (
 // have is not worth reading them all: what is ranked is what the newest ones
 // have, and what the index has of words that few have.
 const (
-	newest     = 1200             // observations that are looked at one by one
-	fromIndex  = 3000             // at most, by what the newest ones let expect
-	ranked     = 150              // of both, by which words they have, are read and ranked
+	newest     = 1000             // observations that are looked at one by one
+	fromIndex  = 2000             // at most, by what the newest ones let expect
+	ranked     = 120              // of both, by which words they have, are read and ranked
 	countUpTo  = 100_000          // a project's observations; beyond, the table's size is the guess
 	countAgain = 10 * time.Minute // it only has to be about right
 )

@@ -87,7 +87,7 @@ func TestHowAnObservationReads(t *testing.T) {
 	for _, word := range []string{"openbatch", "batch", "store", "b.go", `"c/openBatch.go"`} {
 		found, err := w.Search(t.Context(), w.me, observe.Query{ProjectID: w.project, Query: word})
 		require.NoError(t, err)
-		require.Len(t, found, 1, word)
+		require.Len(t, found.Hits, 1, word)
 	}
 }
 

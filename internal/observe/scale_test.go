@@ -15,9 +15,9 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
+	"github.com/seed-245eaa15/obs/db"
 	"github.com/seed-245eaa15/obs/internal/observe"
 	"github.com/seed-245eaa15/obs/internal/search"
 	"github.com/seed-245eaa15/obs/internal/testenv"
@@ -161,7 +161,7 @@ func TestSearchAtScale(t *testing.T) {
 		_, err := w.pool.Exec(t.Context(), "VACUUM ANALYZE observations")
 		require.NoError(t, err)
 	} else {
-		pool, err := pgxpool.New(t.Context(), *scaleOn)
+		pool, err := db.Open(t.Context(), db.Config{URL: *scaleOn, MaxConns: 1})
 		require.NoError(t, err)
 		t.Cleanup(pool.Close)
 		w = &world{pool: pool}

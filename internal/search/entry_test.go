@@ -19,6 +19,7 @@ func TestLexemes(t *testing.T) {
 		"The relays retried":  " relay retri",
 		"getUserById":         " getuserbyid get user id",
 		"get_user_by_id":      " getuserbyid get user id",
+		"a/openBatch2.go":     " openbatch2go openbatch2 openbatch open batch 2 go",
 		"HTTPServer":          " httpserver http server",
 		"src/api/handle.go":   " src api handlego handl go",
 		"./part3":             " part3 part 3",

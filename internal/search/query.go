@@ -110,6 +110,9 @@ func (q *Query) options(chunk string, quoted bool, known map[string]int) [][]opt
 	var out [][]option
 	wholeEnd := 0 // of the identifier whose parts come
 	scan(chunk, func(t token) {
+		if t.whole && t.start < wholeEnd {
+			return // a part of what is asked for as a whole
+		}
 		key := t.lexeme
 		begins := prefix && t.end == len(chunk)-1 && !t.whole
 		if begins {

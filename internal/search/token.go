@@ -73,26 +73,43 @@ func segment(s string) int {
 	return n
 }
 
-// identifier hands over one as a whole, when it has parts, and its parts.
+// identifier hands over one as a whole, when it has parts, and its parts. A
+// name in it, as in a file's name, is whole as well, also without the number
+// at its end.
 func identifier(s string, at int, emit func(token)) {
 	if part, ok := simple(s); ok {
 		word(part, s, at, emit)
 		return
 	}
-	parts := make([][2]int, 0, 8)
+	whole := func(from, to int) {
+		if name := squeeze(s[from:to]); len(name) <= maxLexeme && !digit(name[0]) {
+			emit(token{lexeme: name, word: name, start: at + from, end: at + to, whole: true})
+		}
+	}
+	var room [8][2]int
+	parts := room[:0]
 	for i := 0; i < len(s); {
 		n := run(s[i:])
 		if n == 0 {
 			i++
 			continue
 		}
-		parts = append(parts, cuts(s[i:i+n], i)...)
-		i += n
-	}
-	if len(parts) > 1 && !digit(s[0]) {
-		if name := squeeze(s); len(name) <= maxLexeme {
-			emit(token{lexeme: name, word: name, start: at, end: at + len(s), whole: true})
+		before := len(parts)
+		parts = cuts(parts, s[i:i+n], i)
+		if i == 0 && n == len(s) {
+			if len(parts) > 1 {
+				whole(0, n)
+			}
+		} else if i == 0 {
+			whole(0, len(s))
 		}
+		if n < len(s) && len(parts)-before > 1 {
+			whole(i, i+n)
+		}
+		if last := parts[len(parts)-1]; len(parts)-before > 2 && digit(s[last[0]]) {
+			whole(i, last[0])
+		}
+		i += n
 	}
 	for _, p := range parts {
 		w := s[p[0]:p[1]]
@@ -133,9 +150,9 @@ func squeeze(s string) string {
 
 // cuts splits a word where a capital begins a new one, HTTPServer into HTTP
 // and Server, and digits at its end: Batch2. What mixes both more than that,
-// as a hash does, stays whole.
-func cuts(s string, at int) [][2]int {
-	var out [][2]int
+// as a hash does, stays whole. The parts are appended to out.
+func cuts(out [][2]int, s string, at int) [][2]int {
+	known := len(out)
 	start, changes := 0, 0
 	var before rune
 	last := 0 // where before is
@@ -155,7 +172,7 @@ func cuts(s string, at int) [][2]int {
 		before, last = r, i
 	}
 	if changes > 1 || changes == 1 && digit(s[0]) {
-		return [][2]int{{at, at + len(s)}}
+		return append(out[:known], [2]int{at, at + len(s)})
 	}
 	return append(out, [2]int{at + start, at + len(s)})
 }
