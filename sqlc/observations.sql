@@ -5,7 +5,8 @@
 -- All that jobs leave: their observations, what these rest on, what was used,
 -- and for each job one audit row that counts them; that each was created is
 -- read from the observation itself. Said again it changes nothing but that
--- row, and a job is completed once.
+-- row, and a job is completed once. What says the same as another note of its
+-- session has that one's id: then it is one more source of it.
 WITH want AS (
     SELECT unnest(@ids::text[]) AS id,
            unnest(@team_ids::text[]) AS team_id,
@@ -21,7 +22,10 @@ WITH want AS (
     SELECT unnest(@source_ids::text[]) AS id,
            unnest(@source_observations::text[]) AS observation_id,
            unnest(@source_types::text[]) AS source_type,
-           unnest(@source_names::text[]) AS source_id
+           unnest(@source_names::text[]) AS source_id,
+           unnest(@source_team_ids::text[]) AS team_id,
+           unnest(@source_project_ids::text[]) AS project_id,
+           unnest(@source_job_ids::text[]) AS job_id
 ), made AS (
     INSERT INTO observations (
         id, team_id, project_id, server_session_id, kind, content, content_search, generation_key, metadata, created_by_job_id)
@@ -34,8 +38,8 @@ WITH want AS (
 ), linked AS (
     INSERT INTO observation_sources (
         id, team_id, project_id, observation_id, source_type, source_id, generation_job_id)
-    SELECT l.id, w.team_id, w.project_id, l.observation_id, l.source_type, l.source_id, w.job_id
-    FROM link l JOIN want w ON w.id = l.observation_id
+    SELECT l.id, l.team_id, l.project_id, l.observation_id, l.source_type, l.source_id, l.job_id
+    FROM link l
     ORDER BY l.id
     ON CONFLICT DO NOTHING
 ), learnt AS (
@@ -233,3 +237,13 @@ SELECT @team_id, @project_id, w.lexeme, w.word
 FROM (SELECT unnest(@lexemes::text[]) AS lexeme, unnest(@words::text[]) AS word) w
 ORDER BY w.lexeme COLLATE "C"
 ON CONFLICT DO NOTHING;
+
+-- name: HoldNotesOfSession :exec
+-- For the rest of the transaction: who compares notes with those of a session
+-- is alone with it.
+SELECT pg_advisory_xact_lock(hashtextextended('notes of ' || @session_id::text, 0));
+
+-- name: NewestNotesOfSession :many
+SELECT id, kind, content, metadata FROM observations
+WHERE server_session_id = @session_id AND CASE WHEN team_id = @team_id AND project_id = @project_id THEN true END
+ORDER BY created_at DESC LIMIT @max_rows::int;

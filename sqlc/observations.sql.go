@@ -108,6 +108,17 @@ func (q *Queries) HasObservation(ctx context.Context, arg HasObservationParams) 
 	return id, err
 }
 
+const holdNotesOfSession = `-- name: HoldNotesOfSession :exec
+SELECT pg_advisory_xact_lock(hashtextextended('notes of ' || $1::text, 0))
+`
+
+// For the rest of the transaction: who compares notes with those of a session
+// is alone with it.
+func (q *Queries) HoldNotesOfSession(ctx context.Context, sessionID string) error {
+	_, err := q.db.Exec(ctx, holdNotesOfSession, sessionID)
+	return err
+}
+
 const insertGenerated = `-- name: InsertGenerated :many
 
 WITH want AS (
@@ -125,7 +136,10 @@ WITH want AS (
     SELECT unnest($11::text[]) AS id,
            unnest($12::text[]) AS observation_id,
            unnest($13::text[]) AS source_type,
-           unnest($14::text[]) AS source_id
+           unnest($14::text[]) AS source_id,
+           unnest($15::text[]) AS team_id,
+           unnest($16::text[]) AS project_id,
+           unnest($17::text[]) AS job_id
 ), made AS (
     INSERT INTO observations (
         id, team_id, project_id, server_session_id, kind, content, content_search, generation_key, metadata, created_by_job_id)
@@ -138,32 +152,32 @@ WITH want AS (
 ), linked AS (
     INSERT INTO observation_sources (
         id, team_id, project_id, observation_id, source_type, source_id, generation_job_id)
-    SELECT l.id, w.team_id, w.project_id, l.observation_id, l.source_type, l.source_id, w.job_id
-    FROM link l JOIN want w ON w.id = l.observation_id
+    SELECT l.id, l.team_id, l.project_id, l.observation_id, l.source_type, l.source_id, l.job_id
+    FROM link l
     ORDER BY l.id
     ON CONFLICT DO NOTHING
 ), learnt AS (
     INSERT INTO observation_words (team_id, project_id, lexeme, word)
     SELECT w.team_id, w.project_id, w.lexeme, w.word
-    FROM (SELECT unnest($15::text[]) AS team_id, unnest($16::text[]) AS project_id,
-                 unnest($17::text[]) AS lexeme, unnest($18::text[]) AS word) w
+    FROM (SELECT unnest($18::text[]) AS team_id, unnest($19::text[]) AS project_id,
+                 unnest($20::text[]) AS lexeme, unnest($21::text[]) AS word) w
     ORDER BY w.project_id COLLATE "C", w.lexeme COLLATE "C" -- two who write the same do not wait for each other in turn
     ON CONFLICT DO NOTHING
 ), used AS (
     INSERT INTO usage_events (team_id, project_id, kind, quantity)
     SELECT u.team_id, u.project_id, u.kind, u.quantity
-    FROM (SELECT unnest($19::text[]) AS team_id, unnest($20::text[]) AS project_id,
-                 unnest($21::text[]) AS kind, unnest($22::bigint[]) AS quantity) u
+    FROM (SELECT unnest($22::text[]) AS team_id, unnest($23::text[]) AS project_id,
+                 unnest($24::text[]) AS kind, unnest($25::bigint[]) AS quantity) u
     WHERE u.quantity > 0
 ), told AS (
     INSERT INTO audit_log (
         team_id, project_id, actor_id, api_key_id, action, resource_type, resource_id, request_id, job_id, details)
     SELECT t.team_id, t.project_id, t.actor_id, NULLIF(t.api_key_id, ''), t.action, 'observation_generation_job', t.job_id,
            NULLIF(t.request_id, ''), t.job_id, t.details::jsonb
-    FROM (SELECT unnest($23::text[]) AS job_id, unnest($24::text[]) AS team_id,
-                 unnest($25::text[]) AS project_id, unnest($26::text[]) AS actor_id,
-                 unnest($27::text[]) AS api_key_id, unnest($28::text[]) AS action,
-                 unnest($29::text[]) AS request_id, unnest($30::text[]) AS details) t
+    FROM (SELECT unnest($26::text[]) AS job_id, unnest($27::text[]) AS team_id,
+                 unnest($28::text[]) AS project_id, unnest($29::text[]) AS actor_id,
+                 unnest($30::text[]) AS api_key_id, unnest($31::text[]) AS action,
+                 unnest($32::text[]) AS request_id, unnest($33::text[]) AS details) t
 )
 SELECT m.id FROM made m
 `
@@ -183,6 +197,9 @@ type InsertGeneratedParams struct {
 	SourceObservations []string
 	SourceTypes        []string
 	SourceNames        []string
+	SourceTeamIds      []string
+	SourceProjectIds   []string
+	SourceJobIds       []string
 	WordTeamIds        []string
 	WordProjectIds     []string
 	Lexemes            []string
@@ -206,7 +223,8 @@ type InsertGeneratedParams struct {
 // All that jobs leave: their observations, what these rest on, what was used,
 // and for each job one audit row that counts them; that each was created is
 // read from the observation itself. Said again it changes nothing but that
-// row, and a job is completed once.
+// row, and a job is completed once. What says the same as another note of its
+// session has that one's id: then it is one more source of it.
 func (q *Queries) InsertGenerated(ctx context.Context, arg InsertGeneratedParams) ([]string, error) {
 	rows, err := q.db.Query(ctx, insertGenerated,
 		arg.Ids,
@@ -223,6 +241,9 @@ func (q *Queries) InsertGenerated(ctx context.Context, arg InsertGeneratedParams
 		arg.SourceObservations,
 		arg.SourceTypes,
 		arg.SourceNames,
+		arg.SourceTeamIds,
+		arg.SourceProjectIds,
+		arg.SourceJobIds,
 		arg.WordTeamIds,
 		arg.WordProjectIds,
 		arg.Lexemes,
@@ -309,6 +330,56 @@ func (q *Queries) KnownWords(ctx context.Context, arg KnownWordsParams) ([]strin
 			return nil, err
 		}
 		items = append(items, lexeme)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const newestNotesOfSession = `-- name: NewestNotesOfSession :many
+SELECT id, kind, content, metadata FROM observations
+WHERE server_session_id = $1 AND CASE WHEN team_id = $2 AND project_id = $3 THEN true END
+ORDER BY created_at DESC LIMIT $4::int
+`
+
+type NewestNotesOfSessionParams struct {
+	SessionID *string
+	TeamID    string
+	ProjectID string
+	MaxRows   int32
+}
+
+type NewestNotesOfSessionRow struct {
+	ID       string
+	Kind     string
+	Content  string
+	Metadata json.RawMessage
+}
+
+func (q *Queries) NewestNotesOfSession(ctx context.Context, arg NewestNotesOfSessionParams) ([]NewestNotesOfSessionRow, error) {
+	rows, err := q.db.Query(ctx, newestNotesOfSession,
+		arg.SessionID,
+		arg.TeamID,
+		arg.ProjectID,
+		arg.MaxRows,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []NewestNotesOfSessionRow{}
+	for rows.Next() {
+		var i NewestNotesOfSessionRow
+		if err := rows.Scan(
+			&i.ID,
+			&i.Kind,
+			&i.Content,
+			&i.Metadata,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, err

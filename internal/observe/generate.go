@@ -62,6 +62,9 @@ func (s *Service) generateForEvent(ctx context.Context, job events.Job, a jobArg
 	if err := m.add([]sqlc.AgentEvent{row}); err != nil {
 		return nil, err
 	}
+	if s.cfg.Provider.Name() != exactProvider {
+		m.twin = twinOf(row)
+	}
 	return s.generate(ctx, job, a, m)
 }
 
@@ -113,6 +116,7 @@ func (s *Service) generate(ctx context.Context, job events.Job, a jobArgs, m mat
 		return nil, permanentIfGone(err)
 	}
 	w := s.writing(job, a, actGenerated)
+	w.twin = m.twin
 	w.outcome["events"], w.outcome["private"] = len(m.shown), m.private
 	for _, question := range portions(m.shown) {
 		answer, err := s.ask(ctx, llm.Question{Task: llm.TaskObserve, Project: project, Session: a.Session, Events: question})
@@ -124,6 +128,9 @@ func (s *Service) generate(ctx context.Context, job events.Job, a jobArgs, m mat
 			w.note(render(note, s.cfg.Provider.Name(), answer.Model), sourcesOf(note, question), m.sessions)
 		}
 	}
+	if s.cfg.Provider.Name() != exactProvider && len(w.notes) > 0 {
+		return w.doneAfter(func(ctx context.Context, q *sqlc.Queries, w *writing) error { return w.mergeAlike(ctx, q) })
+	}
 	return w.done()
 }
 
@@ -132,6 +139,7 @@ type material struct {
 	shown    []llm.Event
 	sessions map[string]string // of each shown event, by its id
 	private  int               // events that privacy left nothing of: they are not shown
+	twin     string            // what the one event has in common with another report of it
 }
 
 // add shows some more events. Of their payloads only what is shown is kept.

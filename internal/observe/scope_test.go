@@ -236,7 +236,7 @@ var mutations = map[string]mutation{
 			CreatedByJobIds: []string{"j"}, Kinds: []string{"x"}, Contents: []string{"taken"}, Searches: []string{""},
 			GenerationKeys: []string{"taken"}, Metadatas: []string{"{}"}, SessionIds: []string{""},
 			SourceIds: []string{"s"}, SourceObservations: []string{x.observation}, SourceTypes: []string{"agent_event"},
-			SourceNames: []string{x.event},
+			SourceNames: []string{x.event}, SourceTeamIds: []string{x.scope.Team}, SourceProjectIds: []string{x.scope.Project}, SourceJobIds: []string{"j"},
 			WordTeamIds: []string{x.scope.Team}, WordProjectIds: []string{x.scope.Project}, Lexemes: []string{"taken"}, Words: []string{"taken"},
 		})
 		return err

@@ -24,7 +24,8 @@ type writing struct {
 	notes   []written
 	index   int // of the next note among all that the provider answered
 	outcome map[string]any
-	in, out int // tokens
+	in, out int    // tokens
+	twin    string // see observationID
 }
 
 // written is an observation on its way into the table.
@@ -74,7 +75,7 @@ func (w *writing) observation(r rendered, session string, sources ...restsOn) {
 	}
 	key := GenerationKey(w.job.ID, index, r.content)
 	w.notes = append(w.notes, written{
-		id: string(events.NewID("obs", w.job.Scope.Team, w.job.Scope.Project, key)), key: key, session: session, rendered: r,
+		id: w.observationID(r, session, key, w.twin, index), key: key, session: session, rendered: r,
 		entry: r.note.Entry(search.Scope(w.job.Scope.Team, w.job.Scope.Project), r.kind), sources: sources,
 	})
 }
@@ -157,6 +158,8 @@ func (w *writing) store(n written, p *sqlc.InsertGeneratedParams) {
 		p.Lexemes, p.Words = append(p.Lexemes, word.Lexeme), append(p.Words, word.Word)
 	}
 	for _, src := range n.sources {
+		p.SourceTeamIds, p.SourceProjectIds = append(p.SourceTeamIds, team), append(p.SourceProjectIds, project)
+		p.SourceJobIds = append(p.SourceJobIds, string(w.job.ID))
 		p.SourceIds = append(p.SourceIds, string(events.NewID("src", team, project, n.id, src.kind, src.id)))
 		p.SourceObservations = append(p.SourceObservations, n.id)
 		p.SourceTypes = append(p.SourceTypes, src.kind)

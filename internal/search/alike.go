@@ -1,6 +1,7 @@
 package search
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 )
@@ -12,9 +13,15 @@ type Sketch struct{ lexemes, facts []string }
 // Sketch of the note. Its lists of concepts and files do not count.
 func (n Note) Sketch() Sketch {
 	var s Sketch
+	denials := 0
 	n.each(func(f field, text string) {
 		if f == inConcepts || f == inModified || f == inRead {
 			return
+		}
+		for word := range strings.FieldsSeq(strings.ToLower(text)) {
+			if deny[strings.Trim(word, "`'\".,;:!?()")] || strings.HasSuffix(word, "n't") {
+				denials++
+			}
 		}
 		scan(text, func(t token) {
 			s.lexemes = append(s.lexemes, t.lexeme)
@@ -23,11 +30,15 @@ func (n Note) Sketch() Sketch {
 			}
 		})
 	})
+	s.facts = append(s.facts, fmt.Sprint("not ", denials))
 	slices.Sort(s.lexemes)
 	slices.Sort(s.facts)
 	s.lexemes, s.facts = slices.Compact(s.lexemes), slices.Compact(s.facts)
 	return s
 }
+
+// deny has words that turn a sentence round. The index leaves them out.
+var deny = map[string]bool{"not": true, "no": true, "never": true, "without": true, "cannot": true, "none": true, "nor": true}
 
 // Alike is how much of what two notes say is the same, from 0 to 1.
 func Alike(a, b Sketch) float64 { return jaccard(a.lexemes, b.lexemes) }
