@@ -32,6 +32,7 @@ type finder struct {
 	query Query
 	terms *search.Query
 	meant map[string][]string
+	sum   string // the query's fingerprint, as it was asked
 }
 
 // candidate is an observation that may answer.
@@ -78,7 +79,7 @@ func (f *finder) page(ctx context.Context, after cursor) (Results, error) {
 		r.Hits = append(r.Hits, Hit{c.row, f.terms.Highlights(c.note)})
 	}
 	if end < len(all) {
-		r.Next = cursor{asOf: after.asOf, last: all[end-1].id, seen: end}.text(f.query.fingerprint())
+		r.Next = cursor{asOf: after.asOf, last: all[end-1].id, seen: end}.text(f.sum)
 	}
 	return r, nil
 }
@@ -236,7 +237,10 @@ func (f *finder) rank(ctx context.Context, all []candidate) ([]candidate, error)
 	if err != nil {
 		return nil, fmt.Errorf("read %d observations: %w", len(ids), err)
 	}
-	best := all[0].score
+	best := 0.0
+	for _, c := range all {
+		best = max(best, f.terms.Share(c.terms))
+	}
 	out := make([]candidate, 0, len(rows))
 	of := make(map[string]candidate, len(all))
 	for _, c := range all {
@@ -244,7 +248,7 @@ func (f *finder) rank(ctx context.Context, all []candidate) ([]candidate, error)
 	}
 	for _, r := range rows {
 		c := of[r.ID]
-		if c.score < best*tooLittle {
+		if f.terms.Share(c.terms) < best*tooLittle {
 			continue
 		}
 		c.row, c.note = Observation(r), search.NoteOf(r.Content, r.Metadata)
@@ -255,8 +259,8 @@ func (f *finder) rank(ctx context.Context, all []candidate) ([]candidate, error)
 	return out, nil
 }
 
-// tooLittle is the part of what the best candidate has of the words, by their
-// weight, below which another is no answer.
+// tooLittle is the part of what one candidate has of what was asked, below
+// which another is no answer.
 const tooLittle = 0.6
 
 // size is about how many observations a project has.

@@ -144,7 +144,7 @@ func fillNotes(t testing.TB, w *world, b *babble, n int) {
 	for l, w := range words {
 		lexemes, forms = append(lexemes, l), append(forms, w)
 	}
-	_, err = conn.Exec(t.Context(), `INSERT INTO observation_words (team_id, project_id, lexeme, word) SELECT $1, $2, unnest($3::text[]), unnest($4::text[])`,
+	_, err = conn.Exec(t.Context(), `INSERT INTO observation_words (team_id, project_id, lexeme, word) SELECT $1, $2, unnest($3::text[]), unnest($4::text[]) ON CONFLICT DO NOTHING`,
 		w.team, w.project, lexemes, forms)
 	require.NoError(t, err)
 }

@@ -38,6 +38,41 @@ func (q *Query) Weight(set uint32) float64 {
 	return sum
 }
 
+// Share is how much of what was asked a text has that has these terms, from 0
+// to 1: each word counts by its weight, and one of two that stand for each
+// other is enough.
+func (q *Query) Share(set uint32) float64 {
+	have, asked := 0.0, 0.0
+	for _, clause := range q.all {
+		best, worth := 0.0, 0.0
+		for _, o := range clause {
+			parts, there := 0.0, 0.0
+			for _, p := range o.parts {
+				parts += q.Terms[p].weight
+				if set>>p&1 == 1 {
+					there += q.Terms[p].weight
+				}
+			}
+			if o.whole >= 0 && set>>o.whole&1 == 1 || parts == 0 && o.whole >= 0 {
+				parts = max(parts, q.Terms[o.whole].weight)
+				there = parts
+				if set>>o.whole&1 == 0 {
+					there = 0
+				}
+			}
+			worth = max(worth, parts)
+			if parts > 0 {
+				best = max(best, there/parts)
+			}
+		}
+		have, asked = have+best*worth, asked+worth
+	}
+	if asked == 0 {
+		return 1
+	}
+	return have / asked
+}
+
 // match is how a lexeme answers to a term: 1 as typed, less where something
 // else was perhaps meant, 0 not at all.
 func (t Term) match(k token) float64 {
@@ -83,27 +118,22 @@ func (q *Query) Score(n Note) float64 {
 		})
 	})
 	long := 1 - lengthPart + lengthPart*length/usual
-	score, have, asked := 0.0, 0.0, 0.0
+	score := 0.0
+	var set uint32
 	for _, i := range q.Positive() {
 		t := q.Terms[i]
+		if tf[i] == 0 {
+			continue
+		}
+		set |= 1 << i
 		worth := t.weight
 		if t.Whole { // its parts are there as well: it adds to them
 			worth *= 0.5
-		} else {
-			asked += worth
 		}
-		if tf[i] > 0 {
-			score += worth * tf[i] / (tf[i] + saturation*long)
-			if !t.Whole {
-				have += worth
-			}
-		}
+		score += worth * tf[i] / (tf[i] + saturation*long)
 	}
-	if asked > 0 {
-		share := have / asked
-		score *= 0.3 + 0.7*share*share
-	}
-	return score + 0.15*min(near, 3*maxWeight)/(1+long)
+	share := q.Share(set)
+	return score*(0.3+0.7*share*share) + 0.15*min(near, 3*maxWeight)/(1+long)
 }
 
 const maxWeight = 7
