@@ -117,6 +117,9 @@ func (s *Service) recentContext(ctx context.Context, c Caller, query ContextQuer
 		if err != nil {
 			return err
 		}
+		if err := q.InOrderOfIndex(ctx); err != nil {
+			return fmt.Errorf("read the latest observations: %w", err)
+		}
 		rows, err := q.RecentWithSessions(ctx, sqlc.RecentWithSessionsParams{
 			TeamID: scope.Team, ProjectID: scope.Project,
 			Platform: plain(deref(platformOf(query.PlatformSource))), MaxRows: recentNotes,

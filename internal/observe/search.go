@@ -42,6 +42,9 @@ func (s *Service) search(ctx context.Context, c Caller, query Query, mode string
 		if err != nil {
 			return err
 		}
+		if err := q.InOrderOfIndex(ctx); err != nil {
+			return fmt.Errorf("search: %w", err)
+		}
 		f := finder{s: s, q: q, scope: scope, query: query, terms: search.Parse(plain(query.Query)), sum: query.fingerprint()}
 		if found, err = f.page(ctx, after); err != nil {
 			return fmt.Errorf("search: %w", err)
