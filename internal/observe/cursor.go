@@ -20,7 +20,7 @@ type cursor struct {
 // fingerprint tells one query from another, whatever their pages are.
 func (query *Query) fingerprint() string {
 	return string(events.NewID("q", query.ProjectID, query.Query, deref(platformOf(query.PlatformSource)), strings.Join(query.Kinds, "\x00"),
-		query.SessionID, query.Path, query.Since.String(), query.Until.String()))
+		query.SessionID, query.Path, fmt.Sprint(query.Since.UnixMicro()), fmt.Sprint(query.Until.UnixMicro())))
 }
 
 func (c cursor) text(fingerprint string) string {

@@ -170,8 +170,12 @@ func TestOldNotesAreFoundByTheIndex(t *testing.T) {
 	fillNotes(t, w, newBabble(t, 3), 3000)
 	stranger := newWorldOn(t, w.pool)
 	for _, q := range []observe.Query{
-		{Query: "zebras"}, {Query: "zebra stripes"}, {Query: "test go zebra"}, {Query: "go", Kinds: []string{"decision"}, Path: "zoo/zebra.go"},
-		{Query: `"decide about stripes"`}, {Query: "zebra", Path: "zoo"},
+		{Query: "zebras"},
+		{Query: "zebra stripes"},
+		{Query: "test go zebra"},
+		{Query: "go", Kinds: []string{"decision"}, Path: "zoo/zebra.go"},
+		{Query: `"decide about stripes"`},
+		{Query: "zebra", Path: "zoo"},
 	} {
 		q.ProjectID = w.project
 		page, err := w.Search(t.Context(), w.me, q)

@@ -237,14 +237,14 @@ func (q *Query) Nothing() bool { return len(q.all) == 0 && len(q.not) == 0 && le
 
 // TSQuery is the question of the term for Postgres.
 func (t Term) TSQuery() string {
-	s := quote(t.Lexeme)
+	ways := []string{quote(t.Lexeme)}
 	if t.Prefix {
-		s += ":*"
+		ways[0] += ":*"
 	}
 	for _, l := range t.Like {
-		s += "|" + quote(l)
+		ways = append(ways, quote(l))
 	}
-	return s
+	return strings.Join(ways, "|")
 }
 
 // quote is for lexemes, of which none has a quote or a backslash.

@@ -2,6 +2,7 @@ package search
 
 import (
 	"math"
+	"slices"
 	"strings"
 )
 
@@ -82,10 +83,8 @@ func (t Term) match(k token) float64 {
 	case t.Prefix && strings.HasPrefix(k.lexeme, t.Lexeme):
 		return 1
 	}
-	for _, l := range t.Like {
-		if l == k.lexeme {
-			return partial
-		}
+	if slices.Contains(t.Like, k.lexeme) {
+		return partial
 	}
 	return 0
 }
