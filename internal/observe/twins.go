@@ -17,11 +17,9 @@ import (
 // events. Nobody looks for the other one: the two have the same id, which is
 // made of what they say, or of the tool use that they are about. The second is
 // then a conflict that does nothing, in whichever order, transaction and
-// worker they come.
-
-// exactProvider is the one that says the same of the same, word by word. A
-// model words it anew each time.
-const exactProvider = "offline"
+// worker they come. The offline extractor says the same of the same, word by
+// word; a model words it anew, so what the job is about counts, and what comes
+// near is looked for.
 
 // observationID names the nth note of a job. twin tells what the job is about
 // from everything else in the session; "" is nothing that could come twice.
