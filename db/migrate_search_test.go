@@ -63,7 +63,7 @@ func TestMigrateWithoutTheRightToCreateExtensions(t *testing.T) {
 	_, err = admin.Exec(t.Context(), `CREATE ROLE "`+role+`" LOGIN; GRANT ALL ON SCHEMA public TO "`+role+`"`)
 	require.NoError(t, err)
 	t.Cleanup(func() {
-		_, err := admin.Exec(context.Background(), `DROP OWNED BY "`+role+`"; DROP ROLE "`+role+`"`) //nolint:usetesting // the test is over
+		_, err := admin.Exec(context.Background(), `DROP OWNED BY "`+role+`"; DROP ROLE "`+role+`"`)
 		if err != nil {
 			t.Log(err)
 		}
