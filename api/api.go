@@ -181,6 +181,7 @@ func (s *server) routes() []route {
 
 		{post, "/v1/search", reads, handle(s, s.search)},
 		{post, "/v1/context", reads, handle(s, s.context)},
+		{get, "/v1/context", reads, handle(s, s.readContext)},
 		{post, "/v1/reindex", writes, handle(s, s.reindex)},
 
 		{post, "/v1/mcp", reads, s.postMCP},

@@ -49,6 +49,7 @@ type parameter struct {
 	name, in string
 	kind     any // of the schema, to read the text by
 	lenient  bool
+	needed   bool
 	schema   *jsonschema.Schema
 }
 
@@ -171,6 +172,7 @@ func (c *contract) parameter(param map[string]any, at []string) (p parameter, er
 	kind, _ := c.resolved(param["schema"], nil)
 	p.kind = kind["type"]
 	_, p.lenient = param["x-lenient"]
+	p.needed, _ = param["required"].(bool)
 	p.schema, err = c.schema(append(slices.Clone(at), "schema")...)
 	return p, err
 }
@@ -287,7 +289,8 @@ var beyond = map[string]string{
 	"at least 1 character that is not private":                              "what is private is known after the tags are read",
 	"Too big: expected string to have <=65536 bytes, of all parts together": "a schema does not add up",
 
-	"at most 65536 bytes": "of metadata: a schema does not count the bytes of an object",
+	"at most 65536 bytes":                                             "of metadata: a schema does not count the bytes of an object",
+	"not nextCursor of a page of this query":                          "only the server knows what it gave",
 	"Invalid time: expected RFC 3339, a date, or milliseconds":        "three formats in one",
 	"Invalid input: expected an id that this stream has sent":         "only the stream knows what it sends",
 	"Invalid input: expected a name of at most 256 bytes without NUL": "a schema counts characters",
@@ -328,6 +331,9 @@ func (op *operation) refuses(req *http.Request, body string) error {
 		given := req.Header.Values(p.name)
 		if p.in == "query" {
 			given = req.URL.Query()[p.name]
+		}
+		if p.needed && p.in == "query" && len(given) == 0 {
+			return fmt.Errorf("%s: it is needed", p.name)
 		}
 		if p.lenient || p.in == "path" || len(given) == 0 {
 			continue

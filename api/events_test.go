@@ -12,6 +12,7 @@ import (
 
 	"github.com/seed-245eaa15/obs/api"
 	"github.com/seed-245eaa15/obs/events"
+	"github.com/seed-245eaa15/obs/internal/search"
 )
 
 func inAnHour() time.Time { return time.Now().Add(time.Hour) }
@@ -184,8 +185,9 @@ func eventObservationsCases(w *world) []check {
 // observed stores an observation of an event, as a job's commit would.
 func (w *world) observed(id, event, content string) {
 	w.t.Helper()
-	_, err := w.pool.Exec(w.t.Context(), `INSERT INTO observations (id, team_id, project_id, kind, content)
-		VALUES ($1, $2, $3, 'discovery', $4)`, id, w.team, w.project, content)
+	_, err := w.pool.Exec(w.t.Context(), `INSERT INTO observations (id, team_id, project_id, kind, content, content_search)
+		VALUES ($1, $2, $3, 'discovery', $4, $5::text::tsvector)`, id, w.team, w.project, content,
+		search.Note{Body: content}.Entry(search.Scope(w.team, w.project), "discovery").Vector)
 	require.NoError(w.t, err)
 	_, err = w.pool.Exec(w.t.Context(), `INSERT INTO observation_sources (id, team_id, project_id, observation_id, source_type, source_id)
 		VALUES ($1, $2, $3, $4, 'agent_event', $5)`, "src-"+id, w.team, w.project, id, event)

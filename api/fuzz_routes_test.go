@@ -23,7 +23,7 @@ type seed struct{ method, target, header, body string }
 const (
 	eventSeed  = `{"projectId":"{project}","sourceType":"hook","eventType":"tool_use","occurredAtEpoch":1700000000000,"sourceEventId":"e","contentSessionId":"c","serverSessionId":"{session}","payload":{"tool_name":"Read","tool_input":{"file_path":"a.go"}},"metadata":{"a":1}}`
 	memorySeed = `{"projectId":"{project}","content":"we use tabs","kind":"decision","serverSessionId":"{session}","metadata":{"title":"style"}}`
-	querySeed  = `{"projectId":"{project}","query":"tabs or \"a b\" -c","limit":5,"platformSource":"claude"}`
+	querySeed  = `{"projectId":"{project}","query":"tabs or \"a b\" -c","limit":5,"platformSource":"claude","types":["decision"],"file":"src/a.go","sessionId":"{session}","sinceEpoch":1700000000000,"untilEpoch":1900000000000}`
 )
 
 // seeds has at least one for every route of the table.
@@ -66,7 +66,10 @@ var seeds = []seed{
 	{method: "PATCH", target: "/v1/memories/{memory}", body: `{"content":"we use spaces","kind":"x","metadata":{"a":1}}`},
 	{method: "DELETE", target: "/v1/memories/{memory}"},
 	{method: "POST", target: "/v1/search", body: querySeed},
-	{method: "POST", target: "/v1/context", body: querySeed},
+	{method: "POST", target: "/v1/search", body: `{"projectId":"{project}","query":"getUserById part3 tab*"}`},
+	{method: "POST", target: "/v1/context", body: `{"projectId":"{project}","query":"tabs","maxTokens":500}`},
+	{method: "POST", target: "/v1/context", body: `{"projectId":"{project}","limit":5}`},
+	{method: "GET", target: "/v1/context?project={project}&query=tabs&limit=5&maxTokens=500&platformSource=claude"},
 	{method: "POST", target: "/v1/reindex", body: `{"projectId":"{project}"}`},
 	{method: "POST", target: "/v1/mcp", header: "Accept: " + bothTypes, body: `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"search","arguments":` + querySeed + `}}`},
 	{method: "POST", target: "/v1/mcp", header: "Accept: " + bothTypes, body: `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"observation_add","arguments":` + memorySeed + `}}`},

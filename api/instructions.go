@@ -15,11 +15,11 @@ import (
 const (
 	topicWorkflow = `# How to use the memory
 
-1. Search before you start on something that may have been done before. The tool search (POST /v1/search) takes words as
-   typed into a web search and gives the observations that have all of them, the best first.
-2. Too many? Add a word, or put words that belong together in quotes. None? Take a word away, or say or between two.
+1. Search before you start on something that may have been done before. The tool search (POST /v1/search) takes words or a
+   question and gives the observations that answer it, the best first: those that have all words, then those with most.
+2. Too many? Put words that belong together in quotes, or narrow it to types, a file or a time. None? Use other words.
 3. For a whole task ask context (POST /v1/context) with what you are about to do: the same search, and its text in one
-   piece, to read before you begin. recent gives the newest observations of a project, without a query.
+   piece, to read before you begin. Without a query it is what the latest sessions left. recent gives the newest observations.
 4. Read metadata before content: it has title, facts, files and concepts. Follow an observation to what it rests on with
    GET /v1/events/:id/observations, and to how it came about with GET /v1/jobs/:id.
 5. What you have learnt and nobody could see from the code, write down with observation_add: a decision, a reason, a thing
@@ -28,12 +28,17 @@ const (
 	topicSearch = `# What a search takes
 
 - projectId: the project. May be left out in a tool where the key is for one project.
-- query: 1 to 4096 bytes. Words are ANDed. "in quotes" is a phrase, or between words is either, -word is without it.
-  Words are stemmed as English: reads, reading and read are one.
+- query: 1 to 4096 bytes, words or a question. "in quotes" is a phrase, or between words is either, -word is without it,
+  begin* is what begins so. Words are stemmed as English: reads, reading and read are one. Names are found as a whole and by
+  their parts: getUserById by user, src/api/handle.go by handle.go.
 - limit: how many at most. search: 20, from 1 to 100. context: 10, from 1 to 50.
+- types: only these kinds, as ["bugfix", "decision"]. file: only what is about it, a folder will do. sessionId.
+- sinceEpoch, untilEpoch: only what was made then, in ms since 1970.
 - platformSource: only what one agent's sessions left, as claude, codex or cursor.
+- cursor: nextCursor of the page before. context takes maxTokens instead: how long its text may be.
 
-The best match comes first, and of equals the one that was changed last. There is no offset: ask for something narrower.`
+The best comes first, and of equals the newest. meant in an answer says which words nobody has used here, and what was
+looked for instead.`
 
 	topicExamples = `# Examples
 

@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"strconv"
+	"time"
 
 	"github.com/seed-245eaa15/obs/internal/observe"
 )
@@ -58,28 +60,65 @@ func asSourced(o observe.SourcedObservation) sourcedObservationBody {
 
 type searchRequest struct{ query observe.Query }
 
-func (r *searchRequest) read(in *input) { r.query = query(in.object(), 20, 100) }
+func (r *searchRequest) read(in *input) {
+	o := in.object()
+	r.query = query(o, 20, 100)
+	r.query.Query = o.text("query", maxQuery)
+}
 
-type contextRequest struct{ query observe.Query }
-
-func (r *contextRequest) read(in *input) { r.query = query(in.object(), 10, 50) }
-
+// query is what a search and a context have in common, without the words.
 func query(o object, usual, most int64) observe.Query {
-	return observe.Query{
+	q := observe.Query{
 		ProjectID:      o.name("projectId"),
-		Query:          o.text("query", maxQuery),
 		Limit:          int(o.optionalInteger("limit", usual, 1, most)),
 		PlatformSource: o.optionalText("platformSource", maxName),
 	}
+	filters(o, &q)
+	return q
 }
 
+// filters reads what narrows a search.
+func filters(o object, q *observe.Query) {
+	q.Kinds = o.texts("types", maxKinds, maxName)
+	for name, into := range map[string]*string{"sessionId": &q.SessionID, "file": &q.Path, "cursor": &q.Cursor} {
+		if s := o.optionalText(name, maxFilter); s != nil {
+			*into = *s
+		}
+	}
+	for name, into := range map[string]*time.Time{"sinceEpoch": &q.Since, "untilEpoch": &q.Until} {
+		if o.has(name) {
+			*into = time.UnixMilli(o.integer(name, 0, maxEpoch))
+		}
+	}
+}
+
+const (
+	maxKinds  = 20   // in one search
+	maxFilter = 1024 // bytes of a path or a cursor
+)
+
 type searchBody struct {
-	Observations []observationBody `json:"observations"`
+	Observations []hitBody           `json:"observations"`
+	Next         *string             `json:"nextCursor"`
+	Meant        map[string][]string `json:"meant,omitempty"`
+}
+
+// hitBody is an observation with the places that answer the query.
+type hitBody struct {
+	observationBody
+	Highlights []string `json:"highlights"`
 }
 
 func (s *server) search(ctx context.Context, c observe.Caller, r searchRequest) (searchBody, error) {
 	found, err := s.cfg.Service.Search(ctx, c, r.query)
-	return searchBody{asObservations(found)}, err
+	body := searchBody{Observations: []hitBody{}, Meant: found.Meant}
+	for _, h := range found.Hits {
+		body.Observations = append(body.Observations, hitBody{asObservation(h.Observation), h.Highlights})
+	}
+	if found.Next != "" {
+		body.Next = &found.Next
+	}
+	return body, err
 }
 
 func asObservations(found []observe.Observation) []observationBody {
@@ -90,14 +129,65 @@ func asObservations(found []observe.Observation) []observationBody {
 	return bodies
 }
 
+// contextRequest asks for what an agent should read. Without a query it is
+// what the latest sessions left.
+type contextRequest struct{ query observe.ContextQuery }
+
+func (r *contextRequest) read(in *input) { r.query = contextQuery(in.object()) }
+
+const maxTokens = 32_000
+
+func contextQuery(o object) observe.ContextQuery {
+	_, asked := o.members["query"]
+	usual := int64(0) // observe's own
+	if asked {
+		usual = 10
+	}
+	q := observe.ContextQuery{Query: query(o, usual, 50), MaxTokens: int(o.optionalInteger("maxTokens", 0, 1, maxTokens))}
+	if asked {
+		q.Query.Query = o.text("query", maxQuery)
+	}
+	return q
+}
+
+// readContext is a contextRequest in the parameters of a GET.
+type readContext struct{ contextRequest }
+
+func (r *readContext) read(in *input) {
+	p := in.c.QueryParams()
+	members := map[string]json.RawMessage{}
+	for param, name := range map[string]string{"project": "projectId", "query": "query", "platformSource": "platformSource"} {
+		if p.Has(param) {
+			members[name], _ = json.Marshal(p.Get(param))
+		}
+	}
+	o := object{in: in, members: members}
+	for _, name := range []string{"limit", "maxTokens"} {
+		if p.Has(name) {
+			members[name] = json.RawMessage(p.Get(name))
+			if _, err := strconv.ParseInt(p.Get(name), 10, 64); err != nil {
+				members[name] = json.RawMessage(`"` + name + `"`) // a string, which it says then
+			}
+		}
+	}
+	r.query = contextQuery(o)
+}
+
 type contextBody struct {
 	Observations []observationBody `json:"observations"`
 	Context      string            `json:"context"`
+	Tokens       int               `json:"tokens"`
+	Folded       int               `json:"folded"`
+	Left         int               `json:"leftOut"`
 }
 
 func (s *server) context(ctx context.Context, c observe.Caller, r contextRequest) (contextBody, error) {
-	found, text, err := s.cfg.Service.Context(ctx, c, r.query)
-	return contextBody{asObservations(found), text}, err
+	found, err := s.cfg.Service.Context(ctx, c, r.query)
+	return contextBody{asObservations(found.Observations), found.Text, found.Tokens, found.Folded, found.Left}, err
+}
+
+func (s *server) readContext(ctx context.Context, c observe.Caller, r readContext) (contextBody, error) {
+	return s.context(ctx, c, r.contextRequest)
 }
 
 type reindexRequest struct{ project, observation string }

@@ -3,14 +3,30 @@ package api_test
 import (
 	"fmt"
 	"strings"
+
+	"github.com/stretchr/testify/require"
 )
 
 func init() {
-	routeCases["POST /v1/search"] = func(w *world) []check { return append(queryCases(w, 100), sharedQueryCases(w)...) }
+	routeCases["POST /v1/search"] = func(w *world) []check {
+		return append(append(queryCases(w, 100), sharedQueryCases(w)...), searchCases(w)...)
+	}
+	routeCases["GET /v1/context"] = readContextCases
 	routeCases["POST /v1/context"] = func(w *world) []check {
 		return append(append(queryCases(w, 50), sharedQueryCases(w)...), check{
 			name: "text", request: request{key: "team", body: queryOf(w.project, "parser", "")}, want: 200,
-			has: map[string]any{"context": "the parser reads main.go"},
+			has: map[string]any{"context": "the parser reads main.go", "tokens": 6, "folded": 0, "leftOut": 0},
+		}, check{
+			name: "the latest", request: request{key: "team", body: fmt.Sprintf(`{"projectId":%q}`, w.project)}, want: 200,
+			has: map[string]any{"context": "## Outside of sessions\n- **discovery** the printer writes it\n- **discovery** the parser reads main.go"},
+		}, check{
+			name: "few tokens", request: request{key: "team", body: fmt.Sprintf(`{"projectId":%q,"maxTokens":20}`, w.project)}, want: 200,
+			has: map[string]any{"context": "## Outside of sessions\n- **discovery** the printer writes it", "leftOut": 1},
+		}, check{
+			name: "too many tokens", request: request{key: "team", body: queryOf(w.project, "parser", `,"maxTokens":32001`)}, want: 400,
+			has: map[string]any{"issues.0.path.0": "maxTokens", "issues.0.code": "too_big"},
+		}, check{
+			name: "no query by another project's key", request: request{key: "sibling", body: fmt.Sprintf(`{"projectId":%q}`, w.project)}, want: 403,
 		})
 	}
 	routeCases["POST /v1/reindex"] = reindexCases
@@ -57,6 +73,46 @@ func sharedQueryCases(w *world) []check {
 		{name: "another project is empty", request: find("team", w.sibling, "parser", ""), want: 200, has: map[string]any{"observations": []any{}}},
 		{name: "by another project's key", request: find("sibling", w.project, "parser", ""), want: 403, has: map[string]any{"message": "API key is scoped to a different project"}},
 		{name: "another team's project", request: find("foreign", w.project, "parser", ""), want: 403},
+	}
+}
+
+func searchCases(w *world) []check {
+	find := func(query, more string) request { return request{key: "team", body: queryOf(w.project, query, more)} }
+	page := find("the parser or the printer", `,"limit":1`)
+	page.method, page.path = "POST", "/v1/search"
+	first := w.do(page)
+	require.Equal(w.t, 200, first.status, first.text)
+	return []check{
+		{name: "highlights", request: find("parser read", ""), want: 200, has: map[string]any{"observations.0.highlights.0": "the **parser** **reads** main.go", "nextCursor": nil}},
+		{name: "next page", request: find("the parser or the printer", `,"limit":1,"cursor":"`+first.str("nextCursor")+`"`), want: 200, has: map[string]any{"observations.0.id": "obs-1", "nextCursor": nil}},
+		{name: "a cursor of another query", request: find("parser", `,"cursor":"`+first.str("nextCursor")+`"`), want: 400, has: map[string]any{"issues.0.path.0": "cursor"}},
+		{name: "no cursor", request: find("parser", `,"cursor":"x"`), want: 400, has: map[string]any{"issues.0.path.0": "cursor"}},
+		{name: "of a type", request: find("parser", `,"types":["discovery","bugfix"]`), want: 200, has: map[string]any{"observations.0.id": "obs-1"}},
+		{name: "of another type", request: find("parser", `,"types":["bugfix"]`), want: 200, has: map[string]any{"observations": []any{}}},
+		{name: "types are a list", request: find("parser", `,"types":"bugfix"`), want: 400, has: map[string]any{"issues.0.path.0": "types"}},
+		{name: "before it was made", request: find("parser", `,"untilEpoch":1000`), want: 200, has: map[string]any{"observations": []any{}}},
+		{name: "since it was made", request: find("parser", `,"sinceEpoch":1000`), want: 200, has: map[string]any{"observations.0.id": "obs-1"}},
+		{name: "of no such session", request: find("parser", `,"sessionId":"nothing"`), want: 200, has: map[string]any{"observations": []any{}}},
+		{name: "of no such file", request: find("parser", `,"file":"other.go"`), want: 200, has: map[string]any{"observations": []any{}}},
+		{name: "a time that is none", request: find("parser", `,"sinceEpoch":-1`), want: 400, has: map[string]any{"issues.0.path.0": "sinceEpoch"}},
+	}
+}
+
+func readContextCases(w *world) []check {
+	w.observed("obs-1", w.posted("e1").str("event.id"), "the parser reads main.go")
+	read := func(key, query string) request {
+		return request{method: "GET", path: "/v1/context?" + query, key: key}
+	}
+	return []check{
+		{name: "the latest", request: read("team", "project="+w.project), want: 200, has: map[string]any{"observations.0.id": "obs-1", "context": "## Outside of sessions\n- **discovery** the parser reads main.go"}},
+		{name: "by a project's key", request: read("project", "project="+w.project+"&limit=1&maxTokens=100"), want: 200, has: map[string]any{"observations.0.id": "obs-1"}},
+		{name: "with a query", request: read("team", "project="+w.project+"&query=parser"), want: 200, has: map[string]any{"context": "the parser reads main.go"}},
+		{name: "an empty project", request: read("team", "project="+w.sibling), want: 200, has: map[string]any{"observations": []any{}, "context": ""}},
+		{name: "no project", request: read("team", ""), want: 400, has: map[string]any{"issues.0.path.0": "projectId"}},
+		{name: "limit", request: read("team", "project="+w.project+"&limit=51"), want: 400, has: map[string]any{"issues.0.path.0": "limit"}},
+		{name: "no number", request: read("team", "project="+w.project+"&maxTokens=x"), want: 400, has: map[string]any{"issues.0.path.0": "maxTokens", "issues.0.code": "invalid_type"}},
+		{name: "by another project's key", request: read("sibling", "project="+w.project), want: 403, has: map[string]any{"message": "API key is scoped to a different project"}},
+		{name: "another team's project", request: read("foreign", "project="+w.project), want: 403},
 	}
 }
 

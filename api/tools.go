@@ -37,8 +37,11 @@ var tools = func() []tool {
 	}}
 	query := member{"query", true, jsonschema.Schema{
 		Type: "string", MinLength: new(1), MaxLength: new(maxQuery),
-		Description: `What to look for, as typed into a web search: words are ANDed, "phrases", or, -not.`,
+		Description: `What to look for, in words or as a question; "phrases", or, -not and begin* work as in a web search.`,
 	}}
+	prompt := query
+	prompt.needed = false
+	prompt.schema.Description = "The task, in your words. Without it: what the latest sessions left."
 	limit := func(usual, most int) member {
 		return member{"limit", false, jsonschema.Schema{
 			Type: "integer", Minimum: new(1.0), Maximum: new(float64(most)), Default: fmt.Append(nil, usual),
@@ -51,16 +54,30 @@ var tools = func() []tool {
 	platform := text("platformSource", "Only what one agent's sessions left, as claude or cursor.")
 	const (
 		aboutSearch  = "Search what agents of this team have done and learnt in a project: observations with title, facts and files. The best match comes first."
-		aboutContext = "Search for a prompt: the observations that fit it, and their text in one piece (context) to read before starting on a task."
+		aboutContext = "What to read before starting on a task: the observations that fit a prompt, and their text in one piece (context). Without a query: what the latest sessions in the project left, as Markdown."
 	)
+	strings := func(name, about string) member {
+		return member{name, false, jsonschema.Schema{Type: "array", MaxItems: new(maxKinds), Items: &jsonschema.Schema{Type: "string"}, Description: about}}
+	}
+	narrow := []member{
+		strings("types", "Only observations of one of these kinds, as bugfix or decision."),
+		text("file", "Only what is about this file, or the files of this folder; its last parts will do."),
+		text("sessionId", "Only what this session left."),
+		{"sinceEpoch", false, jsonschema.Schema{Type: "integer", Minimum: new(0.0), Description: "Only what was observed then or later, in ms since 1970."}},
+		{"untilEpoch", false, jsonschema.Schema{Type: "integer", Minimum: new(0.0), Description: "Only what was observed then or earlier."}},
+		text("cursor", "nextCursor of the page before, for the next one."),
+	}
+	budget := member{"maxTokens", false, jsonschema.Schema{
+		Type: "integer", Minimum: new(1.0), Maximum: new(float64(maxTokens)), Description: "How long the text may be, about. Without a query: 2000.",
+	}}
 	all := []tool{
 		{
-			name: "search", about: aboutSearch, takes: []member{project, query, limit(20, 100)},
+			name: "search", about: aboutSearch, takes: append([]member{project, query, limit(20, 100)}, narrow...),
 			do: doing((*server).search, func(o object) searchRequest { return searchRequest{toolQuery(o, 20, 100)} }),
 		},
 		{
-			name: "context", about: aboutContext, takes: []member{project, query, limit(10, 50)},
-			do: doing((*server).context, func(o object) contextRequest { return contextRequest{toolQuery(o, 10, 50)} }),
+			name: "context", about: aboutContext, takes: []member{project, prompt, limit(10, 50), budget},
+			do: doing((*server).context, toolContext),
 		},
 		{
 			name: "recent", about: "The newest observations of a project, the newest first: what has happened here lately.",
@@ -81,12 +98,12 @@ var tools = func() []tool {
 			do: doing((*server).createMemory, toolMemory),
 		},
 		{
-			name: "observation_search", about: aboutSearch, takes: []member{query, project, platform, limit(20, 100)},
+			name: "observation_search", about: aboutSearch, takes: append([]member{query, project, platform, limit(20, 100)}, narrow...),
 			do: doing((*server).search, func(o object) searchRequest { return searchRequest{toolQuery(o, 20, 100)} }),
 		},
 		{
-			name: "observation_context", about: aboutContext, takes: []member{query, project, platform, limit(10, 50)},
-			do: doing((*server).context, func(o object) contextRequest { return contextRequest{toolQuery(o, 10, 50)} }),
+			name: "observation_context", about: aboutContext, takes: []member{prompt, project, platform, limit(10, 50), budget},
+			do: doing((*server).context, toolContext),
 		},
 		{
 			name: "observation_record_event", fresh: true,
@@ -153,10 +170,25 @@ func doing[Req, Resp any](do func(*server, context.Context, observe.Caller, Req)
 }
 
 func toolQuery(o object, usual, most int64) observe.Query {
-	return observe.Query{
+	q := observe.Query{
 		ProjectID: o.name(projectID), Query: o.visible("query", maxQuery), Limit: int(o.within("limit", usual, 1, most)),
 		PlatformSource: o.optionalText("platformSource", maxName),
 	}
+	filters(o, &q)
+	return q
+}
+
+// toolContext is a search where there is a query, and otherwise the latest.
+func toolContext(o object) contextRequest {
+	q := observe.ContextQuery{MaxTokens: int(o.within("maxTokens", 0, 0, maxTokens))}
+	if o.has("query") {
+		q.Query = toolQuery(o, 10, 50)
+	} else {
+		q.Query = observe.Query{
+			ProjectID: o.name(projectID), Limit: int(o.within("limit", 0, 0, 50)), PlatformSource: o.optionalText("platformSource", maxName),
+		}
+	}
+	return contextRequest{q}
 }
 
 // toolEvent is an event of which the tool fills in what a model cannot know.
@@ -189,7 +221,11 @@ type recentRequest struct {
 	limit   int
 }
 
-func (s *server) recent(ctx context.Context, c observe.Caller, r recentRequest) (searchBody, error) {
+type recentBody struct {
+	Observations []observationBody `json:"observations"`
+}
+
+func (s *server) recent(ctx context.Context, c observe.Caller, r recentRequest) (recentBody, error) {
 	found, err := s.cfg.Service.Recent(ctx, c, r.project, r.limit)
-	return searchBody{asObservations(found)}, err
+	return recentBody{asObservations(found)}, err
 }

@@ -45,6 +45,9 @@ func Open(ctx context.Context, cfg Config) (*pgxpool.Pool, error) {
 	// A session whose program hangs inside a transaction must not hold back
 	// vacuum, nor other writers, for ever.
 	pc.ConnConfig.RuntimeParams["idle_in_transaction_session_timeout"] = "60000"
+	// No statement of ours reads enough to be worth compiling, and the planner
+	// believes of a search that it might: 200 ms each.
+	pc.ConnConfig.RuntimeParams["jit"] = "off"
 
 	pool, err := pgxpool.NewWithConfig(ctx, pc)
 	if err != nil {

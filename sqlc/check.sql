@@ -31,13 +31,18 @@ LEFT JOIN observation_generation_jobs j
 WHERE o.created_by_job_id IS NOT NULL AND (j.id IS NULL OR j.status <> 'completed') LIMIT 100;
 
 -- name: CheckObservationSources :many
--- Generated observations without a source of their own job, or with one of another job.
-SELECT o.id, count(s.id) AS sources, count(s.id) FILTER (WHERE s.generation_job_id IS DISTINCT FROM o.created_by_job_id) AS strange
+-- Generated observations without a source of their own job, or with one of
+-- another job that is not completed. Several jobs may have said the same.
+SELECT o.id, count(s.id) AS sources,
+       count(s.id) FILTER (WHERE s.generation_job_id IS DISTINCT FROM o.created_by_job_id AND j.status IS DISTINCT FROM 'completed') AS strange
 FROM observations o
 LEFT JOIN observation_sources s ON s.observation_id = o.id AND CASE WHEN s.team_id = o.team_id AND s.project_id = o.project_id THEN true END
+LEFT JOIN observation_generation_jobs j
+  ON j.id = s.generation_job_id AND CASE WHEN j.team_id = s.team_id AND j.project_id = s.project_id THEN true END
 WHERE o.created_by_job_id IS NOT NULL
 GROUP BY o.id, o.team_id, o.project_id
-HAVING count(s.id) = 0 OR count(s.id) FILTER (WHERE s.generation_job_id IS DISTINCT FROM o.created_by_job_id) > 0
+HAVING count(s.id) FILTER (WHERE s.generation_job_id = o.created_by_job_id) = 0
+    OR count(s.id) FILTER (WHERE s.generation_job_id IS DISTINCT FROM o.created_by_job_id AND j.status IS DISTINCT FROM 'completed') > 0
 LIMIT 100;
 
 -- name: CheckSourceEvents :many

@@ -4,8 +4,8 @@
 -- name: InsertMemory :many
 -- No row back: a memory with that generation key is there.
 WITH made AS (
-    INSERT INTO observations (id, team_id, project_id, server_session_id, kind, content, generation_key, metadata)
-    VALUES (@id, @team_id, @project_id, sqlc.narg('session_id'), @kind, @content, sqlc.narg('generation_key'), @metadata)
+    INSERT INTO observations (id, team_id, project_id, server_session_id, kind, content, content_search, generation_key, metadata)
+    VALUES (@id, @team_id, @project_id, sqlc.narg('session_id'), @kind, @content, @search::tsvector, sqlc.narg('generation_key'), @metadata)
     ON CONFLICT DO NOTHING
     RETURNING id, project_id, team_id, server_session_id, kind, content, metadata, generation_key, created_by_job_id, created_at, updated_at
 ), linked AS (
@@ -36,6 +36,11 @@ UPDATE observations SET
     updated_at = GREATEST(clock_timestamp(), updated_at + interval '1 microsecond')
 WHERE id = @id AND CASE WHEN team_id = @team_id AND (@project_id::text = '' OR project_id = @project_id::text) THEN true END
 RETURNING id, project_id, team_id, server_session_id, kind, content, metadata, generation_key, created_by_job_id, created_at, updated_at;
+
+-- name: IndexMemory :exec
+-- What an observation is found by, after its text has changed.
+UPDATE observations SET content_search = @search::tsvector
+WHERE id = @id AND CASE WHEN team_id = @team_id AND project_id = @project_id THEN true END;
 
 -- name: DeleteMemory :many
 DELETE FROM observations
@@ -68,6 +73,9 @@ DELETE FROM job_feed WHERE team_id = @team_id AND project_id = @project_id;
 
 -- name: PurgeObservations :execrows
 DELETE FROM observations WHERE team_id = @team_id AND project_id = @project_id;
+
+-- name: PurgeWords :exec
+DELETE FROM observation_words WHERE team_id = @team_id AND project_id = @project_id;
 
 -- name: PurgeAgentEvents :execrows
 DELETE FROM agent_events WHERE team_id = @team_id AND project_id = @project_id;

@@ -160,16 +160,39 @@ func (q *Queries) GetObservation(ctx context.Context, arg GetObservationParams) 
 	return i, err
 }
 
+const indexMemory = `-- name: IndexMemory :exec
+UPDATE observations SET content_search = $1::tsvector
+WHERE id = $2 AND CASE WHEN team_id = $3 AND project_id = $4 THEN true END
+`
+
+type IndexMemoryParams struct {
+	Search    string
+	ID        string
+	TeamID    string
+	ProjectID string
+}
+
+// What an observation is found by, after its text has changed.
+func (q *Queries) IndexMemory(ctx context.Context, arg IndexMemoryParams) error {
+	_, err := q.db.Exec(ctx, indexMemory,
+		arg.Search,
+		arg.ID,
+		arg.TeamID,
+		arg.ProjectID,
+	)
+	return err
+}
+
 const insertMemory = `-- name: InsertMemory :many
 
 WITH made AS (
-    INSERT INTO observations (id, team_id, project_id, server_session_id, kind, content, generation_key, metadata)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+    INSERT INTO observations (id, team_id, project_id, server_session_id, kind, content, content_search, generation_key, metadata)
+    VALUES ($1, $2, $3, $4, $5, $6, $7::tsvector, $8, $9)
     ON CONFLICT DO NOTHING
     RETURNING id, project_id, team_id, server_session_id, kind, content, metadata, generation_key, created_by_job_id, created_at, updated_at
 ), linked AS (
     INSERT INTO observation_sources (id, team_id, project_id, observation_id, source_type, source_id, metadata)
-    SELECT $9, m.team_id, m.project_id, m.id, 'manual', m.id, $10::jsonb FROM made m
+    SELECT $10, m.team_id, m.project_id, m.id, 'manual', m.id, $11::jsonb FROM made m
 )
 SELECT m.id, m.project_id, m.team_id, m.server_session_id, m.kind, m.content, m.metadata, m.generation_key, m.created_by_job_id, m.created_at, m.updated_at
 FROM made m
@@ -182,6 +205,7 @@ type InsertMemoryParams struct {
 	SessionID      *string
 	Kind           string
 	Content        string
+	Search         string
 	GenerationKey  *string
 	Metadata       json.RawMessage
 	SourceRowID    string
@@ -213,6 +237,7 @@ func (q *Queries) InsertMemory(ctx context.Context, arg InsertMemoryParams) ([]I
 		arg.SessionID,
 		arg.Kind,
 		arg.Content,
+		arg.Search,
 		arg.GenerationKey,
 		arg.Metadata,
 		arg.SourceRowID,
@@ -402,6 +427,20 @@ func (q *Queries) PurgeSessions(ctx context.Context, arg PurgeSessionsParams) (i
 		return 0, err
 	}
 	return result.RowsAffected(), nil
+}
+
+const purgeWords = `-- name: PurgeWords :exec
+DELETE FROM observation_words WHERE team_id = $1 AND project_id = $2
+`
+
+type PurgeWordsParams struct {
+	TeamID    string
+	ProjectID string
+}
+
+func (q *Queries) PurgeWords(ctx context.Context, arg PurgeWordsParams) error {
+	_, err := q.db.Exec(ctx, purgeWords, arg.TeamID, arg.ProjectID)
+	return err
 }
 
 const waitLittle = `-- name: WaitLittle :exec

@@ -11,6 +11,85 @@ import (
 	"time"
 )
 
+const countObservations = `-- name: CountObservations :one
+SELECT CASE WHEN c.n < $1::int THEN c.n
+            ELSE GREATEST(c.n, (SELECT reltuples::bigint FROM pg_catalog.pg_class WHERE oid = 'observations'::regclass)) END::bigint AS n
+FROM (SELECT count(*) AS n FROM (SELECT FROM observations WHERE team_id = $2 AND project_id = $3 LIMIT $1::int) x) c
+`
+
+type CountObservationsParams struct {
+	Most      int32
+	TeamID    string
+	ProjectID string
+}
+
+// As far as it matters: counting more costs more. Beyond that it is at most what
+// Postgres believes of all tenants.
+func (q *Queries) CountObservations(ctx context.Context, arg CountObservationsParams) (int64, error) {
+	row := q.db.QueryRow(ctx, countObservations, arg.Most, arg.TeamID, arg.ProjectID)
+	var n int64
+	err := row.Scan(&n)
+	return n, err
+}
+
+const getObservations = `-- name: GetObservations :many
+SELECT id, project_id, team_id, server_session_id, kind, content, metadata, generation_key, created_by_job_id, created_at, updated_at
+FROM observations
+WHERE id = ANY($1::text[]) AND CASE WHEN team_id = $2 AND project_id = $3 THEN true END
+`
+
+type GetObservationsParams struct {
+	Ids       []string
+	TeamID    string
+	ProjectID string
+}
+
+type GetObservationsRow struct {
+	ID              string
+	ProjectID       string
+	TeamID          string
+	ServerSessionID *string
+	Kind            string
+	Content         string
+	Metadata        json.RawMessage
+	GenerationKey   *string
+	CreatedByJobID  *string
+	CreatedAt       time.Time
+	UpdatedAt       time.Time
+}
+
+func (q *Queries) GetObservations(ctx context.Context, arg GetObservationsParams) ([]GetObservationsRow, error) {
+	rows, err := q.db.Query(ctx, getObservations, arg.Ids, arg.TeamID, arg.ProjectID)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []GetObservationsRow{}
+	for rows.Next() {
+		var i GetObservationsRow
+		if err := rows.Scan(
+			&i.ID,
+			&i.ProjectID,
+			&i.TeamID,
+			&i.ServerSessionID,
+			&i.Kind,
+			&i.Content,
+			&i.Metadata,
+			&i.GenerationKey,
+			&i.CreatedByJobID,
+			&i.CreatedAt,
+			&i.UpdatedAt,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const hasObservation = `-- name: HasObservation :one
 SELECT id FROM observations
 WHERE id = $1 AND CASE WHEN team_id = $2 AND ($3::text = '' OR project_id = $3::text) THEN true END
@@ -29,6 +108,17 @@ func (q *Queries) HasObservation(ctx context.Context, arg HasObservationParams) 
 	return id, err
 }
 
+const holdNotesOfSession = `-- name: HoldNotesOfSession :exec
+SELECT pg_advisory_xact_lock(hashtextextended('notes of ' || $1::text, 0))
+`
+
+// For the rest of the transaction: who compares notes with those of a session
+// is alone with it.
+func (q *Queries) HoldNotesOfSession(ctx context.Context, sessionID string) error {
+	_, err := q.db.Exec(ctx, holdNotesOfSession, sessionID)
+	return err
+}
+
 const insertGenerated = `-- name: InsertGenerated :many
 
 WITH want AS (
@@ -38,7 +128,7 @@ WITH want AS (
            unnest($4::text[]) AS job_id,
            unnest($5::text[]) AS kind,
            unnest($6::text[]) AS content,
-           unnest($7::text[]) AS search_extra,
+           unnest($7::text[]) AS search,
            unnest($8::text[]) AS generation_key,
            unnest($9::text[]) AS metadata,
            unnest($10::text[]) AS session_id
@@ -46,11 +136,14 @@ WITH want AS (
     SELECT unnest($11::text[]) AS id,
            unnest($12::text[]) AS observation_id,
            unnest($13::text[]) AS source_type,
-           unnest($14::text[]) AS source_id
+           unnest($14::text[]) AS source_id,
+           unnest($15::text[]) AS team_id,
+           unnest($16::text[]) AS project_id,
+           unnest($17::text[]) AS job_id
 ), made AS (
     INSERT INTO observations (
-        id, team_id, project_id, server_session_id, kind, content, search_extra, generation_key, metadata, created_by_job_id)
-    SELECT w.id, w.team_id, w.project_id, NULLIF(w.session_id, ''), w.kind, w.content, w.search_extra,
+        id, team_id, project_id, server_session_id, kind, content, content_search, generation_key, metadata, created_by_job_id)
+    SELECT w.id, w.team_id, w.project_id, NULLIF(w.session_id, ''), w.kind, w.content, w.search::tsvector,
            w.generation_key, w.metadata::jsonb, w.job_id
     FROM want w
     ORDER BY w.id
@@ -59,25 +152,32 @@ WITH want AS (
 ), linked AS (
     INSERT INTO observation_sources (
         id, team_id, project_id, observation_id, source_type, source_id, generation_job_id)
-    SELECT l.id, w.team_id, w.project_id, l.observation_id, l.source_type, l.source_id, w.job_id
-    FROM link l JOIN want w ON w.id = l.observation_id
+    SELECT l.id, l.team_id, l.project_id, l.observation_id, l.source_type, l.source_id, l.job_id
+    FROM link l
     ORDER BY l.id
+    ON CONFLICT DO NOTHING
+), learnt AS (
+    INSERT INTO observation_words (team_id, project_id, lexeme, word)
+    SELECT w.team_id, w.project_id, w.lexeme, w.word
+    FROM (SELECT unnest($18::text[]) AS team_id, unnest($19::text[]) AS project_id,
+                 unnest($20::text[]) AS lexeme, unnest($21::text[]) AS word) w
+    ORDER BY w.project_id COLLATE "C", w.lexeme COLLATE "C" -- two who write the same do not wait for each other in turn
     ON CONFLICT DO NOTHING
 ), used AS (
     INSERT INTO usage_events (team_id, project_id, kind, quantity)
     SELECT u.team_id, u.project_id, u.kind, u.quantity
-    FROM (SELECT unnest($15::text[]) AS team_id, unnest($16::text[]) AS project_id,
-                 unnest($17::text[]) AS kind, unnest($18::bigint[]) AS quantity) u
+    FROM (SELECT unnest($22::text[]) AS team_id, unnest($23::text[]) AS project_id,
+                 unnest($24::text[]) AS kind, unnest($25::bigint[]) AS quantity) u
     WHERE u.quantity > 0
 ), told AS (
     INSERT INTO audit_log (
         team_id, project_id, actor_id, api_key_id, action, resource_type, resource_id, request_id, job_id, details)
     SELECT t.team_id, t.project_id, t.actor_id, NULLIF(t.api_key_id, ''), t.action, 'observation_generation_job', t.job_id,
            NULLIF(t.request_id, ''), t.job_id, t.details::jsonb
-    FROM (SELECT unnest($19::text[]) AS job_id, unnest($20::text[]) AS team_id,
-                 unnest($21::text[]) AS project_id, unnest($22::text[]) AS actor_id,
-                 unnest($23::text[]) AS api_key_id, unnest($24::text[]) AS action,
-                 unnest($25::text[]) AS request_id, unnest($26::text[]) AS details) t
+    FROM (SELECT unnest($26::text[]) AS job_id, unnest($27::text[]) AS team_id,
+                 unnest($28::text[]) AS project_id, unnest($29::text[]) AS actor_id,
+                 unnest($30::text[]) AS api_key_id, unnest($31::text[]) AS action,
+                 unnest($32::text[]) AS request_id, unnest($33::text[]) AS details) t
 )
 SELECT m.id FROM made m
 `
@@ -89,7 +189,7 @@ type InsertGeneratedParams struct {
 	CreatedByJobIds    []string
 	Kinds              []string
 	Contents           []string
-	SearchExtras       []string
+	Searches           []string
 	GenerationKeys     []string
 	Metadatas          []string
 	SessionIds         []string
@@ -97,6 +197,13 @@ type InsertGeneratedParams struct {
 	SourceObservations []string
 	SourceTypes        []string
 	SourceNames        []string
+	SourceTeamIds      []string
+	SourceProjectIds   []string
+	SourceJobIds       []string
+	WordTeamIds        []string
+	WordProjectIds     []string
+	Lexemes            []string
+	Words              []string
 	UsageTeamIds       []string
 	UsageProjectIds    []string
 	UsageKinds         []string
@@ -116,7 +223,8 @@ type InsertGeneratedParams struct {
 // All that jobs leave: their observations, what these rest on, what was used,
 // and for each job one audit row that counts them; that each was created is
 // read from the observation itself. Said again it changes nothing but that
-// row, and a job is completed once.
+// row, and a job is completed once. What says the same as another note of its
+// session has that one's id: then it is one more source of it.
 func (q *Queries) InsertGenerated(ctx context.Context, arg InsertGeneratedParams) ([]string, error) {
 	rows, err := q.db.Query(ctx, insertGenerated,
 		arg.Ids,
@@ -125,7 +233,7 @@ func (q *Queries) InsertGenerated(ctx context.Context, arg InsertGeneratedParams
 		arg.CreatedByJobIds,
 		arg.Kinds,
 		arg.Contents,
-		arg.SearchExtras,
+		arg.Searches,
 		arg.GenerationKeys,
 		arg.Metadatas,
 		arg.SessionIds,
@@ -133,6 +241,13 @@ func (q *Queries) InsertGenerated(ctx context.Context, arg InsertGeneratedParams
 		arg.SourceObservations,
 		arg.SourceTypes,
 		arg.SourceNames,
+		arg.SourceTeamIds,
+		arg.SourceProjectIds,
+		arg.SourceJobIds,
+		arg.WordTeamIds,
+		arg.WordProjectIds,
+		arg.Lexemes,
+		arg.Words,
 		arg.UsageTeamIds,
 		arg.UsageProjectIds,
 		arg.UsageKinds,
@@ -157,6 +272,114 @@ func (q *Queries) InsertGenerated(ctx context.Context, arg InsertGeneratedParams
 			return nil, err
 		}
 		items = append(items, id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const insertWords = `-- name: InsertWords :exec
+INSERT INTO observation_words (team_id, project_id, lexeme, word)
+SELECT $1, $2, w.lexeme, w.word
+FROM (SELECT unnest($3::text[]) AS lexeme, unnest($4::text[]) AS word) w
+ORDER BY w.lexeme COLLATE "C"
+ON CONFLICT DO NOTHING
+`
+
+type InsertWordsParams struct {
+	TeamID    string
+	ProjectID string
+	Lexemes   []string
+	Words     []string
+}
+
+// In order, so that two who write the same do not wait for each other in turn.
+func (q *Queries) InsertWords(ctx context.Context, arg InsertWordsParams) error {
+	_, err := q.db.Exec(ctx, insertWords,
+		arg.TeamID,
+		arg.ProjectID,
+		arg.Lexemes,
+		arg.Words,
+	)
+	return err
+}
+
+const knownWords = `-- name: KnownWords :many
+SELECT lexeme FROM observation_words
+WHERE team_id = $1 AND project_id = $2 AND lexeme = ANY($3::text[])
+`
+
+type KnownWordsParams struct {
+	TeamID    string
+	ProjectID string
+	Lexemes   []string
+}
+
+// Which of these words the project has.
+func (q *Queries) KnownWords(ctx context.Context, arg KnownWordsParams) ([]string, error) {
+	rows, err := q.db.Query(ctx, knownWords, arg.TeamID, arg.ProjectID, arg.Lexemes)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []string{}
+	for rows.Next() {
+		var lexeme string
+		if err := rows.Scan(&lexeme); err != nil {
+			return nil, err
+		}
+		items = append(items, lexeme)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const newestNotesOfSession = `-- name: NewestNotesOfSession :many
+SELECT id, kind, content, metadata FROM observations
+WHERE server_session_id = $1 AND CASE WHEN team_id = $2 AND project_id = $3 THEN true END
+ORDER BY created_at DESC LIMIT $4::int
+`
+
+type NewestNotesOfSessionParams struct {
+	SessionID *string
+	TeamID    string
+	ProjectID string
+	MaxRows   int32
+}
+
+type NewestNotesOfSessionRow struct {
+	ID       string
+	Kind     string
+	Content  string
+	Metadata json.RawMessage
+}
+
+func (q *Queries) NewestNotesOfSession(ctx context.Context, arg NewestNotesOfSessionParams) ([]NewestNotesOfSessionRow, error) {
+	rows, err := q.db.Query(ctx, newestNotesOfSession,
+		arg.SessionID,
+		arg.TeamID,
+		arg.ProjectID,
+		arg.MaxRows,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []NewestNotesOfSessionRow{}
+	for rows.Next() {
+		var i NewestNotesOfSessionRow
+		if err := rows.Scan(
+			&i.ID,
+			&i.Kind,
+			&i.Content,
+			&i.Metadata,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, err
@@ -282,7 +505,7 @@ func (q *Queries) ObservationsOfSession(ctx context.Context, arg ObservationsOfS
 }
 
 const pageObservations = `-- name: PageObservations :many
-SELECT id, kind, content, search_extra, metadata, created_by_job_id, edited_at, updated_at FROM observations
+SELECT id, kind, content, metadata, created_by_job_id, edited_at, updated_at FROM observations
 WHERE team_id = $1 AND project_id = $2 AND id > $3::text
   AND ($4::text = '' OR id = $4::text)
 ORDER BY id LIMIT $5::int
@@ -300,7 +523,6 @@ type PageObservationsRow struct {
 	ID             string
 	Kind           string
 	Content        string
-	SearchExtra    string
 	Metadata       json.RawMessage
 	CreatedByJobID *string
 	EditedAt       *time.Time
@@ -327,7 +549,6 @@ func (q *Queries) PageObservations(ctx context.Context, arg PageObservationsPara
 			&i.ID,
 			&i.Kind,
 			&i.Content,
-			&i.SearchExtra,
 			&i.Metadata,
 			&i.CreatedByJobID,
 			&i.EditedAt,
@@ -345,27 +566,27 @@ func (q *Queries) PageObservations(ctx context.Context, arg PageObservationsPara
 
 const renderObservations = `-- name: RenderObservations :many
 UPDATE observations o SET
-    content = w.content, search_extra = w.search_extra, metadata = w.metadata::jsonb, updated_at = now()
+    content = w.content, content_search = w.search, metadata = w.metadata::jsonb, updated_at = now()
 FROM (
     SELECT unnest($3::text[]) AS id,
            unnest($4::text[]) AS content,
-           unnest($5::text[]) AS search_extra,
+           unnest($5::text[])::tsvector AS search,
            unnest($6::text[]) AS metadata,
            unnest($7::timestamptz[]) AS updated_at
 ) w
 WHERE o.id = w.id AND CASE WHEN o.team_id = $1 AND o.project_id = $2 AND o.updated_at = w.updated_at THEN true END
-  AND (o.content, o.search_extra, o.metadata) IS DISTINCT FROM (w.content, w.search_extra, w.metadata::jsonb)
+  AND (o.content, o.content_search, o.metadata) IS DISTINCT FROM (w.content, w.search, w.metadata::jsonb)
 RETURNING o.id
 `
 
 type RenderObservationsParams struct {
-	TeamID       string
-	ProjectID    string
-	Ids          []string
-	Contents     []string
-	SearchExtras []string
-	Metadatas    []string
-	UpdatedAts   []time.Time
+	TeamID     string
+	ProjectID  string
+	Ids        []string
+	Contents   []string
+	Searches   []string
+	Metadatas  []string
+	UpdatedAts []time.Time
 }
 
 // Only those that differ, and that nobody changed since they were read.
@@ -375,7 +596,7 @@ func (q *Queries) RenderObservations(ctx context.Context, arg RenderObservations
 		arg.ProjectID,
 		arg.Ids,
 		arg.Contents,
-		arg.SearchExtras,
+		arg.Searches,
 		arg.Metadatas,
 		arg.UpdatedAts,
 	)
@@ -397,52 +618,116 @@ func (q *Queries) RenderObservations(ctx context.Context, arg RenderObservations
 	return items, nil
 }
 
-const searchObservations = `-- name: SearchObservations :many
-SELECT o.id, o.project_id, o.team_id, o.server_session_id, o.kind, o.content,
-       o.metadata, o.generation_key, o.created_by_job_id, o.created_at, o.updated_at
-FROM observations o, websearch_to_tsquery('english', $1::text) q
-WHERE o.team_id = $2 AND o.project_id = $3 AND o.content_search @@ q
-  AND ($4::text = '' OR EXISTS (
+const searchIndex = `-- name: SearchIndex :many
+SELECT o.id, o.created_at, (((o.content_search @@ $1::tsquery)::int << 0)
+     | ((o.content_search @@ $2::tsquery)::int << 1)
+     | ((o.content_search @@ $3::tsquery)::int << 2)
+     | ((o.content_search @@ $4::tsquery)::int << 3)
+     | CASE WHEN $5::int < 5 THEN 0 ELSE
+       ((o.content_search @@ $6::tsquery)::int << 4)
+       | ((o.content_search @@ $7::tsquery)::int << 5)
+       | ((o.content_search @@ $8::tsquery)::int << 6)
+       | ((o.content_search @@ $9::tsquery)::int << 7) END
+     | CASE WHEN $5::int < 9 THEN 0 ELSE
+       ((o.content_search @@ $10::tsquery)::int << 8)
+       | ((o.content_search @@ $11::tsquery)::int << 9)
+       | ((o.content_search @@ $12::tsquery)::int << 10)
+       | ((o.content_search @@ $13::tsquery)::int << 11) END
+     | CASE WHEN $5::int < 13 THEN 0 ELSE
+       ((o.content_search @@ $14::tsquery)::int << 12)
+       | ((o.content_search @@ $15::tsquery)::int << 13)
+       | ((o.content_search @@ $16::tsquery)::int << 14)
+       | ((o.content_search @@ $17::tsquery)::int << 15) END)::int AS having
+FROM observations o
+WHERE o.content_search @@ $18::tsquery
+  AND CASE WHEN o.team_id = $19 AND o.project_id = $20 THEN true END
+  AND CASE WHEN o.created_at >= $21 AND o.created_at <= $22 THEN true END
+  AND (cardinality($23::text[]) = 0 OR (o.content || ' ' || o.metadata::text) ~* ALL ($23::text[]))
+  AND (cardinality($24::text[]) = 0 OR NOT o.content ~* ANY ($24::text[]))
+  AND (cardinality($25::text[]) = 0 OR o.kind = ANY ($25::text[]))
+  AND ($26::text = '' OR EXISTS (
+        SELECT FROM jsonb_path_query(jsonb_build_array(o.metadata -> 'files_modified', o.metadata -> 'files_read'), '$[*][*]') p(name)
+        WHERE position('/' || $26::text || '/' IN '/' || (p.name #>> '{}') || '/') > 0))
+  AND ($27::text = '' OR EXISTS (
         SELECT FROM server_sessions s
         WHERE s.id = o.server_session_id AND CASE WHEN s.team_id = o.team_id AND s.project_id = o.project_id THEN true END
-          AND s.platform_source = $4::text)
+          AND s.platform_source = $27::text)
     OR (o.server_session_id IS NULL AND EXISTS (
         SELECT FROM observation_sources l
         JOIN agent_events e ON e.id = l.source_id AND CASE WHEN e.team_id = l.team_id AND e.project_id = l.project_id THEN true END
         WHERE l.observation_id = o.id AND CASE WHEN l.team_id = o.team_id AND l.project_id = o.project_id THEN true END
-          AND l.source_type = 'agent_event' AND e.platform_source = $4::text)))
-ORDER BY ts_rank(o.content_search, q) DESC, o.updated_at DESC, o.id
-LIMIT $5::int
+          AND l.source_type = 'agent_event' AND e.platform_source = $27::text)))
+ORDER BY o.created_at DESC LIMIT $28::int
 `
 
-type SearchObservationsParams struct {
+type SearchIndexParams struct {
+	T1        string
+	T2        string
+	T3        string
+	T4        string
+	Terms     int32
+	T5        string
+	T6        string
+	T7        string
+	T8        string
+	T9        string
+	T10       string
+	T11       string
+	T12       string
+	T13       string
+	T14       string
+	T15       string
+	T16       string
 	Query     string
 	TeamID    string
 	ProjectID string
+	Since     time.Time
+	Until     time.Time
+	Phrases   []string
+	Without   []string
+	Kinds     []string
+	Path      string
 	Platform  string
 	MaxRows   int32
 }
 
-type SearchObservationsRow struct {
-	ID              string
-	ProjectID       string
-	TeamID          string
-	ServerSessionID *string
-	Kind            string
-	Content         string
-	Metadata        json.RawMessage
-	GenerationKey   *string
-	CreatedByJobID  *string
-	CreatedAt       time.Time
-	UpdatedAt       time.Time
+type SearchIndexRow struct {
+	ID        string
+	CreatedAt time.Time
+	Having    int32
 }
 
-// An observation without a session is of the platform of an event that it rests on.
-func (q *Queries) SearchObservations(ctx context.Context, arg SearchObservationsParams) ([]SearchObservationsRow, error) {
-	rows, err := q.db.Query(ctx, searchObservations,
+// The same of all that the index finds, the newest max_rows of them. The tenant
+// is in the query, as a mark that the index knows, and decided by the columns;
+// they stand inside a CASE, so that nothing but the words leads to the rows.
+func (q *Queries) SearchIndex(ctx context.Context, arg SearchIndexParams) ([]SearchIndexRow, error) {
+	rows, err := q.db.Query(ctx, searchIndex,
+		arg.T1,
+		arg.T2,
+		arg.T3,
+		arg.T4,
+		arg.Terms,
+		arg.T5,
+		arg.T6,
+		arg.T7,
+		arg.T8,
+		arg.T9,
+		arg.T10,
+		arg.T11,
+		arg.T12,
+		arg.T13,
+		arg.T14,
+		arg.T15,
+		arg.T16,
 		arg.Query,
 		arg.TeamID,
 		arg.ProjectID,
+		arg.Since,
+		arg.Until,
+		arg.Phrases,
+		arg.Without,
+		arg.Kinds,
+		arg.Path,
 		arg.Platform,
 		arg.MaxRows,
 	)
@@ -450,25 +735,229 @@ func (q *Queries) SearchObservations(ctx context.Context, arg SearchObservations
 		return nil, err
 	}
 	defer rows.Close()
-	items := []SearchObservationsRow{}
+	items := []SearchIndexRow{}
 	for rows.Next() {
-		var i SearchObservationsRow
+		var i SearchIndexRow
+		if err := rows.Scan(&i.ID, &i.CreatedAt, &i.Having); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const searchNewest = `-- name: SearchNewest :many
+SELECT o.id, o.created_at, (((o.content_search @@ $1::tsquery)::int << 0)
+     | ((o.content_search @@ $2::tsquery)::int << 1)
+     | ((o.content_search @@ $3::tsquery)::int << 2)
+     | ((o.content_search @@ $4::tsquery)::int << 3)
+     | CASE WHEN $5::int < 5 THEN 0 ELSE
+       ((o.content_search @@ $6::tsquery)::int << 4)
+       | ((o.content_search @@ $7::tsquery)::int << 5)
+       | ((o.content_search @@ $8::tsquery)::int << 6)
+       | ((o.content_search @@ $9::tsquery)::int << 7) END
+     | CASE WHEN $5::int < 9 THEN 0 ELSE
+       ((o.content_search @@ $10::tsquery)::int << 8)
+       | ((o.content_search @@ $11::tsquery)::int << 9)
+       | ((o.content_search @@ $12::tsquery)::int << 10)
+       | ((o.content_search @@ $13::tsquery)::int << 11) END
+     | CASE WHEN $5::int < 13 THEN 0 ELSE
+       ((o.content_search @@ $14::tsquery)::int << 12)
+       | ((o.content_search @@ $15::tsquery)::int << 13)
+       | ((o.content_search @@ $16::tsquery)::int << 14)
+       | ((o.content_search @@ $17::tsquery)::int << 15) END)::int AS having,
+    (true
+  AND (cardinality($18::text[]) = 0 OR (o.content || ' ' || o.metadata::text) ~* ALL ($18::text[]))
+  AND (cardinality($19::text[]) = 0 OR NOT o.content ~* ANY ($19::text[]))
+  AND (cardinality($20::text[]) = 0 OR o.kind = ANY ($20::text[]))
+  AND ($21::text = '' OR EXISTS (
+        SELECT FROM jsonb_path_query(jsonb_build_array(o.metadata -> 'files_modified', o.metadata -> 'files_read'), '$[*][*]') p(name)
+        WHERE position('/' || $21::text || '/' IN '/' || (p.name #>> '{}') || '/') > 0))
+  AND ($22::text = '' OR EXISTS (
+        SELECT FROM server_sessions s
+        WHERE s.id = o.server_session_id AND CASE WHEN s.team_id = o.team_id AND s.project_id = o.project_id THEN true END
+          AND s.platform_source = $22::text)
+    OR (o.server_session_id IS NULL AND EXISTS (
+        SELECT FROM observation_sources l
+        JOIN agent_events e ON e.id = l.source_id AND CASE WHEN e.team_id = l.team_id AND e.project_id = l.project_id THEN true END
+        WHERE l.observation_id = o.id AND CASE WHEN l.team_id = o.team_id AND l.project_id = o.project_id THEN true END
+          AND l.source_type = 'agent_event' AND e.platform_source = $22::text))))::bool AS fits
+FROM (
+    (SELECT n.id, n.team_id, n.project_id, n.server_session_id, n.kind, n.content, n.metadata, n.content_search, n.created_at FROM observations n
+     WHERE $23::text = '' AND n.team_id = $24 AND n.project_id = $25
+       AND n.created_at >= $26 AND n.created_at <= $27
+     ORDER BY n.created_at DESC LIMIT $28::int)
+    UNION ALL
+    (SELECT n.id, n.team_id, n.project_id, n.server_session_id, n.kind, n.content, n.metadata, n.content_search, n.created_at FROM observations n
+     WHERE $23::text <> '' AND n.server_session_id = $23::text
+       AND CASE WHEN n.team_id = $24 AND n.project_id = $25 THEN true END
+       AND n.created_at >= $26 AND n.created_at <= $27
+     ORDER BY n.created_at DESC LIMIT $28::int)
+) o
+WHERE o.content_search @@ $29::tsquery
+`
+
+type SearchNewestParams struct {
+	T1        string
+	T2        string
+	T3        string
+	T4        string
+	Terms     int32
+	T5        string
+	T6        string
+	T7        string
+	T8        string
+	T9        string
+	T10       string
+	T11       string
+	T12       string
+	T13       string
+	T14       string
+	T15       string
+	T16       string
+	Phrases   []string
+	Without   []string
+	Kinds     []string
+	Path      string
+	Platform  string
+	SessionID string
+	TeamID    string
+	ProjectID string
+	Since     time.Time
+	Until     time.Time
+	MaxRows   int32
+	Query     string
+}
+
+type SearchNewestRow struct {
+	ID        string
+	CreatedAt time.Time
+	Having    int32
+	Fits      bool
+}
+
+// Which of a project's newest observations, or of a session's, have what is
+// looked for, and which of its terms each has, as bits. It looks at max_rows
+// rows, whatever the words are. Those that do not fit the filters are counted, too.
+func (q *Queries) SearchNewest(ctx context.Context, arg SearchNewestParams) ([]SearchNewestRow, error) {
+	rows, err := q.db.Query(ctx, searchNewest,
+		arg.T1,
+		arg.T2,
+		arg.T3,
+		arg.T4,
+		arg.Terms,
+		arg.T5,
+		arg.T6,
+		arg.T7,
+		arg.T8,
+		arg.T9,
+		arg.T10,
+		arg.T11,
+		arg.T12,
+		arg.T13,
+		arg.T14,
+		arg.T15,
+		arg.T16,
+		arg.Phrases,
+		arg.Without,
+		arg.Kinds,
+		arg.Path,
+		arg.Platform,
+		arg.SessionID,
+		arg.TeamID,
+		arg.ProjectID,
+		arg.Since,
+		arg.Until,
+		arg.MaxRows,
+		arg.Query,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []SearchNewestRow{}
+	for rows.Next() {
+		var i SearchNewestRow
 		if err := rows.Scan(
 			&i.ID,
-			&i.ProjectID,
-			&i.TeamID,
-			&i.ServerSessionID,
-			&i.Kind,
-			&i.Content,
-			&i.Metadata,
-			&i.GenerationKey,
-			&i.CreatedByJobID,
 			&i.CreatedAt,
-			&i.UpdatedAt,
+			&i.Having,
+			&i.Fits,
 		); err != nil {
 			return nil, err
 		}
 		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const similarWords = `-- name: SimilarWords :many
+SELECT unnest(similar_words($1, $2, $3::text, $4::int))::text AS word
+`
+
+type SimilarWordsParams struct {
+	TeamID    string
+	ProjectID string
+	Mistyped  string
+	MaxRows   int32
+}
+
+func (q *Queries) SimilarWords(ctx context.Context, arg SimilarWordsParams) ([]string, error) {
+	rows, err := q.db.Query(ctx, similarWords,
+		arg.TeamID,
+		arg.ProjectID,
+		arg.Mistyped,
+		arg.MaxRows,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []string{}
+	for rows.Next() {
+		var word string
+		if err := rows.Scan(&word); err != nil {
+			return nil, err
+		}
+		items = append(items, word)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const wordsThatBegin = `-- name: WordsThatBegin :many
+SELECT lexeme FROM observation_words
+WHERE team_id = $1 AND project_id = $2 AND lexeme >= $3::text AND lexeme < $3::text || 'zzzz'
+ORDER BY lexeme LIMIT 1
+`
+
+type WordsThatBeginParams struct {
+	TeamID    string
+	ProjectID string
+	Beginning string
+}
+
+func (q *Queries) WordsThatBegin(ctx context.Context, arg WordsThatBeginParams) ([]string, error) {
+	rows, err := q.db.Query(ctx, wordsThatBegin, arg.TeamID, arg.ProjectID, arg.Beginning)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []string{}
+	for rows.Next() {
+		var lexeme string
+		if err := rows.Scan(&lexeme); err != nil {
+			return nil, err
+		}
+		items = append(items, lexeme)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, err

@@ -104,7 +104,7 @@ func TestContextForANewSession(t *testing.T) {
 	require.Equal(t, "SessionStart", answer.Hook.Event)
 	text := answer.Hook.Context
 	require.Less(t, len(text), 10_000)
-	require.Contains(t, text, "[discovery] newest: <b>&")
+	require.Contains(t, text, "- **discovery** newest: <b>&\n")
 	require.Less(t, strings.Index(text, "newest:"), strings.Index(text, "newer:"))
 	require.Less(t, strings.Index(text, "newer:"), strings.Index(text, "older:"))
 

@@ -15,7 +15,6 @@ var (
 	HideDocument = hideDocument
 	Showable     = showable
 	Storable     = storable
-	SearchWords  = searchWords
 	Portions     = portions
 	TextsOf      = texts
 )

@@ -84,6 +84,9 @@ func (s *Service) eventMaterial(ctx context.Context, job events.Job) (m material
 	if !ok {
 		return m, pipeline.Permanent(notFound("Event"))
 	}
+	if s.cfg.Provider.Name() != llm.NameOffline {
+		m.twin = twinOf(row)
+	}
 	return m, m.add([]sqlc.AgentEvent{row})
 }
 
@@ -139,6 +142,7 @@ func (s *Service) generate(ctx context.Context, job events.Job, a jobArgs, m mat
 		return nil, err
 	}
 	w := s.writing(job, a, actGenerated)
+	w.twin = m.twin
 	w.outcome["events"], w.outcome["private"] = len(m.shown), m.private
 	for _, question := range questions {
 		answer, err := s.ask(ctx, job, question)
@@ -149,6 +153,9 @@ func (s *Service) generate(ctx context.Context, job events.Job, a jobArgs, m mat
 		for _, note := range answer.Observations {
 			w.note(render(note, s.author(question, answer)), sourcesOf(note, question.Events), m.sessions)
 		}
+	}
+	if s.cfg.Provider.Name() != llm.NameOffline && len(w.notes) > 0 {
+		return w.doneAfter(func(ctx context.Context, q *sqlc.Queries, w *writing) error { return w.mergeAlike(ctx, q) })
 	}
 	return w.done()
 }
@@ -179,6 +186,7 @@ type material struct {
 	shown    []llm.Event
 	sessions map[string]string // of each shown event, by its id
 	private  int               // events that privacy left nothing of: they are not shown
+	twin     string            // what the one event has in common with another report of it
 }
 
 // add shows some more events. Of their payloads only what is shown is kept.

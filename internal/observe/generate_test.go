@@ -87,7 +87,7 @@ func TestHowAnObservationReads(t *testing.T) {
 	for _, word := range []string{"openbatch", "batch", "store", "b.go", `"c/openBatch.go"`} {
 		found, err := w.Search(t.Context(), w.me, observe.Query{ProjectID: w.project, Query: word})
 		require.NoError(t, err)
-		require.Len(t, found, 1, word)
+		require.Len(t, found.Hits, 1, word)
 	}
 }
 
@@ -306,19 +306,6 @@ func TestASessionWithNothingToTellIsNotAskedAbout(t *testing.T) {
 	require.Empty(t, w.provider.questions())
 	require.Zero(t, w.count(t, "observations"))
 	w.check(t)
-}
-
-func TestSearchWords(t *testing.T) {
-	t.Parallel()
-	for in, want := range map[string]string{
-		"internal/eventStore/open_batch.go": "internal/eventStore/open_batch.go internal eventStore event Store open_batch.go open batch go",
-		"HTTPServer":                        "HTTPServer HTTP Server",
-		`a\b`:                               `a\b a b`,
-		"sha256Sum":                         "sha256Sum sha256 sha Sum",
-		"":                                  "",
-	} {
-		require.Equal(t, want, observe.SearchWords([]string{in}))
-	}
 }
 
 func TestAWorkerGetsAHandlerForEachKind(t *testing.T) {

@@ -160,7 +160,7 @@ func (w *world) count(t testing.TB, table string) int {
 // tables are those that hold tenants' rows, or say something of them.
 var tables = []string{
 	"teams", "projects", "team_members", "api_keys", "audit_log", "server_sessions", "agent_events",
-	"observation_generation_jobs", "observation_generation_job_events", "outbox", "job_feed", "observations", "observation_sources",
+	"observation_generation_jobs", "observation_generation_job_events", "outbox", "job_feed", "observations", "observation_sources", "observation_words",
 	"usage_events", "usage_counters",
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/seed-245eaa15/obs/events"
+	"github.com/seed-245eaa15/obs/internal/search"
 	"github.com/seed-245eaa15/obs/sqlc"
 )
 
@@ -68,7 +69,7 @@ func (s *Service) AddMemory(ctx context.Context, c Caller, n NewMemory) (Observa
 			}
 		}
 		var created bool
-		if memory, created, err = n.insert(ctx, q, scope, sent); err != nil {
+		if memory, created, err = s.insertMemory(ctx, q, scope, n, sent); err != nil {
 			return err
 		}
 		return c.audit(ctx, q, entry{
@@ -78,11 +79,12 @@ func (s *Service) AddMemory(ctx context.Context, c Caller, n NewMemory) (Observa
 	return memory, err
 }
 
-// insert stores the memory, or reads the one that its key already made.
-func (n NewMemory) insert(ctx context.Context, q *sqlc.Queries, scope events.Scope, sent string) (memory Observation, created bool, err error) {
+// insertMemory stores the memory, or reads the one that its key already made.
+func (s *Service) insertMemory(ctx context.Context, q *sqlc.Queries, scope events.Scope, n NewMemory, sent string) (memory Observation, created bool, err error) {
+	entry := search.NoteOf(n.Content, n.Metadata).Entry(search.Scope(scope.Team, scope.Project), n.Kind)
 	p := sqlc.InsertMemoryParams{
 		ID: newUUID(), TeamID: scope.Team, ProjectID: scope.Project, SessionID: n.ServerSessionID, Kind: n.Kind,
-		Content: n.Content, Metadata: n.Metadata, SourceRowID: newUUID(), SourceMetadata: json.RawMessage("{}"),
+		Content: n.Content, Metadata: n.Metadata, Search: entry.Vector, SourceRowID: newUUID(), SourceMetadata: json.RawMessage("{}"),
 	}
 	if n.IdempotencyKey != "" {
 		p.GenerationKey = new("memory:v1:" + digest(&scope.Team, &scope.Project, &n.IdempotencyKey))
@@ -93,7 +95,7 @@ func (n NewMemory) insert(ctx context.Context, q *sqlc.Queries, scope events.Sco
 		return Observation{}, false, fmt.Errorf("store memory: %w", err)
 	}
 	if len(made) > 0 {
-		return Observation(made[0]), true, nil
+		return Observation(made[0]), true, s.learn(ctx, q, scope, entry.Words)
 	}
 	known, err := q.MemoryByKey(ctx, sqlc.MemoryByKeyParams{TeamID: scope.Team, ProjectID: scope.Project, GenerationKey: p.GenerationKey})
 	if errors.Is(err, pgx.ErrNoRows) {
@@ -241,6 +243,9 @@ func (s *Service) EditMemory(ctx context.Context, c Caller, id string, e MemoryE
 		}
 		memory = Observation(row)
 		scope.Project = row.ProjectID
+		if err := s.index(ctx, q, memory); err != nil {
+			return err
+		}
 		return c.audit(ctx, q, entry{
 			scope: scope, action: actMemoryWrite, resource: resObservation, id: row.ID,
 			details: map[string]any{"edited": true, "content": e.Content != nil, "kind": e.Kind != nil, "metadata": e.Metadata != nil},

@@ -48,6 +48,12 @@ func init() {
 		})
 		return err
 	}}
+	mutations["IndexMemory"] = mutation{call: func(ctx context.Context, q *sqlc.Queries, x target) error {
+		return q.IndexMemory(ctx, sqlc.IndexMemoryParams{ID: x.observation, TeamID: x.scope.Team, ProjectID: x.scope.Project, Search: "taken"})
+	}}
+	mutations["PurgeWords"] = mutation{call: func(ctx context.Context, q *sqlc.Queries, x target) error {
+		return q.PurgeWords(ctx, sqlc.PurgeWordsParams{TeamID: x.scope.Team, ProjectID: x.scope.Project})
+	}}
 	mutations["DeleteMemory"] = mutation{call: func(ctx context.Context, q *sqlc.Queries, x target) error {
 		_, err := q.DeleteMemory(ctx, sqlc.DeleteMemoryParams{ID: x.observation, TeamID: x.scope.Team, ProjectID: x.scope.Project})
 		return err

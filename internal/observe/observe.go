@@ -78,6 +78,8 @@ type Service struct {
 	lanes    laneCache
 	known    cache[events.Scope, knownProject]
 	trusted  cache[keyRef, struct{}] // keys that were good a moment ago
+	words    vocabulary
+	sizes    cache[events.Scope, int] // of projects, in observations
 	join     func(*writing) pipeline.Commit
 	sources  loader[eventRef, sqlc.AgentEvent]
 	projects loader[events.Scope, knownProject] // those that known has not

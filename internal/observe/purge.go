@@ -95,6 +95,9 @@ func purge(ctx context.Context, q *sqlc.Queries, team, project string) (p Purged
 	if p.Observations, err = q.PurgeObservations(ctx, sqlc.PurgeObservationsParams{TeamID: team, ProjectID: project}); err != nil {
 		return p, err
 	}
+	if err = q.PurgeWords(ctx, sqlc.PurgeWordsParams{TeamID: team, ProjectID: project}); err != nil {
+		return p, err
+	}
 	if p.AgentEvents, err = q.PurgeAgentEvents(ctx, sqlc.PurgeAgentEventsParams{TeamID: team, ProjectID: project}); err != nil {
 		return p, err
 	}

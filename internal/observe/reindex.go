@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/seed-245eaa15/obs/events"
+	"github.com/seed-245eaa15/obs/internal/search"
 	"github.com/seed-245eaa15/obs/pipeline"
 	"github.com/seed-245eaa15/obs/sqlc"
 )
@@ -67,6 +68,7 @@ const reindexPage = 200
 func (s *Service) reindex(ctx context.Context, job events.Job, a jobArgs) (pipeline.Commit, error) {
 	w := s.writing(job, a, actReindex)
 	seen, changed := 0, 0
+	mark := search.Scope(job.Scope.Team, job.Scope.Project)
 	p := sqlc.PageObservationsParams{TeamID: job.Scope.Team, ProjectID: job.Scope.Project, ID: a.Observation, MaxRows: reindexPage}
 	for {
 		rows, err := s.q.PageObservations(ctx, p)
@@ -77,6 +79,7 @@ func (s *Service) reindex(ctx context.Context, job events.Job, a jobArgs) (pipel
 			break
 		}
 		out := sqlc.RenderObservationsParams{TeamID: job.Scope.Team, ProjectID: job.Scope.Project}
+		var words []search.Word
 		for _, r := range rows {
 			next, err := renderAgain(r)
 			if err != nil {
@@ -84,13 +87,18 @@ func (s *Service) reindex(ctx context.Context, job events.Job, a jobArgs) (pipel
 			}
 			out.Ids = append(out.Ids, r.ID)
 			out.Contents = append(out.Contents, next.content)
-			out.SearchExtras = append(out.SearchExtras, next.extra)
+			entry := next.note.Entry(mark, next.kind)
+			out.Searches = append(out.Searches, entry.Vector)
+			words = append(words, entry.Words...)
 			out.Metadatas = append(out.Metadatas, string(next.metadata))
 			out.UpdatedAts = append(out.UpdatedAts, r.UpdatedAt)
 		}
 		ids, err := s.q.RenderObservations(ctx, out)
 		if err != nil {
 			return nil, fmt.Errorf("render %d observations: %w", len(rows), err)
+		}
+		if err := s.learn(ctx, s.q, job.Scope, words); err != nil {
+			return nil, err
 		}
 		seen, changed = seen+len(rows), changed+len(ids)
 		p.After = rows[len(rows)-1].ID
@@ -121,5 +129,6 @@ func renderAgain(r sqlc.PageObservationsRow) (rendered, error) {
 		}
 	}
 	metadata, _, err := hideDocument(r.Metadata, maxNarrative)
-	return rendered{kind: r.Kind, content: clean(r.Content, maxContent), extra: clean(r.SearchExtra, maxExtra), metadata: metadata}, err
+	content := clean(r.Content, maxContent)
+	return rendered{kind: r.Kind, content: content, note: search.NoteOf(content, metadata), metadata: metadata}, err
 }

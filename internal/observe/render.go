@@ -5,13 +5,13 @@ import (
 	"strings"
 
 	"github.com/seed-245eaa15/obs/internal/llm"
+	"github.com/seed-245eaa15/obs/internal/search"
 )
 
 // Bounds of what is stored of a note, in bytes and items. A provider's own
 // bounds are tighter; these hold for every one.
 const (
 	maxContent   = 64 << 10
-	maxExtra     = 32 << 10
 	maxKind      = 64
 	maxTitle     = 500
 	maxSubtitle  = 1000
@@ -26,7 +26,7 @@ const (
 type rendered struct {
 	kind     string
 	content  string
-	extra    string // search_extra
+	note     search.Note // what it is found by
 	metadata json.RawMessage
 }
 
@@ -71,10 +71,9 @@ func (m noteMeta) render(kind string) rendered {
 	m.Provider, m.Model, m.Prompt = clean(m.Provider, maxConcept), clean(m.Model, maxConcept), clean(m.Prompt, maxConcept)
 
 	r := rendered{kind: kind, content: cut(NoteText(m.Title, m.Subtitle, m.Narrative, m.Facts), maxContent)}
-	if r.content != "" {
-		var named []string
-		named = append(append(append(named, m.FilesModified...), m.FilesRead...), m.Concepts...)
-		r.extra = cut(searchWords(named), maxExtra)
+	r.note = search.Note{
+		Title: m.Title, Subtitle: m.Subtitle, Narrative: m.Narrative, Facts: m.Facts, Concepts: m.Concepts,
+		Read: m.FilesRead, Modified: m.FilesModified,
 	}
 	r.metadata = marshal(m)
 	return r
@@ -120,7 +119,8 @@ func (m summaryMeta) render() rendered {
 		}
 	}
 	m.Provider, m.Model, m.Prompt = clean(m.Provider, maxConcept), clean(m.Model, maxConcept), clean(m.Prompt, maxConcept)
-	return rendered{kind: kindSummaryNote, content: cut(paragraphs(parts...), maxContent), metadata: marshal(m)}
+	content := cut(paragraphs(parts...), maxContent)
+	return rendered{kind: kindSummaryNote, content: content, note: search.Note{Body: content}, metadata: marshal(m)}
 }
 
 // NoteText puts the parts of a note together as the content of an observation.

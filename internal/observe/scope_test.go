@@ -248,17 +248,23 @@ var mutations = map[string]mutation{
 			JobIds: []string{"j"}, JobTeamIds: []string{x.scope.Team}, JobProjectIds: []string{x.scope.Project}, ActorIds: []string{"a"},
 			ApiKeyIds: []string{""}, Actions: []string{"x"}, RequestIds: []string{""}, Details: []string{"{}"},
 			Ids: []string{x.observation}, TeamIds: []string{x.scope.Team}, ProjectIds: []string{x.scope.Project},
-			CreatedByJobIds: []string{"j"}, Kinds: []string{"x"}, Contents: []string{"taken"}, SearchExtras: []string{""},
+			CreatedByJobIds: []string{"j"}, Kinds: []string{"x"}, Contents: []string{"taken"}, Searches: []string{""},
 			GenerationKeys: []string{"taken"}, Metadatas: []string{"{}"}, SessionIds: []string{""},
 			SourceIds: []string{"s"}, SourceObservations: []string{x.observation}, SourceTypes: []string{"agent_event"},
-			SourceNames: []string{x.event},
+			SourceNames: []string{x.event}, SourceTeamIds: []string{x.scope.Team}, SourceProjectIds: []string{x.scope.Project}, SourceJobIds: []string{"j"},
+			WordTeamIds: []string{x.scope.Team}, WordProjectIds: []string{x.scope.Project}, Lexemes: []string{"taken"}, Words: []string{"taken"},
 		})
 		return err
+	}},
+	"InsertWords": {makes: true, call: func(ctx context.Context, q *sqlc.Queries, x target) error {
+		return q.InsertWords(ctx, sqlc.InsertWordsParams{
+			TeamID: x.scope.Team, ProjectID: x.scope.Project, Lexemes: []string{"taken"}, Words: []string{"taken"},
+		})
 	}},
 	"RenderObservations": {call: func(ctx context.Context, q *sqlc.Queries, x target) error {
 		_, err := q.RenderObservations(ctx, sqlc.RenderObservationsParams{
 			TeamID: x.scope.Team, ProjectID: x.scope.Project, Ids: []string{x.observation}, Contents: []string{"taken"},
-			SearchExtras: []string{""}, Metadatas: []string{"{}"}, UpdatedAts: []time.Time{x.observed},
+			Searches: []string{""}, Metadatas: []string{"{}"}, UpdatedAts: []time.Time{x.observed},
 		})
 		return err
 	}},

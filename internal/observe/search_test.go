@@ -22,10 +22,10 @@ func (w *world) note(t *testing.T, e observe.NewEvent, o llm.Observation) {
 
 func (w *world) found(t *testing.T, query string, platform *string) []string {
 	t.Helper()
-	list, err := w.Search(t.Context(), w.me, observe.Query{ProjectID: w.project, Query: query, PlatformSource: platform})
+	page, err := w.Search(t.Context(), w.me, observe.Query{ProjectID: w.project, Query: query, PlatformSource: platform})
 	require.NoError(t, err)
 	titles := []string{}
-	for _, o := range list {
+	for _, o := range page.Hits {
 		title, _, _ := strings.Cut(o.Content, "\n")
 		titles = append(titles, title)
 	}
@@ -46,7 +46,7 @@ func TestSearch(t *testing.T) {
 	w.note(t, w.event(3), llm.Observation{Type: "bugfix", Title: "Deadlock", Facts: []string{"two workers waited"}})
 
 	require.ElementsMatch(t, []string{"Relays", "The leader of relays"}, w.found(t, "relay", nil))
-	require.Equal(t, []string{"Relays"}, w.found(t, "relay waiting", nil), "words are ANDed, in any form")
+	require.Equal(t, []string{"Relays"}, w.found(t, "relay waiting", nil), "one that has all words, in any form, leaves out those that have half of them")
 	require.Equal(t, []string{"Deadlock"}, w.found(t, `"two workers"`, nil))
 	require.Equal(t, []string{"Relays"}, w.found(t, "waits -workers", nil))
 	require.Equal(t, []string{"The leader of relays"}, w.found(t, "poll", nil))
@@ -65,13 +65,15 @@ func TestContext(t *testing.T) {
 	for i, title := range []string{"first note", "second note"} {
 		w.note(t, w.event(i), llm.Observation{Type: "change", Title: title})
 	}
-	found, text, err := w.Context(t.Context(), w.me, observe.Query{ProjectID: w.project, Query: "note"})
+	r, err := w.Context(t.Context(), w.me, observe.ContextQuery{Query: observe.Query{ProjectID: w.project, Query: "note"}})
+	found, text := r.Observations, r.Text
 	require.NoError(t, err)
 	require.Len(t, found, 2)
 	require.Equal(t, found[0].Content+"\n\n"+found[1].Content, text)
 	require.Contains(t, found[0].Content, "second", "of equal matches the newest is first")
 
-	found, text, err = w.Context(t.Context(), w.me, observe.Query{ProjectID: w.project, Query: "note", Limit: 1})
+	r, err = w.Context(t.Context(), w.me, observe.ContextQuery{Query: observe.Query{ProjectID: w.project, Query: "note", Limit: 1}})
+	found, text = r.Observations, r.Text
 	require.NoError(t, err)
 	require.Len(t, found, 1)
 	require.Equal(t, found[0].Content, text)
@@ -88,7 +90,7 @@ func TestABadQuery(t *testing.T) {
 		_, err := w.Search(t.Context(), w.me, q)
 		require.Equal(t, []any{field}, as[*observe.Invalid](t, err).Issues[0].Path)
 	}
-	_, _, err := w.Context(t.Context(), w.me, observe.Query{ProjectID: w.project, Query: "x", Limit: 51})
+	_, err := w.Context(t.Context(), w.me, observe.ContextQuery{Query: observe.Query{ProjectID: w.project, Query: "x", Limit: 51}})
 	require.ErrorIs(t, err, observe.ErrInvalid)
 	_, err = w.Search(t.Context(), w.me, observe.Query{ProjectID: w.project, Query: strings.Repeat("x", 10_001)})
 	require.ErrorIs(t, err, observe.ErrInvalid)
@@ -114,7 +116,7 @@ func TestReindex(t *testing.T) {
 	one, err := w.EventObservations(t.Context(), w.me, got[0].Event.ID)
 	require.NoError(t, err)
 	// As an older program may have left them.
-	_, err = w.pool.Exec(t.Context(), `UPDATE observations SET content = 'old <private>hunter2</private>', search_extra = '',
+	_, err = w.pool.Exec(t.Context(), `UPDATE observations SET content = 'old <private>hunter2</private>', content_search = '',
 		metadata = metadata || '{"narrative": "n <private>hunter2</private>"}'`)
 	require.NoError(t, err)
 	_, err = w.pool.Exec(t.Context(), `INSERT INTO observations (id, team_id, project_id, kind, content, metadata)
@@ -135,8 +137,8 @@ func TestReindex(t *testing.T) {
 	require.Contains(t, observations, "by-hand")
 	require.NotContains(t, observations, "hunter2")
 	var words string
-	require.NoError(t, w.pool.QueryRow(t.Context(), "SELECT search_extra FROM observations WHERE id = $1", one[0].ID).Scan(&words))
-	require.Contains(t, words, "Batch")
+	require.NoError(t, w.pool.QueryRow(t.Context(), "SELECT content_search::text FROM observations WHERE id = $1", one[0].ID).Scan(&words))
+	require.Contains(t, words, "'batch'")
 
 	var stamps, after string
 	const last = "SELECT string_agg(updated_at::text, ',' ORDER BY id) FROM observations"

@@ -110,7 +110,7 @@ var attempts = map[string]attempt{
 		return h.Search(ctx, c, observe.Query{ProjectID: h.project, Query: "batch"})
 	}},
 	"Context": {scope: observe.ScopeRead, call: func(ctx context.Context, c observe.Caller, h *home) (any, error) {
-		found, _, err := h.Context(ctx, c, observe.Query{ProjectID: h.project, Query: "batch"})
+		found, err := h.Context(ctx, c, observe.ContextQuery{Query: observe.Query{ProjectID: h.project, Query: "batch"}})
 		return found, err
 	}},
 	"Recent": {scope: observe.ScopeRead, call: func(ctx context.Context, c observe.Caller, h *home) (any, error) {

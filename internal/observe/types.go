@@ -131,9 +131,27 @@ type JobFilter struct {
 // Query is a search.
 type Query struct {
 	ProjectID      string
-	Query          string // as typed into a web search: words are ANDed, "phrases", OR, -not
+	Query          string // as typed into a web search: words, "phrases", or, -not, begin*
 	Limit          int    // 0 means 20 (10 for a context), at most 100 (50)
+	Cursor         string // Results.Next of the page before
 	PlatformSource *string
+	Kinds          []string  // of any of these; none: of all
+	SessionID      string    // of this one; "": of all
+	Path           string    // about this file, or files of this folder; its last parts will do
+	Since, Until   time.Time // made then; zero: whenever
+}
+
+// Results is a page of what a search found.
+type Results struct {
+	Hits  []Hit
+	Next  string              // Query.Cursor of the next page; "" at the end
+	Meant map[string][]string // words that the project does not have, and which were looked for instead
+}
+
+// Hit is an observation that was found.
+type Hit struct {
+	Observation
+	Highlights []string // its places that answer best, with ** around what was looked for
 }
 
 // NewKey says what key to make. It inherits the caller's team and project.

@@ -1,53 +1,84 @@
 package observe
 
 import (
-	"strings"
-	"unicode"
+	"context"
+	"fmt"
+	"hash/maphash"
+	"sync"
+	"time"
+
+	"github.com/seed-245eaa15/obs/events"
+	"github.com/seed-245eaa15/obs/internal/search"
+	"github.com/seed-245eaa15/obs/sqlc"
 )
 
-// searchWords gives what the index should know about names of files and of
-// concepts: each as it is, and its parts, so that a search for one word of
-// `internal/eventStore/open_batch.go` finds it, and one for batch finds Batch2.
-// Postgres' parser keeps a path whole.
-func searchWords(names []string) string {
-	var words []string
-	seen := map[string]bool{}
-	add := func(w string) {
-		if w != "" && !seen[w] {
-			seen[w] = true
-			words = append(words, w)
-		}
-	}
-	for _, name := range names {
-		add(name)
-		for segment := range strings.FieldsFuncSeq(name, func(r rune) bool { return r == '/' || r == '\\' || unicode.IsSpace(r) }) {
-			add(segment)
-			for word := range strings.FieldsFuncSeq(segment, func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) }) {
-				add(word)
-				for _, part := range camelParts(word) {
-					add(part)
-					add(strings.TrimRightFunc(part, unicode.IsDigit))
-				}
-			}
-		}
-	}
-	return strings.Join(words, " ")
+const (
+	maxKnownWords = 1 << 18         // kept at once, some 10 MB
+	wordAgain     = 5 * time.Second // longer than a transaction that settles
+	wordLasts     = time.Hour
+)
+
+// vocabulary knows which words of the projects are written down already, so
+// that a note costs no row for each of its words. The transaction that a word
+// was first seen in may have been undone: it is written once more when it
+// comes again, and then once an hour, because a project can be emptied. The
+// zero value is empty.
+type vocabulary struct {
+	mu   sync.Mutex
+	seed maphash.Seed
+	due  map[uint64]time.Duration // when a word is to be written again, since from
+	from time.Time
 }
 
-// camelParts splits a word where a capital begins a new one: HTTPServer is
-// HTTP and Server.
-func camelParts(word string) []string {
-	runes := []rune(word)
-	var parts []string
-	start := 0
-	for i := 1; i < len(runes); i++ {
-		up := unicode.IsUpper(runes[i])
-		begins := up && !unicode.IsUpper(runes[i-1]) ||
-			up && i+1 < len(runes) && unicode.IsLower(runes[i+1])
-		if begins {
-			parts = append(parts, string(runes[start:i]))
-			start = i
-		}
+// fresh gives those of the words that are to be written.
+func (v *vocabulary) fresh(scope events.Scope, words []search.Word) []search.Word {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.due == nil {
+		v.seed, v.due, v.from = maphash.MakeSeed(), map[uint64]time.Duration{}, time.Now()
 	}
-	return append(parts, string(runes[start:]))
+	if len(v.due) > maxKnownWords {
+		clear(v.due)
+	}
+	now, of := time.Since(v.from), maphash.Comparable(v.seed, scope)
+	var out []search.Word
+	for _, w := range words {
+		key := of ^ maphash.String(v.seed, w.Lexeme)
+		switch due, seen := v.due[key]; {
+		case !seen:
+			v.due[key] = now + wordAgain
+		case now > due:
+			v.due[key] = now + wordLasts
+		default:
+			continue
+		}
+		out = append(out, w)
+	}
+	return out
+}
+
+// learn writes down the words that a project may not have yet.
+func (s *Service) learn(ctx context.Context, q *sqlc.Queries, scope events.Scope, words []search.Word) error {
+	p := sqlc.InsertWordsParams{TeamID: scope.Team, ProjectID: scope.Project}
+	for _, w := range s.words.fresh(scope, words) {
+		p.Lexemes, p.Words = append(p.Lexemes, w.Lexeme), append(p.Words, w.Word)
+	}
+	if len(p.Lexemes) == 0 {
+		return nil
+	}
+	if err := q.InsertWords(ctx, p); err != nil {
+		return fmt.Errorf("store %d words: %w", len(p.Lexemes), err)
+	}
+	return nil
+}
+
+// index writes anew what an observation is found by.
+func (s *Service) index(ctx context.Context, q *sqlc.Queries, o Observation) error {
+	scope := events.Scope{Team: o.TeamID, Project: o.ProjectID}
+	entry := search.NoteOf(o.Content, o.Metadata).Entry(search.Scope(scope.Team, scope.Project), o.Kind)
+	err := q.IndexMemory(ctx, sqlc.IndexMemoryParams{ID: o.ID, TeamID: scope.Team, ProjectID: scope.Project, Search: entry.Vector})
+	if err != nil {
+		return fmt.Errorf("index memory: %w", err)
+	}
+	return s.learn(ctx, q, scope, entry.Words)
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/seed-245eaa15/obs/events"
 	"github.com/seed-245eaa15/obs/internal/llm"
+	"github.com/seed-245eaa15/obs/internal/search"
 	"github.com/seed-245eaa15/obs/pipeline"
 	"github.com/seed-245eaa15/obs/sqlc"
 )
@@ -23,13 +24,15 @@ type writing struct {
 	notes   []written
 	index   int // of the next note among all that the provider answered
 	outcome map[string]any
-	in, out int // tokens
+	in, out int    // tokens
+	twin    string // see observationID
 }
 
 // written is an observation on its way into the table.
 type written struct {
 	id, key, session string
 	rendered
+	entry   search.Entry
 	sources []restsOn
 }
 
@@ -72,7 +75,8 @@ func (w *writing) observation(r rendered, session string, sources ...restsOn) {
 	}
 	key := GenerationKey(w.job.ID, index, r.content)
 	w.notes = append(w.notes, written{
-		id: string(events.NewID("obs", w.job.Scope.Team, w.job.Scope.Project, key)), key: key, session: session, rendered: r, sources: sources,
+		id: w.observationID(r, session, key, w.twin, index), key: key, session: session, rendered: r,
+		entry: r.note.Entry(search.Scope(w.job.Scope.Team, w.job.Scope.Project), r.kind), sources: sources,
 	})
 }
 
@@ -145,11 +149,17 @@ func (w *writing) store(n written, p *sqlc.InsertGeneratedParams) {
 	p.CreatedByJobIds = append(p.CreatedByJobIds, string(w.job.ID))
 	p.Kinds = append(p.Kinds, n.kind)
 	p.Contents = append(p.Contents, n.content)
-	p.SearchExtras = append(p.SearchExtras, n.extra)
+	p.Searches = append(p.Searches, n.entry.Vector)
 	p.GenerationKeys = append(p.GenerationKeys, n.key)
 	p.Metadatas = append(p.Metadatas, string(n.metadata))
 	p.SessionIds = append(p.SessionIds, n.session)
+	for _, word := range w.s.words.fresh(w.job.Scope, n.entry.Words) {
+		p.WordTeamIds, p.WordProjectIds = append(p.WordTeamIds, team), append(p.WordProjectIds, project)
+		p.Lexemes, p.Words = append(p.Lexemes, word.Lexeme), append(p.Words, word.Word)
+	}
 	for _, src := range n.sources {
+		p.SourceTeamIds, p.SourceProjectIds = append(p.SourceTeamIds, team), append(p.SourceProjectIds, project)
+		p.SourceJobIds = append(p.SourceJobIds, string(w.job.ID))
 		p.SourceIds = append(p.SourceIds, string(events.NewID("src", team, project, n.id, src.kind, src.id)))
 		p.SourceObservations = append(p.SourceObservations, n.id)
 		p.SourceTypes = append(p.SourceTypes, src.kind)
