@@ -84,7 +84,7 @@ func (s *Service) eventMaterial(ctx context.Context, job events.Job) (m material
 	if !ok {
 		return m, pipeline.Permanent(notFound("Event"))
 	}
-	if s.cfg.Provider.Name() != llm.NameOffline {
+	if s.cfg.Provider != nil && s.cfg.Provider.Name() != llm.NameOffline { // who only shows the prompt has none
 		m.twin = twinOf(row)
 	}
 	return m, m.add([]sqlc.AgentEvent{row})
