@@ -41,7 +41,7 @@ func (s *Service) Register(w *pipeline.Worker) {
 // microseconds, so what counts is how many jobs share a transaction.
 var (
 	slotsForModel = map[events.Kind]int{KindEvent: 4, KindBatch: 2, KindSummary: 2, KindReindex: 1}
-	slotsOffline  = map[events.Kind]int{KindEvent: 500, KindBatch: 50, KindSummary: 10, KindReindex: 1}
+	slotsOffline  = map[events.Kind]int{KindEvent: 200, KindBatch: 50, KindSummary: 10, KindReindex: 1}
 )
 
 type handler = func(ctx context.Context, job events.Job, a jobArgs) (pipeline.Commit, error)

@@ -60,7 +60,7 @@ type LeaseFlags struct {
 
 // LaneFlags say how jobs are done.
 type LaneFlags struct {
-	Slots      string `name:"slots" var:"OBS_SLOTS" placeholder:"KIND=N,…" group:"Worker:" help:"Attempts at once by kind of job: event=4,summary=1. Without it what suits the provider: event=500,batch=50,summary=10,reindex=1 offline, event=4,batch=2,summary=2,reindex=1 with a model; 0 leaves a kind to others."`
+	Slots      string `name:"slots" var:"OBS_SLOTS" placeholder:"KIND=N,…" group:"Worker:" help:"Attempts at once by kind of job: event=4,summary=1. Without it what suits the provider: event=200,batch=50,summary=10,reindex=1 offline, event=4,batch=2,summary=2,reindex=1 with a model; 0 leaves a kind to others."`
 	Grace      string `name:"grace" var:"OBS_GRACE" default:"${grace}" placeholder:"TIME" group:"Worker:" help:"How long running attempts may go on when the process is told to end."`
 	Timeout    string `name:"job-timeout" var:"OBS_JOB_TIMEOUT" default:"5m" placeholder:"TIME" group:"Worker:" help:"How long an attempt may take."`
 	Pause      string `name:"lane-pause" var:"OBS_LANE_PAUSE" default:"5s" placeholder:"TIME" group:"Worker:" help:"How long a lane rests when the provider refused five times in a row; each further rest is twice as long, up to 60 times. No attempt is lost meanwhile."`

@@ -91,12 +91,12 @@ func (p *Process) add(rank int, name string, run func(ctx context.Context) error
 // gcPercent is how much the heap of a process grows before it is collected,
 // unless GOGC says: little of it lives, a few MiB, and collecting when that
 // has doubled took a seventh of the CPU.
-const gcPercent = 300
+const gcPercent = 200
 
 // Run runs the parts until ctx ends or one of them does, and stops them in
 // order: the doors, the relay, the worker, the rest.
 func (p *Process) Run(ctx context.Context) error {
-	if os.Getenv("GOGC") == "" {
+	if os.Getenv("GOGC") == "" && (p.worker == nil || p.serves) { // a worker alone has the events of 200 jobs in its heap
 		debug.SetGCPercent(gcPercent)
 	}
 	p.Health.Look(ctx) // the first one who asks is to be told
