@@ -324,7 +324,7 @@ func TestStreamWithoutTheBroker(t *testing.T) {
 // TestStreamToAClientThatDoesNotRead: it is let go, and costs no memory until then.
 func TestStreamToAClientThatDoesNotRead(t *testing.T) {
 	t.Parallel()
-	l := newLive(t, 60, func(c *api.Config) { c.Stream.Stall = 200 * time.Millisecond })
+	l := newLive(t, 60, func(c *api.Config) { c.Stream.Stall = 3 * time.Second }) // who does read may be slow on a busy machine
 	lazy, err := l.connect("team", "", "", &http.Transport{
 		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
 			c, err := (&net.Dialer{}).DialContext(ctx, network, addr)
