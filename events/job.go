@@ -155,26 +155,23 @@ var arrows = map[Status]map[Type]Status{
 // *[TransitionError], which is ErrSettled from a settled status and ErrHeld
 // otherwise; the job is then returned unchanged.
 func (j Job) Apply(e Event) (Job, error) {
-	refuse := func(reason string) (Job, error) {
-		return j, &TransitionError{Job: j.ID, From: j.Status, Type: e.Type, Reason: reason}
-	}
 	to, ok := arrows[j.Status][e.Type]
 	if !ok {
-		return refuse("")
+		return j, refusal(j, e, "")
 	}
 	if e.Version != 0 && e.Version != j.Version+1 {
-		return refuse(fmt.Sprintf("version %d does not follow %d", e.Version, j.Version))
+		return j, refusal(j, e, fmt.Sprintf("version %d does not follow %d", e.Version, j.Version))
 	}
 	spent := j.Attempts >= j.MaxAttempts
 	switch {
 	case e.Type == Processing && spent:
-		return refuse("all attempts are spent")
+		return j, refusal(j, e, "all attempts are spent")
 	case e.Type == Processing && e.Process == "":
-		return refuse("no worker is named")
+		return j, refusal(j, e, "no worker is named")
 	case e.Type == RetryScheduled && spent:
-		return refuse("all attempts are spent")
+		return j, refusal(j, e, "all attempts are spent")
 	case e.Type == Reclaimed && j.Status == StatusProcessing && spent:
-		return refuse("all attempts are spent")
+		return j, refusal(j, e, "all attempts are spent")
 	}
 
 	n := j
@@ -209,6 +206,10 @@ func (j Job) Apply(e Event) (Job, error) {
 	case Enqueued: // returned above
 	}
 	return n, nil
+}
+
+func refusal(j Job, e Event, reason string) error {
+	return &TransitionError{Job: j.ID, From: j.Status, Type: e.Type, Reason: reason}
 }
 
 // Fold applies a history, oldest event first, to a job that has none: only

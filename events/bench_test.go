@@ -1,0 +1,37 @@
+package events_test
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-245eaa15/obs/events"
+)
+
+// foldAllocs is how many allocations folding a history may cost, however long
+// it is: those of walking it.
+const foldAllocs = 5
+
+// BenchmarkFold folds the history of a job that was done at the second
+// attempt.
+func BenchmarkFold(b *testing.B) {
+	at := time.Date(2026, 11, 25, 0, 0, 0, 0, time.UTC)
+	job := events.Job{ID: "event_x", Kind: "event", Scope: events.Scope{Team: "t", Project: "p"}, SourceType: "thing", SourceID: "x", MaxAttempts: 3}
+	var history []events.Event
+	for i, t := range []events.Type{events.Queued, events.Processing, events.RetryScheduled, events.Processing, events.Completed} {
+		history = append(history, events.Event{Job: job.ID, Version: i + 1, Type: t, At: at.Add(time.Duration(i) * time.Second), Process: "w", Schema: events.Schema})
+	}
+	fold := func() {
+		j, err := events.Fold(job, slices.Values(history))
+		if err != nil || j.Status != events.StatusCompleted {
+			b.Fatal(j.Status, err)
+		}
+	}
+	require.LessOrEqual(b, testing.AllocsPerRun(100, fold), float64(foldAllocs), "allocations")
+	b.ReportAllocs()
+	for b.Loop() {
+		fold()
+	}
+}
