@@ -7,6 +7,7 @@ package sqlc
 
 import (
 	"context"
+	"time"
 )
 
 const checkAsks = `-- name: CheckAsks :many
@@ -368,7 +369,12 @@ const checkObservationJobs = `-- name: CheckObservationJobs :many
 SELECT o.id, o.created_by_job_id::text AS job_id, coalesce(j.status, 'missing')::text AS job_status FROM observations o
 LEFT JOIN observation_generation_jobs j
   ON j.id = o.created_by_job_id AND CASE WHEN j.team_id = o.team_id AND j.project_id = o.project_id THEN true END
-WHERE o.created_by_job_id IS NOT NULL AND (j.id IS NULL OR j.status <> 'completed') LIMIT 100
+WHERE o.created_by_job_id IS NOT NULL AND (j.id IS NULL OR j.status <> 'completed')
+  AND NOT (j.id IS NULL AND EXISTS (
+    SELECT FROM observation_sources s
+    JOIN agent_events a ON a.id = s.source_id AND CASE WHEN a.team_id = s.team_id AND a.project_id = s.project_id THEN true END
+    WHERE s.observation_id = o.id AND CASE WHEN s.team_id = o.team_id AND s.project_id = o.project_id THEN true END
+      AND s.source_type = 'agent_event' AND a.pruned_at IS NOT NULL)) LIMIT 100
 `
 
 type CheckObservationJobsRow struct {
@@ -377,7 +383,8 @@ type CheckObservationJobsRow struct {
 	JobStatus string
 }
 
-// Observations whose job is not there, or not completed, or not in their scope.
+// Observations whose job is not there, though it was not pruned with their
+// events marked, or not completed, or not in their scope.
 func (q *Queries) CheckObservationJobs(ctx context.Context) ([]CheckObservationJobsRow, error) {
 	rows, err := q.db.Query(ctx, checkObservationJobs)
 	if err != nil {
@@ -591,4 +598,16 @@ func (q *Queries) CheckSummaries(ctx context.Context) ([]CheckSummariesRow, erro
 		return nil, err
 	}
 	return items, nil
+}
+
+const prunedBefore = `-- name: PrunedBefore :one
+SELECT COALESCE(max((details ->> 'before')::timestamptz), 'epoch')::timestamptz AS before FROM audit_log WHERE action = 'project.prune'
+`
+
+// Jobs that ended before this may have been pruned.
+func (q *Queries) PrunedBefore(ctx context.Context) (time.Time, error) {
+	row := q.db.QueryRow(ctx, prunedBefore)
+	var before time.Time
+	err := row.Scan(&before)
+	return before, err
 }

@@ -38,6 +38,7 @@ type commands struct {
 	Follow   followCommand   `cmd:"" help:"Print what happens to jobs, and what they find, as it happens."`
 	Audit    auditCommand    `cmd:"" help:"Read who did what."`
 	Check    checkCommand    `cmd:"" help:"Verify what must always hold, on a live database."`
+	Prune    pruneCommand    `cmd:"" help:"Take away old finished jobs with their histories."`
 
 	Install   installCommand   `cmd:"" help:"Make Claude Code report to a server."`
 	Uninstall uninstallCommand `cmd:"" help:"Take out of Claude Code what install put in."`

@@ -28,6 +28,9 @@ func (s *Service) askAbout(ctx context.Context, tx pgx.Tx, q *sqlc.Queries, c Ca
 		return nil, false, err
 	}
 	for _, r := range inOrder(rows) {
+		if r.PrunedAt != nil {
+			continue // its job was done and taken away
+		}
 		if wait.of(r.ProjectID) > 0 && r.ServerSessionID != nil && r.BatchJobID == nil {
 			bursts = append(bursts, r)
 			continue
@@ -53,6 +56,11 @@ func (s *Service) askAbout(ctx context.Context, tx pgx.Tx, q *sqlc.Queries, c Ca
 	if err != nil {
 		return nil, false, err
 	}
+	if slices.Contains(made, true) || len(bursts) > 0 {
+		if err := stillOpen(ctx, q, c.Team, rows, created); err != nil {
+			return nil, false, err
+		}
+	}
 	ids := make([]string, 0, len(jobOf))
 	for _, id := range jobOf {
 		ids = append(ids, string(id))
@@ -70,6 +78,29 @@ func (s *Service) askAbout(ctx context.Context, tx pgx.Tx, q *sqlc.Queries, c Ca
 		byEvent[event] = job
 	}
 	return byEvent, slices.Contains(made, true), nil
+}
+
+// stillOpen looks again at the events that were known: the job of one may have
+// been pruned after its row was read, and just now been made anew. Whoever
+// made it waited for the prune to end, so the mark is seen.
+func stillOpen(ctx context.Context, q *sqlc.Queries, team string, rows map[string]sqlc.AgentEvent, created map[string]bool) error {
+	p := sqlc.GetAgentEventsParams{TeamID: team}
+	for id, r := range rows {
+		if !created[id] && r.PrunedAt == nil {
+			p.Ids, p.ProjectIds = append(p.Ids, id), append(p.ProjectIds, r.ProjectID)
+		}
+	}
+	if len(p.Ids) == 0 {
+		return nil
+	}
+	now, err := q.GetAgentEvents(ctx, p)
+	if err != nil {
+		return fmt.Errorf("read agent events: %w", err)
+	}
+	if slices.ContainsFunc(now, func(r sqlc.AgentEvent) bool { return r.PrunedAt != nil }) {
+		return fmt.Errorf("a job is gone: %w", errPurged)
+	}
+	return nil
 }
 
 func (s *Service) eventStep(c Caller, r sqlc.AgentEvent) (events.Step, error) {
