@@ -3,7 +3,6 @@ package db
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"time"
 
@@ -208,7 +207,7 @@ func (s *Jobs) Reclaim(ctx context.Context, lease time.Duration) (events.Lost, e
 			return lost, fmt.Errorf("forget lost workers: %w", err)
 		}
 	}
-	if err := errors.Join(s.q.ForgetStrayAsks(ctx), s.q.ForgetStrayFeed(ctx)); err != nil {
+	if err := s.q.ForgetStrayAsks(ctx); err != nil {
 		return lost, fmt.Errorf("forget deleted jobs: %w", err)
 	}
 	s.scanned.Store(&began)
@@ -291,22 +290,28 @@ func (s *Jobs) Lead(ctx context.Context) (context.Context, func(), error) {
 	return led, func() { cancel(context.Canceled); <-done }, nil
 }
 
-// Fresh reads events that the followers have not been told; see outbox.Feed.
+// Fresh reads events that the followers have not been told, without their
+// details; see outbox.Feed.
 func (s *Jobs) Fresh(ctx context.Context, limit int) ([]events.FeedEvent, error) {
 	rows, err := s.q.FreshFeed(ctx, int32(limit))
 	if err != nil {
 		return nil, fmt.Errorf("read the feed: %w", err)
 	}
-	fresh := make([]events.FeedEvent, len(rows))
-	for i, r := range rows {
-		fresh[i] = events.FeedEvent{
-			Row: r.RowID, Kind: events.Kind(r.JobType), Scope: events.Scope{Team: r.TeamID, Project: r.ProjectID},
-			Event: eventOf(sqlc.JobEvent{
-				JobID: r.JobID, Version: r.Version, TeamID: r.TeamID, ProjectID: r.ProjectID,
-				EventType: r.EventType, StatusAfter: r.StatusAfter, Attempt: r.Attempt, At: r.At, NextAt: r.NextAt,
-				Actor: r.Actor, Process: r.Process, Build: r.Build, RequestID: r.RequestID, Reason: r.Reason,
-				Details: r.Details, Schema: r.Schema,
-			}),
+	fresh := make([]events.FeedEvent, 0, limit)
+	for _, r := range rows {
+		for i, job := range r.JobIds {
+			e := events.FeedEvent{
+				Row: r.ID, Kind: events.Kind(r.JobType), Scope: events.Scope{Team: r.TeamID, Project: r.ProjectID},
+				Event: events.Event{
+					Job: events.ID(job), Version: int(r.Versions[i]), Type: events.Type(r.EventType), Attempt: int(r.Attempts[i]),
+					Status: events.Status(r.StatusAfter), At: r.Ats[i].UTC(), Actor: r.Actor, Process: r.Process, Build: r.Build,
+					RequestID: r.RequestIds[i], Reason: r.Reasons[i], Schema: int(r.Schema),
+				},
+			}
+			if at := r.NextAts[i]; at.Unix() != 0 {
+				e.Event.NextAt = at.UTC()
+			}
+			fresh = append(fresh, e)
 		}
 	}
 	return fresh, nil
@@ -320,7 +325,7 @@ func (s *Jobs) Told(ctx context.Context, rows []int64) error {
 	}
 	err := lazily(ctx, s.pool, func(tx pgx.Tx) error { return s.q.WithTx(tx).ForgetFeed(ctx, rows) })
 	if err != nil {
-		return fmt.Errorf("take %d events out of the feed: %w", len(rows), err)
+		return fmt.Errorf("take %d rows out of the feed: %w", len(rows), err)
 	}
 	return nil
 }

@@ -39,21 +39,30 @@ func NewJobs(pool *pgxpool.Pool, cfg JobsConfig) *Jobs {
 	return &Jobs{pool: pool, q: sqlc.New(pool), cfg: cfg}
 }
 
+// ErrNoProject says that a job was to be made in a project that is not there,
+// or not the team's.
+var ErrNoProject = errors.New("no such project")
+
 // Enqueue adds jobs in the caller's transaction: each gets its row, its
 // queued event and its place in the outbox, or none of them if the job
 // exists already (added is then false: the work has been asked for before).
 // Make the steps with events.New. Ring the relay's bell after the commit.
+// ErrNoProject spoils the transaction's purpose, not the transaction.
 func (s *Jobs) Enqueue(ctx context.Context, tx pgx.Tx, steps ...events.Step) (added []bool, err error) {
 	if len(steps) == 0 {
 		return nil, nil
 	}
-	var p sqlc.EnqueueJobsParams
-	p.Process, p.Build, p.Schema = s.cfg.Process, s.cfg.Build, events.Schema
-	for _, st := range steps {
+	p := sqlc.EnqueueJobsParams{Process: s.cfg.Process, Build: s.cfg.Build, Schema: events.Schema}
+	place := make(map[string]int, len(steps)) // the same job twice in one call is added once
+	for i, st := range steps {
 		j, _, err := st.Next()
 		if err != nil {
 			return nil, fmt.Errorf("enqueue job %s: %w", st.Job.ID, err)
 		}
+		if _, twice := place[string(j.ID)]; twice {
+			continue
+		}
+		place[string(j.ID)] = i
 		p.Ids = append(p.Ids, string(j.ID))
 		p.TeamIds = append(p.TeamIds, j.Scope.Team)
 		p.ProjectIds = append(p.ProjectIds, j.Scope.Project)
@@ -68,20 +77,39 @@ func (s *Jobs) Enqueue(ctx context.Context, tx pgx.Tx, steps ...events.Step) (ad
 		p.Actors = append(p.Actors, st.Event.Actor)
 		p.Reasons = append(p.Reasons, st.Event.Reason)
 	}
-	ids, err := s.q.WithTx(tx).EnqueueJobs(ctx, p)
+	q := s.q.WithTx(tx)
+	ids, err := q.EnqueueJobs(ctx, p)
+	if err == nil && len(ids) < len(p.Ids) {
+		err = knownProjects(ctx, q, steps)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("enqueue %d jobs: %w", len(steps), err)
 	}
-	made := make(map[string]bool, len(ids))
-	for _, id := range ids {
-		made[id] = true
-	}
 	added = make([]bool, len(steps))
-	for i, st := range steps {
-		added[i] = made[string(st.Job.ID)]
-		delete(made, string(st.Job.ID)) // the same job twice in one call is added once
+	for _, id := range ids {
+		added[place[id]] = true
 	}
 	return added, nil
+}
+
+// knownProjects looks whether jobs were not made because their project is not
+// there, rather than because the jobs are.
+func knownProjects(ctx context.Context, q *sqlc.Queries, steps []events.Step) error {
+	var p sqlc.KnownProjectsParams
+	for _, st := range steps {
+		p.ProjectIds, p.TeamIds = append(p.ProjectIds, st.Job.Scope.Project), append(p.TeamIds, st.Job.Scope.Team)
+	}
+	known, err := q.KnownProjects(ctx, p)
+	if err != nil {
+		return err
+	}
+	for _, st := range steps {
+		want := sqlc.KnownProjectsRow{ID: st.Job.Scope.Project, TeamID: st.Job.Scope.Team}
+		if !slices.Contains(known, want) {
+			return fmt.Errorf("job %s: project %s of team %s: %w", st.Job.ID, want.ID, want.TeamID, ErrNoProject)
+		}
+	}
+	return nil
 }
 
 // Get reads a job and its history. A job of another scope is ErrUnknownJob.

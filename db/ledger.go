@@ -144,7 +144,7 @@ func (s *Jobs) tellUnknown(ctx context.Context, es []events.Envelope, unknown []
 // Settle stores steps with what they leave to be written, all in one
 // transaction; see pipeline.Ledger. The jobs are moved first, so that no
 // commit runs for an attempt that this worker has lost.
-func (s *Jobs) Settle(ctx context.Context, steps []events.Step, commits []func(context.Context, pgx.Tx) error) ([]error, error) {
+func (s *Jobs) Settle(ctx context.Context, steps []events.Step, commits []func(context.Context, pgx.Tx) error, last ...func(context.Context, pgx.Tx) error) ([]error, error) {
 	var errs []error
 	err := InTx(ctx, s.pool, func(tx pgx.Tx) error {
 		var moved []*events.Job
@@ -152,6 +152,7 @@ func (s *Jobs) Settle(ctx context.Context, steps []events.Step, commits []func(c
 		if moved, errs, err = s.move(ctx, s.q.WithTx(tx), steps); err != nil {
 			return err
 		}
+		stored := false
 		for i := range steps {
 			if errs[i] != nil {
 				continue
@@ -160,11 +161,20 @@ func (s *Jobs) Settle(ctx context.Context, steps []events.Step, commits []func(c
 				errs[i] = events.ErrHeld
 				continue
 			}
+			stored = true
 			if commits[i] == nil {
 				continue
 			}
 			if err := commits[i](ctx, tx); err != nil {
 				return fmt.Errorf("commit of job %s: %w", steps[i].Job.ID, err)
+			}
+		}
+		for _, write := range last {
+			if !stored {
+				break
+			}
+			if err := write(ctx, tx); err != nil {
+				return err
 			}
 		}
 		return nil

@@ -66,12 +66,13 @@ func TestOpenSaysWhatIsWrong(t *testing.T) {
 	require.ErrorContains(t, err, "database URL")
 }
 
-// Whatever a tenant owns is tied to a project of its own team.
+// Whatever a tenant owns is tied to a project of its own team. Jobs are by the
+// statement that makes them.
 func TestTenantTablesHaveTheCompositeKey(t *testing.T) {
 	t.Parallel()
 	pool := testenv.Pool(t)
 	for _, table := range []string{
-		"api_keys", "audit_log", "server_sessions", "agent_events", "observation_generation_jobs", "observations", "observation_sources",
+		"api_keys", "audit_log", "server_sessions", "agent_events", "observations", "observation_sources",
 	} {
 		var n int
 		err := pool.QueryRow(t.Context(), `

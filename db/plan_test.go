@@ -157,6 +157,10 @@ func TestBatchesFindRowsByTheirIDWithColdStatistics(t *testing.T) {
 	}
 
 	// Each batch query once, with what the relay and the workers ask of it.
+	require.NoError(t, db.InTx(ctx, b.pool, func(tx pgx.Tx) error {
+		_, err := b.jobs.Enqueue(ctx, tx, step(t, "0-0"))
+		return err
+	}))
 	asks, err := b.jobs.Asks(ctx, events.AskQuery{Limit: 3000})
 	require.NoError(t, err)
 	rows, envelopes := make([]int64, len(asks)), make([]events.Envelope, len(asks))

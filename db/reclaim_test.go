@@ -1,11 +1,14 @@
 package db_test
 
 import (
+	"context"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
+	"github.com/seed-245eaa15/obs/db"
 	"github.com/seed-245eaa15/obs/events"
 )
 
@@ -76,24 +79,55 @@ func TestReclaimWaitsForNobody(t *testing.T) {
 	require.Equal(t, events.Lost{Reclaimed: 1}, lost)
 }
 
-// A tenant that is deleted takes its jobs with it, by foreign keys, but not
-// what they have left for the relay: enough of it would stop the feed.
+// A job that is deleted with its tenant leaves its ask, which would never go.
 func TestWhatDeletedJobsHaveLeftIsClearedAway(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.enqueue(t, "a", "b", "c")
+	jobs := b.enqueue(t, "a", "b", "c")
 	b.exec(t, `DELETE FROM observation_generation_jobs WHERE source_id <> 'c'`)
-	fresh, err := b.jobs.Fresh(t.Context(), 2)
+	_, err := b.jobs.Reclaim(t.Context(), time.Hour)
 	require.NoError(t, err)
-	require.Empty(t, fresh, "those that can't be told stand before the one that can")
-
-	_, err = b.jobs.Reclaim(t.Context(), time.Hour)
-	require.NoError(t, err)
-	fresh, err = b.jobs.Fresh(t.Context(), 2)
-	require.NoError(t, err)
-	require.Len(t, fresh, 1)
 	asks, err := b.jobs.Asks(t.Context(), events.AskQuery{Limit: 10})
 	require.NoError(t, err)
 	require.Len(t, asks, 1)
-	require.Equal(t, fresh[0].Event.Job, asks[0].Envelope.Job)
+	require.Equal(t, jobs[2].ID, asks[0].Envelope.Job)
+}
+
+// No foreign key ties a job to its project and a history to its job: what
+// they did, the statements do.
+func TestJobsLiveAndDieWithTheirProject(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	kept := b.enqueue(t, "kept")[0]
+	add := func(scope events.Scope) error {
+		st, err := events.New(events.Job{ID: "x", Kind: "event", Scope: scope, SourceType: "thing", SourceID: "x"}, events.Event{})
+		require.NoError(t, err)
+		return db.InTx(t.Context(), b.pool, func(tx pgx.Tx) error {
+			_, err := b.jobs.Enqueue(t.Context(), tx, step(t, "kept"), st)
+			return err
+		})
+	}
+	for _, wrong := range []events.Scope{{Team: "t2", Project: "p"}, {Team: "t", Project: "p2"}, {Team: "t", Project: "none"}} {
+		require.ErrorIs(t, add(wrong), db.ErrNoProject)
+	}
+	require.NoError(t, add(other))
+
+	// Whoever adds a job keeps the project from being deleted meanwhile.
+	tx, err := b.pool.Begin(t.Context())
+	require.NoError(t, err)
+	defer tx.Rollback(context.Background())
+	_, err = b.jobs.Enqueue(t.Context(), tx, step(t, "another"))
+	require.NoError(t, err)
+	_, err = b.pool.Exec(t.Context(), `BEGIN; SET LOCAL lock_timeout = '20ms'; DELETE FROM projects WHERE id = 'p'; COMMIT`)
+	require.ErrorContains(t, err, "lock timeout")
+	require.NoError(t, tx.Rollback(t.Context()))
+
+	b.exec(t, `DELETE FROM teams WHERE id = 't2'`)
+	_, _, err = b.jobs.Get(t.Context(), other, "x")
+	require.ErrorIs(t, err, events.ErrUnknownJob)
+	rows, err := b.pool.Query(t.Context(), `SELECT DISTINCT job_id FROM observation_generation_job_events`)
+	require.NoError(t, err)
+	histories, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	require.NoError(t, err)
+	require.Equal(t, []string{string(kept.ID)}, histories)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -25,12 +26,17 @@ type follower struct {
 	pub      *publisher
 	wake     chan struct{}
 	subjects map[subjectKey]string
+	stream   []string // the header of every message
 }
 
 type subjectKey struct {
 	scope events.Scope
 	kind  events.Kind
 	typ   events.Type
+}
+
+func newFollower(r *Relay, pub *publisher, wake chan struct{}) *follower {
+	return &follower{relay: r, pub: pub, wake: wake, stream: []string{r.cfg.Streams.EventsStream()}}
 }
 
 // run tells until ctx ends.
@@ -69,40 +75,29 @@ func (f *follower) run(ctx context.Context) {
 	}
 }
 
-// pass tells one batch. more says that there is another one.
+// pass tells one read of the feed. more says that there is another one.
 func (f *follower) pass(ctx context.Context) (told int, more bool, err error) {
 	limit := f.relay.cfg.Batch
 	fresh, err := f.relay.feed.Fresh(ctx, limit)
 	if err != nil {
 		return 0, false, wrap("read the feed", err)
 	}
-	if len(fresh) == 0 {
-		return 0, false, nil
-	}
-	msgs := make([]*nats.Msg, len(fresh))
-	stream := []string{f.relay.cfg.Streams.EventsStream()}
-	for i, e := range fresh {
-		if msgs[i], err = f.msg(e, stream); err != nil {
-			return 0, false, err
+	kept := map[int64]bool{} // rows with an event that was not told
+	var failed int
+	for some := range slices.Chunk(fresh, limit) { // the last row may have brought more
+		if err != nil { // a later event of a job must not go before an earlier one
+			for _, e := range some {
+				kept[e.Row] = true
+			}
+			failed += len(some)
+			continue
 		}
-	}
-	acks := f.publish(ctx, fresh, msgs)
-	fault.At("feed.published")
-	var rows []int64
-	for i, a := range acks {
-		switch {
-		case a.err == nil:
-			rows = append(rows, fresh[i].Row)
-		case isRefused(a.err): // the history has it; to wait would hold up everything behind it
-			rows = append(rows, fresh[i].Row)
-			f.relay.cfg.Log.ErrorContext(ctx, "broker refuses an event",
-				"job", string(fresh[i].Event.Job), "version", fresh[i].Event.Version, "error", a.err.Error())
-		case err == nil || isGone(a.err):
-			err = a.err
-		}
+		var n int
+		n, err = f.tell(ctx, some, kept)
+		failed += n
 	}
 	if err != nil {
-		err = fmt.Errorf("tell %d of %d events: %w", len(fresh)-len(rows), len(fresh), err)
+		err = fmt.Errorf("tell %d of %d events: %w", failed, len(fresh), err)
 		if isGone(err) {
 			_ = pause(ctx, goneGrace) // it ends early only with ctx
 			ensureCtx, cancel := context.WithTimeout(ctx, f.pub.timeout)
@@ -112,13 +107,50 @@ func (f *follower) pass(ctx context.Context) (told int, more bool, err error) {
 			}
 		}
 	}
+	var rows []int64
+	for _, e := range fresh {
+		if !kept[e.Row] && (len(rows) == 0 || rows[len(rows)-1] != e.Row) {
+			rows = append(rows, e.Row)
+		}
+	}
 	if len(rows) > 0 {
 		if e := f.relay.feed.Told(ctx, rows); e != nil {
 			return 0, false, wrap("take from the feed", e)
 		}
-		f.relay.count(func(s *State) { s.Told += uint64(len(rows)) })
+		f.relay.count(func(s *State) { s.Told += uint64(len(fresh) - failed) })
 	}
-	return len(rows), err == nil && len(fresh) == limit, err
+	return len(rows), err == nil && len(fresh) >= limit, err
+}
+
+// tell publishes some events. It adds to kept the rows of those that failed,
+// counts them, and gives the worst of their errors.
+func (f *follower) tell(ctx context.Context, some []events.FeedEvent, kept map[int64]bool) (failed int, err error) {
+	msgs := make([]*nats.Msg, len(some))
+	for i, e := range some {
+		if msgs[i], err = f.msg(e); err != nil {
+			for _, e := range some {
+				kept[e.Row] = true
+			}
+			return len(some), err
+		}
+	}
+	acks := f.publish(ctx, some, msgs)
+	fault.At("feed.published")
+	for i, a := range acks {
+		switch {
+		case a.err == nil:
+		case isRefused(a.err): // the history has it; to wait would hold up everything behind it
+			f.relay.cfg.Log.ErrorContext(ctx, "broker refuses an event",
+				"job", string(some[i].Event.Job), "version", some[i].Event.Version, "error", a.err.Error())
+		default:
+			kept[some[i].Row] = true
+			failed++
+			if err == nil || isGone(a.err) {
+				err = a.err
+			}
+		}
+	}
+	return failed, err
 }
 
 // publish tries all at once, and otherwise goes in waves: the n-th wave has
@@ -167,7 +199,7 @@ func (f *follower) publish(ctx context.Context, fresh []events.FeedEvent, msgs [
 	return acks
 }
 
-func (f *follower) msg(e events.FeedEvent, stream []string) (*nats.Msg, error) {
+func (f *follower) msg(e events.FeedEvent) (*nats.Msg, error) {
 	m := message(e)
 	body, err := json.Marshal(m)
 	if err != nil {
@@ -178,7 +210,7 @@ func (f *follower) msg(e events.FeedEvent, stream []string) (*nats.Msg, error) {
 		Data:    body,
 		Header: nats.Header{
 			jetstream.MsgIDHeader:          {m.MsgID()},
-			jetstream.ExpectedStreamHeader: stream,
+			jetstream.ExpectedStreamHeader: f.stream,
 			HeaderJob:                      {string(m.Job)},
 			HeaderVersion:                  {strconv.Itoa(m.Version)},
 			HeaderType:                     {string(m.Type)},

@@ -40,7 +40,7 @@ type store interface {
 	Enqueue(ctx context.Context, steps ...events.Step) ([]bool, error)
 	Get(ctx context.Context, scope events.Scope, id events.ID) (events.Job, []events.Event, error)
 	Begin(ctx context.Context, worker events.Holder, es []events.Envelope) ([]events.Claim, error)
-	Settle(ctx context.Context, steps []events.Step, commits []func(context.Context, pgx.Tx) error) ([]error, error)
+	Settle(ctx context.Context, steps []events.Step, commits []func(context.Context, pgx.Tx) error, last ...func(context.Context, pgx.Tx) error) ([]error, error)
 	Seen(ctx context.Context, worker events.Holder) error
 }
 

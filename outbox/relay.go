@@ -121,7 +121,7 @@ func (r *Relay) lead(led context.Context, js jetstream.JetStream) {
 	defer r.setLeader(false)
 	var wg sync.WaitGroup
 	if r.feed != nil {
-		f := &follower{relay: r, pub: t.feedPublisher(), wake: t.feedWake}
+		f := newFollower(r, t.feedPublisher(), t.feedWake)
 		wg.Go(func() { f.run(led) })
 	}
 	t.run(led)
@@ -151,7 +151,7 @@ func (r *Relay) Once(ctx context.Context) (int, error) {
 	if err != nil || r.feed == nil {
 		return n, err
 	}
-	f := &follower{relay: r, pub: r.once.feedPublisher()}
+	f := newFollower(r, r.once.feedPublisher(), nil)
 	for {
 		told, more, err := f.pass(led)
 		if err != nil || !more {

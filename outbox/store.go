@@ -38,9 +38,10 @@ type Store interface {
 
 // Feed is the events that followers have not been told yet.
 type Feed interface {
-	// Fresh reads at most limit events in the order of their rows.
+	// Fresh reads the oldest rows, in their order: whole ones, until they have
+	// limit events. A row may have one event of each of several jobs.
 	Fresh(ctx context.Context, limit int) ([]events.FeedEvent, error)
-	// Told takes these rows away: the stream has confirmed them. It may be
+	// Told takes these rows away: the stream has confirmed all that is in them. It may be
 	// forgotten in a crash, the events are then told again.
 	Told(ctx context.Context, rows []int64) error
 }

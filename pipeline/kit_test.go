@@ -57,11 +57,11 @@ func (f *faulty) Begin(ctx context.Context, w events.Holder, es []events.Envelop
 	return f.Memory.Begin(ctx, w, es)
 }
 
-func (f *faulty) Settle(ctx context.Context, steps []events.Step, commits []func(context.Context, pgx.Tx) error) ([]error, error) {
+func (f *faulty) Settle(ctx context.Context, steps []events.Step, commits []func(context.Context, pgx.Tx) error, last ...func(context.Context, pgx.Tx) error) ([]error, error) {
 	if err := run(&f.settle); err != nil {
 		return nil, err
 	}
-	errs, err := f.Memory.Settle(ctx, steps, commits)
+	errs, err := f.Memory.Settle(ctx, steps, commits, last...)
 	if err == nil {
 		if err := run(&f.stored); err != nil {
 			return nil, err

@@ -23,12 +23,12 @@ type Ledger interface {
 	// already holds for the same ask is claimed again without a new event.
 	Begin(ctx context.Context, worker events.Holder, es []events.Envelope) ([]events.Claim, error)
 	// Settle appends each step's event and runs its commit (nil: none) in one
-	// transaction for all. An error in the slice says that this step was not
+	// transaction for all, and there, if any step was stored, last. An error in the slice says that this step was not
 	// stored: ErrHeld when the attempt is no longer ours. An error of the
 	// second kind says that nothing of the batch was stored, or that its
 	// outcome is unknown: settle the steps again, each by itself where a commit
 	// may be to blame.
-	Settle(ctx context.Context, steps []events.Step, commits []Commit) ([]error, error)
+	Settle(ctx context.Context, steps []events.Step, commits []Commit, last ...Commit) ([]error, error)
 	// Seen says that the worker lives. It must be repeated well within the lease.
 	Seen(ctx context.Context, worker events.Holder) error
 	// Gone says that the worker ends and holds nothing any more.

@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime/debug"
 	"slices"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/seed-245eaa15/obs/events"
 	"github.com/seed-245eaa15/obs/internal/fault"
@@ -100,6 +103,12 @@ func (l *lane) store(ctx context.Context, as []*attempt) ([]error, error) {
 	defer cancel()
 	steps := make([]events.Step, len(as))
 	commits := make([]Commit, len(as))
+	var last []Commit
+	if len(as) > 1 {
+		all := &joined{}
+		ctx = context.WithValue(ctx, joinedKey{}, all)
+		last = []Commit{func(ctx context.Context, tx pgx.Tx) error { return l.writeJoined(ctx, tx, all, as) }}
+	}
 	for i, a := range as {
 		steps[i] = a.step
 		a.spoiled = nil
@@ -107,11 +116,32 @@ func (l *lane) store(ctx context.Context, as []*attempt) ([]error, error) {
 			commits[i] = a.write
 		}
 	}
-	errs, err := l.w.ledger.Settle(ctx, steps, commits)
+	errs, err := l.w.ledger.Settle(ctx, steps, commits, last...)
 	if err == nil && len(errs) != len(as) {
 		err = fmt.Errorf("%d answers to %d steps", len(errs), len(as))
 	}
 	return errs, err
+}
+
+// writeJoined writes what the attempts' commits have joined, and makes a panic
+// an error. Whose part is to blame for one is found out by settling them one
+// by one.
+func (l *lane) writeJoined(ctx context.Context, tx pgx.Tx, all *joined, as []*attempt) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			l.w.cfg.Log.ErrorContext(ctx, "a joined commit panicked", "kind", l.kind, "jobs", len(as),
+				"panic", reason(fmt.Sprint(v)), "stack", string(debug.Stack()))
+			err = fmt.Errorf("panic: %v", v)
+		}
+		for _, a := range as {
+			if err != nil && a.commit != nil {
+				a.spoiled = err
+			}
+		}
+	}()
+	err = all.write(ctx, tx)
+	fault.At("worker.stored")
+	return err
 }
 
 // settled lets go of attempts that the ledger has answered for.

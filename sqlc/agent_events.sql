@@ -61,3 +61,10 @@ SELECT * FROM agent_events
 WHERE server_session_id = @session_id AND CASE WHEN team_id = @team_id AND project_id = @project_id THEN true END
   AND (occurred_at, id) < (@before_at::timestamptz, @before_id::text)
 ORDER BY occurred_at DESC, id DESC LIMIT @max_rows::int;
+
+-- name: EventsOfJobs :many
+-- The events that jobs are about, of any tenants: each is found under the
+-- tenant of its own job.
+SELECT e.* FROM agent_events e
+JOIN (SELECT unnest(@ids::text[]) AS id, unnest(@team_ids::text[]) AS team_id, unnest(@project_ids::text[]) AS project_id) w
+  ON e.id = w.id AND CASE WHEN e.team_id = w.team_id AND e.project_id = w.project_id THEN true END;

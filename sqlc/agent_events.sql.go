@@ -71,6 +71,56 @@ func (q *Queries) EventsOfBatch(ctx context.Context, arg EventsOfBatchParams) ([
 	return items, nil
 }
 
+const eventsOfJobs = `-- name: EventsOfJobs :many
+SELECT e.id, e.team_id, e.project_id, e.server_session_id, e.source_adapter, e.source_event_id, e.idempotency_key, e.event_type, e.platform_source, e.payload, e.metadata, e.batch_job_id, e.occurred_at, e.received_at, e.created_at FROM agent_events e
+JOIN (SELECT unnest($1::text[]) AS id, unnest($2::text[]) AS team_id, unnest($3::text[]) AS project_id) w
+  ON e.id = w.id AND CASE WHEN e.team_id = w.team_id AND e.project_id = w.project_id THEN true END
+`
+
+type EventsOfJobsParams struct {
+	Ids        []string
+	TeamIds    []string
+	ProjectIds []string
+}
+
+// The events that jobs are about, of any tenants: each is found under the
+// tenant of its own job.
+func (q *Queries) EventsOfJobs(ctx context.Context, arg EventsOfJobsParams) ([]AgentEvent, error) {
+	rows, err := q.db.Query(ctx, eventsOfJobs, arg.Ids, arg.TeamIds, arg.ProjectIds)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []AgentEvent{}
+	for rows.Next() {
+		var i AgentEvent
+		if err := rows.Scan(
+			&i.ID,
+			&i.TeamID,
+			&i.ProjectID,
+			&i.ServerSessionID,
+			&i.SourceAdapter,
+			&i.SourceEventID,
+			&i.IdempotencyKey,
+			&i.EventType,
+			&i.PlatformSource,
+			&i.Payload,
+			&i.Metadata,
+			&i.BatchJobID,
+			&i.OccurredAt,
+			&i.ReceivedAt,
+			&i.CreatedAt,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const eventsOfSession = `-- name: EventsOfSession :many
 SELECT id, team_id, project_id, server_session_id, source_adapter, source_event_id, idempotency_key, event_type, platform_source, payload, metadata, batch_job_id, occurred_at, received_at, created_at, pruned_at FROM agent_events
 WHERE server_session_id = $1 AND CASE WHEN team_id = $2 AND project_id = $3 THEN true END

@@ -56,6 +56,10 @@ WITH want AS (
            unnest($11::bigint[]) AS delay_us,
            unnest($12::text[]) AS actor,
            unnest($13::text[]) AS reason
+), known AS ( -- as a foreign key would, but once for each project
+    SELECT p.id, p.team_id FROM projects p
+    WHERE p.id = ANY (ARRAY(SELECT DISTINCT w.project_id FROM want w))
+    FOR KEY SHARE
 ), made AS (
     INSERT INTO observation_generation_jobs (
         id, team_id, project_id, job_type, source_type, source_id, payload, request_id, priority, max_attempts,
@@ -65,6 +69,7 @@ WITH want AS (
            CASE WHEN w.delay_us > 0 THEN statement_timestamp() + interval '1 microsecond' * w.delay_us END,
            statement_timestamp(), statement_timestamp()
     FROM want w
+    JOIN known k ON k.id = w.project_id AND k.team_id = w.team_id
     ORDER BY w.id
     ON CONFLICT DO NOTHING
     RETURNING id, team_id, project_id, job_type, request_id, priority, next_attempt_at, created_at
@@ -74,13 +79,18 @@ WITH want AS (
         actor, process, build, request_id, reason, schema)
     SELECT m.id, 1, m.team_id, m.project_id, 'queued', 'queued', 0, m.created_at, m.next_attempt_at,
            w.actor, $14::text, $15::text, m.request_id, w.reason, $16::int
-    FROM made m JOIN (SELECT DISTINCT ON (id) id, actor, reason FROM want) w ON w.id = m.id
+    FROM made m JOIN want w ON w.id = m.id
 ), asked AS (
     INSERT INTO outbox (job_id, team_id, project_id, job_type, asked, priority, due_at)
     SELECT m.id, m.team_id, m.project_id, m.job_type, 1, m.priority, m.next_attempt_at FROM made m
 ), fed AS (
-    INSERT INTO job_feed (team_id, project_id, job_id, version)
-    SELECT m.team_id, m.project_id, m.id, 1 FROM made m
+    INSERT INTO job_feed (team_id, project_id, job_type, event_type, status_after, actor, process, build, schema,
+        job_ids, versions, attempts, ats, next_ats, request_ids, reasons)
+    SELECT m.team_id, m.project_id, m.job_type, 'queued', 'queued', w.actor, $14::text, $15::text, $16::int,
+           array_agg(m.id), array_agg(1), array_agg(0), array_agg(m.created_at), array_agg(COALESCE(m.next_attempt_at, 'epoch')),
+           array_agg(m.request_id), array_agg(w.reason)
+    FROM made m JOIN want w ON w.id = m.id
+    GROUP BY m.team_id, m.project_id, m.job_type, w.actor
 )
 SELECT m.id FROM made m
 `
@@ -105,9 +115,10 @@ type EnqueueJobsParams struct {
 }
 
 // The job table, its history, and what the statements that move a job leave
-// for the relay: a row in outbox while it is queued, a row in job_feed for
-// each event. Used by package db only.
-// Makes the jobs that do not exist yet, each with its first event.
+// for the relay: a row in outbox while it is queued, and a row in job_feed
+// with the events of each tenant. Used by package db only.
+// Makes the jobs that do not exist yet, each with its first event. Each id is
+// there once. One whose project is not there is not made.
 func (q *Queries) EnqueueJobs(ctx context.Context, arg EnqueueJobsParams) ([]string, error) {
 	rows, err := q.db.Query(ctx, enqueueJobs,
 		arg.Ids,
@@ -478,6 +489,42 @@ func (q *Queries) KnownJobs(ctx context.Context, ids []string) ([]KnownJobsRow, 
 	return items, nil
 }
 
+const knownProjects = `-- name: KnownProjects :many
+SELECT DISTINCT p.id, p.team_id FROM projects p
+JOIN (SELECT unnest($1::text[]) AS project_id, unnest($2::text[]) AS team_id) w
+  ON p.id = w.project_id AND CASE WHEN p.team_id = w.team_id THEN true END
+`
+
+type KnownProjectsParams struct {
+	ProjectIds []string
+	TeamIds    []string
+}
+
+type KnownProjectsRow struct {
+	ID     string
+	TeamID string
+}
+
+func (q *Queries) KnownProjects(ctx context.Context, arg KnownProjectsParams) ([]KnownProjectsRow, error) {
+	rows, err := q.db.Query(ctx, knownProjects, arg.ProjectIds, arg.TeamIds)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []KnownProjectsRow{}
+	for rows.Next() {
+		var i KnownProjectsRow
+		if err := rows.Scan(&i.ID, &i.TeamID); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const listJobs = `-- name: ListJobs :many
 SELECT id, team_id, project_id, job_type, source_type, source_id, agent_event_id, server_session_id, payload, request_id, priority, max_attempts, status, version, asked, attempts, next_attempt_at, locked_by, locked_at, last_error, completed_at, failed_at, cancelled_at, created_at, updated_at FROM observation_generation_jobs
 WHERE team_id = $1
@@ -612,8 +659,14 @@ WITH step AS (
     FROM moved m WHERE m.asks
     ON CONFLICT (job_id) DO UPDATE SET id = DEFAULT, asked = excluded.asked, due_at = excluded.due_at
 ), fed AS (
-    INSERT INTO job_feed (team_id, project_id, job_id, version)
-    SELECT m.team_id, m.project_id, m.id, m.version FROM moved m
+    INSERT INTO job_feed (team_id, project_id, job_type, event_type, status_after, actor, process, build, schema,
+        job_ids, versions, attempts, ats, next_ats, request_ids, reasons)
+    SELECT m.team_id, m.project_id, m.job_type, m.type, m.status, m.actor, m.process, m.build, $19::int,
+           array_agg(m.id), array_agg(m.version), array_agg(m.attempts), array_agg(m.updated_at),
+           array_agg(CASE WHEN m.asks AND m.next_attempt_at IS NOT NULL THEN m.next_attempt_at ELSE 'epoch' END),
+           array_agg(m.request_id), array_agg(m.reason)
+    FROM moved m
+    GROUP BY m.team_id, m.project_id, m.job_type, m.type, m.status, m.actor, m.process, m.build
 ), met AS ( -- whoever holds a job has a row, or nobody would look for what it holds
     INSERT INTO workers (id, name, seen_at)
     SELECT DISTINCT m.locked_by, m.locked_by, 'epoch'::timestamptz FROM moved m WHERE m.locked_by IS NOT NULL

@@ -2,12 +2,15 @@
 -- only. No query gives content_search: it is large, and nobody reads it.
 
 -- name: InsertGenerated :many
--- All that a job leaves: its observations, what they rest on, and one audit
--- row that counts them; that each was created is read from the observation
--- itself. Said again it changes nothing but that row, and a job is completed
--- once.
+-- All that jobs leave: their observations, what these rest on, what was used,
+-- and for each job one audit row that counts them; that each was created is
+-- read from the observation itself. Said again it changes nothing but that
+-- row, and a job is completed once.
 WITH want AS (
     SELECT unnest(@ids::text[]) AS id,
+           unnest(@team_ids::text[]) AS team_id,
+           unnest(@project_ids::text[]) AS project_id,
+           unnest(@created_by_job_ids::text[]) AS job_id,
            unnest(@kinds::text[]) AS kind,
            unnest(@contents::text[]) AS content,
            unnest(@search_extras::text[]) AS search_extra,
@@ -18,29 +21,38 @@ WITH want AS (
     SELECT unnest(@source_ids::text[]) AS id,
            unnest(@source_observations::text[]) AS observation_id,
            unnest(@source_types::text[]) AS source_type,
-           unnest(@source_names::text[]) AS source_id,
-           unnest(@source_metadatas::text[]) AS metadata
+           unnest(@source_names::text[]) AS source_id
 ), made AS (
     INSERT INTO observations (
         id, team_id, project_id, server_session_id, kind, content, search_extra, generation_key, metadata, created_by_job_id)
-    SELECT w.id, @team_id, @project_id, NULLIF(w.session_id, ''), w.kind, w.content, w.search_extra,
-           w.generation_key, w.metadata::jsonb, @job_id::text
+    SELECT w.id, w.team_id, w.project_id, NULLIF(w.session_id, ''), w.kind, w.content, w.search_extra,
+           w.generation_key, w.metadata::jsonb, w.job_id
     FROM want w
     ORDER BY w.id
     ON CONFLICT DO NOTHING
-    RETURNING id, kind
+    RETURNING id
 ), linked AS (
     INSERT INTO observation_sources (
-        id, team_id, project_id, observation_id, source_type, source_id, generation_job_id, metadata)
-    SELECT l.id, @team_id, @project_id, l.observation_id, l.source_type, l.source_id, @job_id::text, l.metadata::jsonb
-    FROM link l
+        id, team_id, project_id, observation_id, source_type, source_id, generation_job_id)
+    SELECT l.id, w.team_id, w.project_id, l.observation_id, l.source_type, l.source_id, w.job_id
+    FROM link l JOIN want w ON w.id = l.observation_id
     ORDER BY l.id
     ON CONFLICT DO NOTHING
+), used AS (
+    INSERT INTO usage_events (team_id, project_id, kind, quantity)
+    SELECT u.team_id, u.project_id, u.kind, u.quantity
+    FROM (SELECT unnest(@usage_team_ids::text[]) AS team_id, unnest(@usage_project_ids::text[]) AS project_id,
+                 unnest(@usage_kinds::text[]) AS kind, unnest(@usage_quantities::bigint[]) AS quantity) u
+    WHERE u.quantity > 0
 ), told AS (
     INSERT INTO audit_log (
         team_id, project_id, actor_id, api_key_id, action, resource_type, resource_id, request_id, job_id, details)
-    SELECT @team_id, @project_id, @actor_id::text, NULLIF(@api_key_id::text, ''), @action::text, 'observation_generation_job', @job_id::text,
-           NULLIF(@request_id::text, ''), @job_id::text, @details::jsonb
+    SELECT t.team_id, t.project_id, t.actor_id, NULLIF(t.api_key_id, ''), t.action, 'observation_generation_job', t.job_id,
+           NULLIF(t.request_id, ''), t.job_id, t.details::jsonb
+    FROM (SELECT unnest(@job_ids::text[]) AS job_id, unnest(@job_team_ids::text[]) AS team_id,
+                 unnest(@job_project_ids::text[]) AS project_id, unnest(@actor_ids::text[]) AS actor_id,
+                 unnest(@api_key_ids::text[]) AS api_key_id, unnest(@actions::text[]) AS action,
+                 unnest(@request_ids::text[]) AS request_id, unnest(@details::text[]) AS details) t
 )
 SELECT m.id FROM made m;
 

@@ -33,45 +33,60 @@ const insertGenerated = `-- name: InsertGenerated :many
 
 WITH want AS (
     SELECT unnest($1::text[]) AS id,
-           unnest($2::text[]) AS kind,
-           unnest($3::text[]) AS content,
-           unnest($4::text[]) AS search_extra,
-           unnest($5::text[]) AS generation_key,
-           unnest($6::text[]) AS metadata,
-           unnest($7::text[]) AS session_id
+           unnest($2::text[]) AS team_id,
+           unnest($3::text[]) AS project_id,
+           unnest($4::text[]) AS job_id,
+           unnest($5::text[]) AS kind,
+           unnest($6::text[]) AS content,
+           unnest($7::text[]) AS search_extra,
+           unnest($8::text[]) AS generation_key,
+           unnest($9::text[]) AS metadata,
+           unnest($10::text[]) AS session_id
 ), link AS (
-    SELECT unnest($8::text[]) AS id,
-           unnest($9::text[]) AS observation_id,
-           unnest($10::text[]) AS source_type,
-           unnest($11::text[]) AS source_id,
-           unnest($12::text[]) AS metadata
+    SELECT unnest($11::text[]) AS id,
+           unnest($12::text[]) AS observation_id,
+           unnest($13::text[]) AS source_type,
+           unnest($14::text[]) AS source_id
 ), made AS (
     INSERT INTO observations (
         id, team_id, project_id, server_session_id, kind, content, search_extra, generation_key, metadata, created_by_job_id)
-    SELECT w.id, $13, $14, NULLIF(w.session_id, ''), w.kind, w.content, w.search_extra,
-           w.generation_key, w.metadata::jsonb, $15::text
+    SELECT w.id, w.team_id, w.project_id, NULLIF(w.session_id, ''), w.kind, w.content, w.search_extra,
+           w.generation_key, w.metadata::jsonb, w.job_id
     FROM want w
     ORDER BY w.id
     ON CONFLICT DO NOTHING
-    RETURNING id, kind
+    RETURNING id
 ), linked AS (
     INSERT INTO observation_sources (
-        id, team_id, project_id, observation_id, source_type, source_id, generation_job_id, metadata)
-    SELECT l.id, $13, $14, l.observation_id, l.source_type, l.source_id, $15::text, l.metadata::jsonb
-    FROM link l
+        id, team_id, project_id, observation_id, source_type, source_id, generation_job_id)
+    SELECT l.id, w.team_id, w.project_id, l.observation_id, l.source_type, l.source_id, w.job_id
+    FROM link l JOIN want w ON w.id = l.observation_id
     ORDER BY l.id
     ON CONFLICT DO NOTHING
+), used AS (
+    INSERT INTO usage_events (team_id, project_id, kind, quantity)
+    SELECT u.team_id, u.project_id, u.kind, u.quantity
+    FROM (SELECT unnest($15::text[]) AS team_id, unnest($16::text[]) AS project_id,
+                 unnest($17::text[]) AS kind, unnest($18::bigint[]) AS quantity) u
+    WHERE u.quantity > 0
 ), told AS (
     INSERT INTO audit_log (
         team_id, project_id, actor_id, api_key_id, action, resource_type, resource_id, request_id, job_id, details)
-    SELECT $13, $14, $16::text, NULLIF($17::text, ''), $18::text, 'observation_generation_job', $15::text,
-           NULLIF($19::text, ''), $15::text, $20::jsonb
+    SELECT t.team_id, t.project_id, t.actor_id, NULLIF(t.api_key_id, ''), t.action, 'observation_generation_job', t.job_id,
+           NULLIF(t.request_id, ''), t.job_id, t.details::jsonb
+    FROM (SELECT unnest($19::text[]) AS job_id, unnest($20::text[]) AS team_id,
+                 unnest($21::text[]) AS project_id, unnest($22::text[]) AS actor_id,
+                 unnest($23::text[]) AS api_key_id, unnest($24::text[]) AS action,
+                 unnest($25::text[]) AS request_id, unnest($26::text[]) AS details) t
 )
 SELECT m.id FROM made m
 `
 
 type InsertGeneratedParams struct {
 	Ids                []string
+	TeamIds            []string
+	ProjectIds         []string
+	CreatedByJobIds    []string
 	Kinds              []string
 	Contents           []string
 	SearchExtras       []string
@@ -82,26 +97,32 @@ type InsertGeneratedParams struct {
 	SourceObservations []string
 	SourceTypes        []string
 	SourceNames        []string
-	SourceMetadatas    []string
-	TeamID             string
-	ProjectID          string
-	JobID              string
-	ActorID            string
-	ApiKeyID           string
-	Action             string
-	RequestID          string
-	Details            json.RawMessage
+	UsageTeamIds       []string
+	UsageProjectIds    []string
+	UsageKinds         []string
+	UsageQuantities    []int64
+	JobIds             []string
+	JobTeamIds         []string
+	JobProjectIds      []string
+	ActorIds           []string
+	ApiKeyIds          []string
+	Actions            []string
+	RequestIds         []string
+	Details            []string
 }
 
 // Observations: written by jobs, searched by clients. Used by internal/observe
 // only. No query gives content_search: it is large, and nobody reads it.
-// All that a job leaves: its observations, what they rest on, and one audit
-// row that counts them; that each was created is read from the observation
-// itself. Said again it changes nothing but that row, and a job is completed
-// once.
+// All that jobs leave: their observations, what these rest on, what was used,
+// and for each job one audit row that counts them; that each was created is
+// read from the observation itself. Said again it changes nothing but that
+// row, and a job is completed once.
 func (q *Queries) InsertGenerated(ctx context.Context, arg InsertGeneratedParams) ([]string, error) {
 	rows, err := q.db.Query(ctx, insertGenerated,
 		arg.Ids,
+		arg.TeamIds,
+		arg.ProjectIds,
+		arg.CreatedByJobIds,
 		arg.Kinds,
 		arg.Contents,
 		arg.SearchExtras,
@@ -112,14 +133,17 @@ func (q *Queries) InsertGenerated(ctx context.Context, arg InsertGeneratedParams
 		arg.SourceObservations,
 		arg.SourceTypes,
 		arg.SourceNames,
-		arg.SourceMetadatas,
-		arg.TeamID,
-		arg.ProjectID,
-		arg.JobID,
-		arg.ActorID,
-		arg.ApiKeyID,
-		arg.Action,
-		arg.RequestID,
+		arg.UsageTeamIds,
+		arg.UsageProjectIds,
+		arg.UsageKinds,
+		arg.UsageQuantities,
+		arg.JobIds,
+		arg.JobTeamIds,
+		arg.JobProjectIds,
+		arg.ActorIds,
+		arg.ApiKeyIds,
+		arg.Actions,
+		arg.RequestIds,
 		arg.Details,
 	)
 	if err != nil {

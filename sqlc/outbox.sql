@@ -23,30 +23,21 @@ ORDER BY id LIMIT @max_rows::int;
 SELECT id FROM outbox WHERE id = ANY(@row_ids::bigint[]);
 
 -- name: FreshFeed :many
--- Each row by its key, whatever the statistics say: joined as tables, the
--- whole history was read for a page of some hundred rows. LIMIT keeps the
--- planner from turning these back into joins.
-SELECT f.id AS row_id, j.job_type, e.*
-FROM (SELECT * FROM job_feed ORDER BY id LIMIT @max_rows::int) f
-CROSS JOIN LATERAL (
-    SELECT * FROM observation_generation_job_events h WHERE h.job_id = f.job_id AND h.version = f.version LIMIT 1
-) e
-CROSS JOIN LATERAL (
-    SELECT g.job_type FROM observation_generation_jobs g
-    WHERE g.id = f.job_id AND CASE WHEN g.team_id = f.team_id AND g.project_id = f.project_id THEN true END LIMIT 1
-) j
+-- Whole rows, until they have so many events.
+SELECT f.* FROM (
+    SELECT *, sum(cardinality(job_ids)) OVER (ORDER BY id) AS events
+    FROM (SELECT * FROM job_feed ORDER BY id LIMIT @max_events::int) h
+) f
+WHERE f.events - cardinality(f.job_ids) < @max_events::int
 ORDER BY f.id;
 
 -- name: ForgetFeed :exec
 DELETE FROM job_feed WHERE id = ANY(@row_ids::bigint[]);
 
 -- name: ForgetStrayAsks :exec
--- A job that was deleted with its tenant leaves rows here and in the feed, for
--- neither table has a foreign key: it would be checked at every step of a job.
+-- A job that was deleted with its tenant leaves its row here, for there is no
+-- foreign key: it would be checked at every step of a job.
 DELETE FROM outbox o WHERE NOT EXISTS (SELECT FROM observation_generation_jobs j WHERE j.id = o.job_id);
-
--- name: ForgetStrayFeed :exec
-DELETE FROM job_feed f WHERE NOT EXISTS (SELECT FROM observation_generation_jobs j WHERE j.id = f.job_id);
 
 -- name: SeeWorker :exec
 INSERT INTO workers (id, name, build, slots) VALUES (@id, @name, @build, @slots)

@@ -200,61 +200,46 @@ const forgetStrayAsks = `-- name: ForgetStrayAsks :exec
 DELETE FROM outbox o WHERE NOT EXISTS (SELECT FROM observation_generation_jobs j WHERE j.id = o.job_id)
 `
 
-// A job that was deleted with its tenant leaves rows here and in the feed, for
-// neither table has a foreign key: it would be checked at every step of a job.
+// A job that was deleted with its tenant leaves its row here, for there is no
+// foreign key: it would be checked at every step of a job.
 func (q *Queries) ForgetStrayAsks(ctx context.Context) error {
 	_, err := q.db.Exec(ctx, forgetStrayAsks)
 	return err
 }
 
-const forgetStrayFeed = `-- name: ForgetStrayFeed :exec
-DELETE FROM job_feed f WHERE NOT EXISTS (SELECT FROM observation_generation_jobs j WHERE j.id = f.job_id)
-`
-
-func (q *Queries) ForgetStrayFeed(ctx context.Context) error {
-	_, err := q.db.Exec(ctx, forgetStrayFeed)
-	return err
-}
-
 const freshFeed = `-- name: FreshFeed :many
-SELECT f.id AS row_id, j.job_type, e.job_id, e.version, e.team_id, e.project_id, e.event_type, e.status_after, e.attempt, e.at, e.next_at, e.actor, e.process, e.build, e.request_id, e.reason, e.details, e.schema
-FROM (SELECT id, team_id, project_id, job_id, version FROM job_feed ORDER BY id LIMIT $1::int) f
-CROSS JOIN LATERAL (
-    SELECT job_id, version, team_id, project_id, event_type, status_after, attempt, at, next_at, actor, process, build, request_id, reason, details, schema FROM observation_generation_job_events h WHERE h.job_id = f.job_id AND h.version = f.version LIMIT 1
-) e
-CROSS JOIN LATERAL (
-    SELECT g.job_type FROM observation_generation_jobs g
-    WHERE g.id = f.job_id AND CASE WHEN g.team_id = f.team_id AND g.project_id = f.project_id THEN true END LIMIT 1
-) j
+SELECT f.id, f.team_id, f.project_id, f.job_type, f.event_type, f.status_after, f.actor, f.process, f.build, f.schema, f.job_ids, f.versions, f.attempts, f.ats, f.next_ats, f.request_ids, f.reasons, f.events FROM (
+    SELECT id, team_id, project_id, job_type, event_type, status_after, actor, process, build, schema, job_ids, versions, attempts, ats, next_ats, request_ids, reasons, sum(cardinality(job_ids)) OVER (ORDER BY id) AS events
+    FROM (SELECT id, team_id, project_id, job_type, event_type, status_after, actor, process, build, schema, job_ids, versions, attempts, ats, next_ats, request_ids, reasons FROM job_feed ORDER BY id LIMIT $1::int) h
+) f
+WHERE f.events - cardinality(f.job_ids) < $1::int
 ORDER BY f.id
 `
 
 type FreshFeedRow struct {
-	RowID       int64
-	JobType     string
-	JobID       string
-	Version     int32
+	ID          int64
 	TeamID      string
 	ProjectID   string
+	JobType     string
 	EventType   string
 	StatusAfter string
-	Attempt     int32
-	At          time.Time
-	NextAt      *time.Time
 	Actor       string
 	Process     string
 	Build       string
-	RequestID   string
-	Reason      string
-	Details     json.RawMessage
 	Schema      int16
+	JobIds      []string
+	Versions    []int32
+	Attempts    []int32
+	Ats         []time.Time
+	NextAts     []time.Time
+	RequestIds  []string
+	Reasons     []string
+	Events      int64
 }
 
-// Each row by its key, whatever the statistics say: joined as tables, the
-// whole history was read for a page of some hundred rows. LIMIT keeps the
-// planner from turning these back into joins.
-func (q *Queries) FreshFeed(ctx context.Context, maxRows int32) ([]FreshFeedRow, error) {
-	rows, err := q.db.Query(ctx, freshFeed, maxRows)
+// Whole rows, until they have so many events.
+func (q *Queries) FreshFeed(ctx context.Context, maxEvents int32) ([]FreshFeedRow, error) {
+	rows, err := q.db.Query(ctx, freshFeed, maxEvents)
 	if err != nil {
 		return nil, err
 	}
@@ -263,24 +248,24 @@ func (q *Queries) FreshFeed(ctx context.Context, maxRows int32) ([]FreshFeedRow,
 	for rows.Next() {
 		var i FreshFeedRow
 		if err := rows.Scan(
-			&i.RowID,
-			&i.JobType,
-			&i.JobID,
-			&i.Version,
+			&i.ID,
 			&i.TeamID,
 			&i.ProjectID,
+			&i.JobType,
 			&i.EventType,
 			&i.StatusAfter,
-			&i.Attempt,
-			&i.At,
-			&i.NextAt,
 			&i.Actor,
 			&i.Process,
 			&i.Build,
-			&i.RequestID,
-			&i.Reason,
-			&i.Details,
 			&i.Schema,
+			&i.JobIds,
+			&i.Versions,
+			&i.Attempts,
+			&i.Ats,
+			&i.NextAts,
+			&i.RequestIds,
+			&i.Reasons,
+			&i.Events,
 		); err != nil {
 			return nil, err
 		}

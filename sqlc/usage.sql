@@ -41,12 +41,6 @@ SELECT coalesce((SELECT rate.count FROM rate), 0)::int AS in_window,
        (SELECT count(*) FROM fresh) AS fresh
 FROM used;
 
--- name: NoteUsage :exec
-INSERT INTO usage_events (team_id, project_id, kind, quantity)
-SELECT @team_id::text, @project_id::text, w.kind, w.quantity
-FROM (SELECT unnest(@kinds::text[]) AS kind, unnest(@quantities::bigint[]) AS quantity) w
-WHERE w.quantity > 0;
-
 -- name: FoldUsage :exec
 -- Those that somebody else is at are left to them.
 WITH taken AS (

@@ -123,30 +123,6 @@ func (q *Queries) FoldUsage(ctx context.Context, arg FoldUsageParams) error {
 	return err
 }
 
-const noteUsage = `-- name: NoteUsage :exec
-INSERT INTO usage_events (team_id, project_id, kind, quantity)
-SELECT $1::text, $2::text, w.kind, w.quantity
-FROM (SELECT unnest($3::text[]) AS kind, unnest($4::bigint[]) AS quantity) w
-WHERE w.quantity > 0
-`
-
-type NoteUsageParams struct {
-	TeamID     string
-	ProjectID  string
-	Kinds      []string
-	Quantities []int64
-}
-
-func (q *Queries) NoteUsage(ctx context.Context, arg NoteUsageParams) error {
-	_, err := q.db.Exec(ctx, noteUsage,
-		arg.TeamID,
-		arg.ProjectID,
-		arg.Kinds,
-		arg.Quantities,
-	)
-	return err
-}
-
 const usageThisMonth = `-- name: UsageThisMonth :many
 SELECT u.kind, sum(u.quantity)::bigint AS quantity,
        (date_trunc('month', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC')::timestamptz AS since

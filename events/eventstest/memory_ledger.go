@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 
@@ -55,7 +56,7 @@ func (m *Memory) begin(worker events.Holder, e events.Envelope, twice bool) (eve
 
 // Settle is pipeline.Ledger's. The commits run while the Memory is locked,
 // with a nil transaction.
-func (m *Memory) Settle(ctx context.Context, steps []events.Step, commits []func(context.Context, pgx.Tx) error) ([]error, error) {
+func (m *Memory) Settle(ctx context.Context, steps []events.Step, commits []func(context.Context, pgx.Tx) error, last ...func(context.Context, pgx.Tx) error) ([]error, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -93,6 +94,13 @@ func (m *Memory) Settle(ctx context.Context, steps []events.Step, commits []func
 		}
 		if err := commits[i](ctx, nil); err != nil {
 			return nil, fmt.Errorf("commit of job %s: %w", c.next.ID, err)
+		}
+	}
+	if slices.ContainsFunc(changes, func(c change) bool { return c.en != nil }) {
+		for _, write := range last {
+			if err := write(ctx, nil); err != nil {
+				return nil, err
+			}
 		}
 	}
 	for _, c := range changes {

@@ -26,7 +26,7 @@ type Table interface {
 	Told(ctx context.Context, rows []int64) error
 
 	Begin(ctx context.Context, worker events.Holder, es []events.Envelope) ([]events.Claim, error)
-	Settle(ctx context.Context, steps []events.Step, commits []func(context.Context, pgx.Tx) error) ([]error, error)
+	Settle(ctx context.Context, steps []events.Step, commits []func(context.Context, pgx.Tx) error, last ...func(context.Context, pgx.Tx) error) ([]error, error)
 	Seen(ctx context.Context, worker events.Holder) error
 	Gone(ctx context.Context, worker events.Holder) error
 

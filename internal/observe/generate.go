@@ -2,16 +2,13 @@ package observe
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"regexp"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 
 	"github.com/seed-245eaa15/obs/events"
 	"github.com/seed-245eaa15/obs/internal/fault"
@@ -55,18 +52,37 @@ func (s *Service) handlers() map[events.Kind]handler {
 
 // generateForEvent writes the observations of one agent event.
 func (s *Service) generateForEvent(ctx context.Context, job events.Job, a jobArgs) (pipeline.Commit, error) {
-	row, err := s.q.GetAgentEvent(ctx, sqlc.GetAgentEventParams{ID: job.SourceID, TeamID: job.Scope.Team, ProjectID: job.Scope.Project})
-	if errors.Is(err, pgx.ErrNoRows) {
-		return nil, pipeline.Permanent(notFound("Event"))
-	}
+	row, ok, err := s.sources.get(ctx, eventRef{job.Scope, job.SourceID})
 	if err != nil {
 		return nil, fmt.Errorf("read agent event: %w", err)
+	}
+	if !ok {
+		return nil, pipeline.Permanent(notFound("Event"))
 	}
 	var m material
 	if err := m.add([]sqlc.AgentEvent{row}); err != nil {
 		return nil, err
 	}
 	return s.generate(ctx, job, a, m)
+}
+
+// eventRef is an agent event as a job names it.
+type eventRef struct {
+	scope events.Scope
+	id    string
+}
+
+func (s *Service) loadEvents(ctx context.Context, refs []eventRef) (map[eventRef]sqlc.AgentEvent, error) {
+	var p sqlc.EventsOfJobsParams
+	for _, r := range refs {
+		p.Ids, p.TeamIds, p.ProjectIds = append(p.Ids, r.id), append(p.TeamIds, r.scope.Team), append(p.ProjectIds, r.scope.Project)
+	}
+	rows, err := s.q.EventsOfJobs(ctx, p)
+	found := make(map[eventRef]sqlc.AgentEvent, len(rows))
+	for _, r := range rows {
+		found[eventRef{events.Scope{Team: r.TeamID, Project: r.ProjectID}, r.ID}] = r
+	}
+	return found, err
 }
 
 // generateForBatch writes the observations of a burst of one session. The
@@ -216,109 +232,6 @@ func sourcesOf(note llm.Observation, question []llm.Event) []string {
 		return named
 	}
 	return all
-}
-
-// writing collects what a job leaves to be stored.
-type writing struct {
-	s       *Service
-	p       sqlc.InsertGeneratedParams
-	job     events.Job
-	index   int // of the next note among all that the provider answered
-	outcome map[string]any
-	in, out int // tokens
-	before  func(ctx context.Context, q *sqlc.Queries, p *sqlc.InsertGeneratedParams, outcome map[string]any) error
-}
-
-// writing begins what a job leaves; action is what the audit log calls it.
-func (s *Service) writing(job events.Job, a jobArgs, action string) *writing {
-	w := &writing{s: s, job: job, outcome: map[string]any{}}
-	w.p = sqlc.InsertGeneratedParams{
-		TeamID: job.Scope.Team, ProjectID: job.Scope.Project, JobID: string(job.ID),
-		Action: action, ActorID: a.Actor, ApiKeyID: a.Key, RequestID: job.RequestID,
-	}
-	return w
-}
-
-func (w *writing) answered(a llm.Answer) {
-	w.in, w.out = w.in+a.TokensIn, w.out+a.TokensOut
-	if w.in+w.out > 0 {
-		w.outcome["tokens_in"], w.outcome["tokens_out"] = w.in, w.out
-	}
-	w.outcome["provider"], w.outcome["model"] = w.s.cfg.Provider.Name(), plain(a.Model)
-}
-
-// note adds an observation that rests on agent events.
-func (w *writing) note(r rendered, eventIDs []string, sessions map[string]string) {
-	session := ""
-	if len(eventIDs) > 0 {
-		session = sessions[eventIDs[0]]
-	}
-	if id := w.observation(r, session); id != "" {
-		for _, event := range eventIDs {
-			w.source(id, SourceEvent, event)
-		}
-	}
-}
-
-// observation adds one and gives its id, or "" when it says nothing. The
-// place among the notes counts those as well: it is part of the identity.
-func (w *writing) observation(r rendered, session string) string {
-	index := w.index
-	w.index++
-	if r.content == "" {
-		return ""
-	}
-	key := GenerationKey(w.job.ID, index, r.content)
-	id := string(events.NewID("obs", w.job.Scope.Team, w.job.Scope.Project, key))
-	w.p.Ids = append(w.p.Ids, id)
-	w.p.Kinds = append(w.p.Kinds, r.kind)
-	w.p.Contents = append(w.p.Contents, r.content)
-	w.p.SearchExtras = append(w.p.SearchExtras, r.extra)
-	w.p.GenerationKeys = append(w.p.GenerationKeys, key)
-	w.p.Metadatas = append(w.p.Metadatas, string(r.metadata))
-	w.p.SessionIds = append(w.p.SessionIds, session)
-	return id
-}
-
-func (w *writing) source(observation, sourceType, source string) {
-	w.p.SourceIds = append(w.p.SourceIds,
-		string(events.NewID("src", w.job.Scope.Team, w.job.Scope.Project, observation, sourceType, source)))
-	w.p.SourceObservations = append(w.p.SourceObservations, observation)
-	w.p.SourceTypes = append(w.p.SourceTypes, sourceType)
-	w.p.SourceNames = append(w.p.SourceNames, source)
-	w.p.SourceMetadatas = append(w.p.SourceMetadatas, "{}")
-}
-
-// done ends the attempt with what it leaves to be stored.
-func (w *writing) done() (pipeline.Commit, error) {
-	if w.s.cfg.Writing != nil {
-		if err := w.s.cfg.Writing(w.job, w.p.GenerationKeys); err != nil {
-			return nil, fmt.Errorf("tell what is to be stored: %w", err)
-		}
-	}
-	return w.commit, nil
-}
-
-// commit is the pipeline.Commit: one statement stores everything, after before
-// had its say. Said again it stores nothing twice.
-func (w *writing) commit(ctx context.Context, tx pgx.Tx) error {
-	p, outcome := w.p, maps.Clone(w.outcome)
-	q := w.s.q.WithTx(tx)
-	if w.before != nil {
-		if err := w.before(ctx, q, &p, outcome); err != nil {
-			return err
-		}
-	}
-	outcome["observations"] = len(p.Ids)
-	details, err := json.Marshal(outcome)
-	if err != nil {
-		return fmt.Errorf("outcome of job %s: %w", w.job.ID, err)
-	}
-	p.Details = details
-	if _, err := q.InsertGenerated(ctx, p); err != nil {
-		return fmt.Errorf("store %d observations: %w", len(p.Ids), err)
-	}
-	return w.meter(ctx, q)
 }
 
 // blank reports whether text says nothing.

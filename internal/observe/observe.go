@@ -14,6 +14,7 @@ import (
 	"github.com/seed-245eaa15/obs/db"
 	"github.com/seed-245eaa15/obs/events"
 	"github.com/seed-245eaa15/obs/internal/llm"
+	"github.com/seed-245eaa15/obs/pipeline"
 	"github.com/seed-245eaa15/obs/sqlc"
 )
 
@@ -64,15 +65,19 @@ type Config struct {
 // Service is the application. It is safe for concurrent use; make it with
 // [New].
 type Service struct {
-	cfg     Config
-	pool    *pgxpool.Pool
-	q       *sqlc.Queries
-	jobs    *db.Jobs
-	log     *slog.Logger
-	waiters waiters
-	lanes   laneCache
-	names   cache[events.Scope, string]
-	trusted cache[keyRef, struct{}] // keys that were good a moment ago
+	cfg      Config
+	pool     *pgxpool.Pool
+	q        *sqlc.Queries
+	jobs     *db.Jobs
+	log      *slog.Logger
+	waiters  waiters
+	lanes    laneCache
+	names    cache[events.Scope, string]
+	trusted  cache[keyRef, struct{}] // keys that were good a moment ago
+	join     func(*writing) pipeline.Commit
+	sources  loader[eventRef, sqlc.AgentEvent]
+	projects loader[events.Scope, string] // names of those that names has not
+	keys     loader[keyRef, bool]         // whether they are revoked
 }
 
 // New gives the application on a migrated database.
@@ -83,7 +88,10 @@ func New(cfg Config) *Service {
 	if cfg.Ring == nil {
 		cfg.Ring = func() {}
 	}
-	return &Service{cfg: cfg, pool: cfg.Pool, q: sqlc.New(cfg.Pool), jobs: cfg.Jobs, log: cfg.Log}
+	s := &Service{cfg: cfg, pool: cfg.Pool, q: sqlc.New(cfg.Pool), jobs: cfg.Jobs, log: cfg.Log}
+	s.join = pipeline.Join(s.write)
+	s.sources.load, s.projects.load, s.keys.load = s.loadEvents, s.loadNames, s.loadRevoked
+	return s
 }
 
 // txTries bounds how often a transaction is run again because Postgres broke
@@ -104,7 +112,7 @@ func (s *Service) inTx(ctx context.Context, fn func(tx pgx.Tx, q *sqlc.Queries) 
 		if pg, ok := errors.AsType[*pgconn.PgError](err); ok && (pg.Code == "40P01" || pg.Code == "40001" || pg.Code == "23503") {
 			continue
 		}
-		if !errors.Is(err, errPurged) {
+		if !errors.Is(err, errPurged) && !errors.Is(err, db.ErrNoProject) {
 			return err
 		}
 	}

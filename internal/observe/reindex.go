@@ -96,7 +96,7 @@ func (s *Service) reindex(ctx context.Context, job events.Job, a jobArgs) (pipel
 		p.After = rows[len(rows)-1].ID
 	}
 	w.outcome["seen"], w.outcome["changed"] = seen, changed
-	return w.commit, nil
+	return w.done()
 }
 
 // renderAgain makes the observation from its metadata. One that was written

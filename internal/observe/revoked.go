@@ -60,14 +60,26 @@ func (s *Service) revoked(ctx context.Context, key keyRef) (bad, known bool, err
 	if _, ok := s.trusted.get(key); ok {
 		return false, true, nil
 	}
-	bad, err = s.q.KeyRevoked(ctx, sqlc.KeyRevokedParams{ID: plain(key.id), TeamID: key.scope.Team, ProjectID: key.scope.Project})
-	switch {
-	case errors.Is(err, pgx.ErrNoRows):
-		return true, false, nil
-	case err != nil:
+	bad, known, err = s.keys.get(ctx, key)
+	if err != nil {
 		return false, false, fmt.Errorf("look up key %s: %w", key.id, err)
-	case !bad:
-		s.trusted.put(key, struct{}{}, trustFor)
 	}
-	return bad, true, nil
+	return bad || !known, known, nil
+}
+
+func (s *Service) loadRevoked(ctx context.Context, keys []keyRef) (map[keyRef]bool, error) {
+	found := make(map[keyRef]bool, len(keys))
+	for _, key := range keys {
+		bad, err := s.q.KeyRevoked(ctx, sqlc.KeyRevokedParams{ID: plain(key.id), TeamID: key.scope.Team, ProjectID: key.scope.Project})
+		switch {
+		case errors.Is(err, pgx.ErrNoRows):
+			continue
+		case err != nil:
+			return nil, err
+		case !bad:
+			s.trusted.put(key, struct{}{}, trustFor)
+		}
+		found[key] = bad
+	}
+	return found, nil
 }

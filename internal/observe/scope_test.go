@@ -230,11 +230,13 @@ var mutations = map[string]mutation{
 	}},
 	"InsertGenerated": {makes: true, call: func(ctx context.Context, q *sqlc.Queries, x target) error {
 		_, err := q.InsertGenerated(ctx, sqlc.InsertGeneratedParams{
-			TeamID: x.scope.Team, ProjectID: x.scope.Project, JobID: "j", ActorID: "a", Action: "x", Details: json.RawMessage("{}"),
-			Ids: []string{x.observation}, Kinds: []string{"x"}, Contents: []string{"taken"}, SearchExtras: []string{""},
+			JobIds: []string{"j"}, JobTeamIds: []string{x.scope.Team}, JobProjectIds: []string{x.scope.Project}, ActorIds: []string{"a"},
+			ApiKeyIds: []string{""}, Actions: []string{"x"}, RequestIds: []string{""}, Details: []string{"{}"},
+			Ids: []string{x.observation}, TeamIds: []string{x.scope.Team}, ProjectIds: []string{x.scope.Project},
+			CreatedByJobIds: []string{"j"}, Kinds: []string{"x"}, Contents: []string{"taken"}, SearchExtras: []string{""},
 			GenerationKeys: []string{"taken"}, Metadatas: []string{"{}"}, SessionIds: []string{""},
 			SourceIds: []string{"s"}, SourceObservations: []string{x.observation}, SourceTypes: []string{"agent_event"},
-			SourceNames: []string{x.event}, SourceMetadatas: []string{"{}"},
+			SourceNames: []string{x.event},
 		})
 		return err
 	}},

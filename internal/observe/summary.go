@@ -35,12 +35,14 @@ func (s *Service) generateSummary(ctx context.Context, job events.Job, a jobArgs
 		return nil, fmt.Errorf("read session: %w", err)
 	}
 	w := s.writing(job, a, actSummarized)
-	w.before = func(ctx context.Context, q *sqlc.Queries, p *sqlc.InsertGeneratedParams, outcome map[string]any) error {
-		return replaceSummary(ctx, q, session.ID, max(a.Nth, 1), p, outcome)
+	done := func() (pipeline.Commit, error) {
+		return w.doneAfter(func(ctx context.Context, q *sqlc.Queries, w *writing) error {
+			return w.replaceSummary(ctx, q, session.ID, max(a.Nth, 1))
+		})
 	}
 	if int(session.Summarized) > max(a.Nth, 1) {
 		w.outcome["superseded"] = true // by one that knew more: not worth a question
-		return w.done()
+		return done()
 	}
 	question, err := s.sessionStory(ctx, job.Scope, session)
 	if err != nil {
@@ -48,7 +50,7 @@ func (s *Service) generateSummary(ctx context.Context, job events.Job, a jobArgs
 	}
 	w.outcome["events"] = len(question.Events)
 	if len(question.Events) == 0 && len(question.Notes) == 0 && blank(question.LastMessage) {
-		return w.done() // nothing happened, or nothing that may be told
+		return done() // nothing happened, or nothing that may be told
 	}
 	answer, err := s.ask(ctx, question)
 	if err != nil {
@@ -57,11 +59,9 @@ func (s *Service) generateSummary(ctx context.Context, job events.Job, a jobArgs
 	w.answered(answer)
 	if answer.Summary != nil {
 		r := renderSummary(*answer.Summary, s.cfg.Provider.Name(), answer.Model)
-		if id := w.observation(r, session.ID); id != "" {
-			w.source(id, SourceSummary, session.ID)
-		}
+		w.observation(r, session.ID, restsOn{SourceSummary, session.ID})
 	}
-	return w.done()
+	return done()
 }
 
 // askSummary asks for the summary of a session that the caller holds. Nothing
@@ -133,31 +133,30 @@ func askedForSummary(ctx context.Context, q *sqlc.Queries, scope events.Scope, r
 // replaceSummary makes the nth summary of a session the one it has: the one
 // before goes, unless somebody edited it, or the nth is dropped where a later
 // one was first. A job that had nothing to say replaces nothing.
-func replaceSummary(ctx context.Context, q *sqlc.Queries, session string, nth int, p *sqlc.InsertGeneratedParams, outcome map[string]any) error {
-	if len(p.Ids) == 0 {
-		err := q.SessionGenerated(ctx, sqlc.SessionGeneratedParams{ID: session, TeamID: p.TeamID, ProjectID: p.ProjectID})
+func (w *writing) replaceSummary(ctx context.Context, q *sqlc.Queries, session string, nth int) error {
+	team, project := w.job.Scope.Team, w.job.Scope.Project
+	if len(w.notes) == 0 {
+		err := q.SessionGenerated(ctx, sqlc.SessionGeneratedParams{ID: session, TeamID: team, ProjectID: project})
 		if err != nil {
 			return fmt.Errorf("session %s: %w", session, err)
 		}
 		return nil
 	}
-	n, err := q.Summarized(ctx, sqlc.SummarizedParams{Nth: int32(nth), ID: session, TeamID: p.TeamID, ProjectID: p.ProjectID})
+	n, err := q.Summarized(ctx, sqlc.SummarizedParams{Nth: int32(nth), ID: session, TeamID: team, ProjectID: project})
 	if err != nil {
 		return fmt.Errorf("session %s: %w", session, err)
 	}
 	if n == 0 {
-		*p = sqlc.InsertGeneratedParams{
-			TeamID: p.TeamID, ProjectID: p.ProjectID, JobID: p.JobID, Action: p.Action, ActorID: p.ActorID, ApiKeyID: p.ApiKeyID, RequestID: p.RequestID,
-		}
-		outcome["superseded"] = true
+		w.notes = nil
+		w.outcome["superseded"] = true
 		return nil
 	}
-	gone, err := q.DropOldSummaries(ctx, sqlc.DropOldSummariesParams{TeamID: p.TeamID, ProjectID: p.ProjectID, SessionID: session, JobID: p.JobID})
+	gone, err := q.DropOldSummaries(ctx, sqlc.DropOldSummariesParams{TeamID: team, ProjectID: project, SessionID: session, JobID: string(w.job.ID)})
 	if err != nil {
 		return fmt.Errorf("session %s: replace its summary: %w", session, err)
 	}
 	if len(gone) > 0 {
-		outcome["replaces"] = gone
+		w.outcome["replaces"] = gone
 	}
 	return nil
 }

@@ -106,14 +106,28 @@ func (s *Service) projectName(ctx context.Context, scope events.Scope) (string, 
 	if name, ok := s.names.get(scope); ok {
 		return name, nil
 	}
-	name, err := s.q.ProjectName(ctx, sqlc.ProjectNameParams{ProjectID: scope.Project, TeamID: scope.Team})
-	if errors.Is(err, pgx.ErrNoRows) {
-		return "", notFound("Project")
-	}
+	name, ok, err := s.projects.get(ctx, scope)
 	if err != nil {
 		return "", fmt.Errorf("read project: %w", err)
 	}
-	name = strip(name)
-	s.names.put(scope, name, nameFor)
+	if !ok {
+		return "", notFound("Project")
+	}
 	return name, nil
+}
+
+func (s *Service) loadNames(ctx context.Context, scopes []events.Scope) (map[events.Scope]string, error) {
+	found := make(map[events.Scope]string, len(scopes))
+	for _, scope := range scopes {
+		name, err := s.q.ProjectName(ctx, sqlc.ProjectNameParams{ProjectID: scope.Project, TeamID: scope.Team})
+		if errors.Is(err, pgx.ErrNoRows) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		found[scope] = strip(name)
+		s.names.put(scope, found[scope], nameFor)
+	}
+	return found, nil
 }

@@ -129,18 +129,3 @@ func (s *Service) Usage(ctx context.Context, c Caller) (since time.Time, used ma
 	})
 	return since, used, err
 }
-
-// meter notes what a job used, in the transaction of what it stores.
-func (w *writing) meter(ctx context.Context, q *sqlc.Queries) error {
-	if !w.s.cfg.Limits.metering() {
-		return nil
-	}
-	err := q.NoteUsage(ctx, sqlc.NoteUsageParams{
-		TeamID: w.job.Scope.Team, ProjectID: w.job.Scope.Project,
-		Kinds: []string{UsageTokens, UsageObservation}, Quantities: []int64{int64(w.in + w.out), int64(len(w.p.Ids))},
-	})
-	if err != nil {
-		return fmt.Errorf("note the use of job %s: %w", w.job.ID, err)
-	}
-	return nil
-}

@@ -20,7 +20,6 @@ func init() {
 	}}
 	forAllTenants["CountRequest"] = "a team's caps are over all its projects"
 	forAllTenants["FoldUsage"] = "adds up a team's counts as they are, each under its project"
-	forAllTenants["NoteUsage"] = "counts what a job stores, in the transaction that its scope guards"
 }
 
 func limited(l observe.Limits) func(*observe.Config) {

@@ -195,19 +195,19 @@ func (d door) Begin(ctx context.Context, worker events.Holder, es []events.Envel
 	})
 }
 
-func (d door) Settle(ctx context.Context, steps []events.Step, commits []func(context.Context, pgx.Tx) error) ([]error, error) {
+func (d door) Settle(ctx context.Context, steps []events.Step, commits []func(context.Context, pgx.Tx) error, last ...func(context.Context, pgx.Tx) error) ([]error, error) {
 	if d.p.w.plant == plantAckBeforeSettle {
 		ctx := context.WithoutCancel(ctx)
-		d.p.w.wg.Go(func() { _, _ = d.settle(ctx, steps, commits) })
+		d.p.w.wg.Go(func() { _, _ = d.settle(ctx, steps, commits, last...) })
 		return make([]error, len(steps)), nil
 	}
-	return d.settle(ctx, steps, commits)
+	return d.settle(ctx, steps, commits, last...)
 }
 
-func (d door) settle(ctx context.Context, steps []events.Step, commits []func(context.Context, pgx.Tx) error) ([]error, error) {
+func (d door) settle(ctx context.Context, steps []events.Step, commits []func(context.Context, pgx.Tx) error, last ...func(context.Context, pgx.Tx) error) ([]error, error) {
 	return call(ctx, d, "settle", func() ([]error, error) {
 		tx := &transaction{effects: map[events.ID]effect{}}
-		errs, err := d.p.w.mem.Settle(context.WithValue(ctx, inTransaction{}, tx), d.p.w.plant.steps(d.p.w, steps), commits)
+		errs, err := d.p.w.mem.Settle(context.WithValue(ctx, inTransaction{}, tx), d.p.w.plant.steps(d.p.w, steps), commits, last...)
 		if err == nil || d.p.w.plant == plantEffectsOutside {
 			d.p.w.commit(tx, steps, errs)
 		}

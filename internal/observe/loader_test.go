@@ -1,0 +1,71 @@
+package observe
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"sync"
+	"testing"
+	"testing/synctest"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestLoaderAnswersThoseWhoComeTogetherWithOneQuery(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		gate := make(chan struct{})
+		var mu sync.Mutex
+		var sizes []int
+		var l loader[int, string]
+		l.load = func(_ context.Context, keys []int) (map[int]string, error) {
+			mu.Lock()
+			sizes = append(sizes, len(keys))
+			mu.Unlock()
+			<-gate
+			found := map[int]string{}
+			for _, k := range keys {
+				if k < 0 {
+					return nil, errors.New("boom")
+				}
+				if k < 100 {
+					found[k] = strconv.Itoa(k)
+				}
+			}
+			return found, nil
+		}
+		type answer struct {
+			v   string
+			ok  bool
+			err error
+		}
+		ask := func(ctx context.Context, key int) chan answer {
+			c := make(chan answer, 1)
+			go func() {
+				v, ok, err := l.get(ctx, key)
+				c <- answer{v, ok, err}
+			}()
+			synctest.Wait()
+			return c
+		}
+		ctx := t.Context()
+		leaving, leave := context.WithCancelCause(ctx)
+		var as []chan answer
+		for key := range 10 { // two are under way, and the rest comes together
+			as = append(as, ask(ctx, key), ask(ctx, key))
+		}
+		unknown, gone := ask(ctx, 100), ask(leaving, 50)
+		why := errors.New("left")
+		leave(why)
+		require.Equal(t, answer{err: why}, <-gone)
+		close(gate)
+		for i, a := range as {
+			require.Equal(t, answer{v: strconv.Itoa(i / 2), ok: true}, <-a)
+		}
+		require.Equal(t, answer{}, <-unknown)
+		require.Equal(t, []int{1, 1, 11}, sizes, "no key is asked for twice in a query")
+
+		require.EqualError(t, (<-ask(ctx, -1)).err, "boom")
+		require.Equal(t, answer{v: "7", ok: true}, <-ask(ctx, 7), "the next query is another one")
+	})
+}

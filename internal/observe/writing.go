@@ -1,0 +1,171 @@
+package observe
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/seed-245eaa15/obs/events"
+	"github.com/seed-245eaa15/obs/internal/llm"
+	"github.com/seed-245eaa15/obs/pipeline"
+	"github.com/seed-245eaa15/obs/sqlc"
+)
+
+// writing collects what a job leaves to be stored.
+type writing struct {
+	s       *Service
+	job     events.Job
+	action  string // what the audit log calls it
+	by      jobArgs
+	notes   []written
+	index   int // of the next note among all that the provider answered
+	outcome map[string]any
+	in, out int // tokens
+}
+
+// written is an observation on its way into the table.
+type written struct {
+	id, key, session string
+	rendered
+	sources []restsOn
+}
+
+// restsOn is what an observation rests on.
+type restsOn struct{ kind, id string }
+
+// writing begins what a job leaves; action is what the audit log calls it.
+func (s *Service) writing(job events.Job, a jobArgs, action string) *writing {
+	return &writing{s: s, job: job, action: action, by: a, outcome: map[string]any{}}
+}
+
+func (w *writing) answered(a llm.Answer) {
+	w.in, w.out = w.in+a.TokensIn, w.out+a.TokensOut
+	if w.in+w.out > 0 {
+		w.outcome["tokens_in"], w.outcome["tokens_out"] = w.in, w.out
+	}
+	w.outcome["provider"], w.outcome["model"] = w.s.cfg.Provider.Name(), plain(a.Model)
+}
+
+// note adds an observation that rests on agent events.
+func (w *writing) note(r rendered, eventIDs []string, sessions map[string]string) {
+	session := ""
+	if len(eventIDs) > 0 {
+		session = sessions[eventIDs[0]]
+	}
+	sources := make([]restsOn, len(eventIDs))
+	for i, id := range eventIDs {
+		sources[i] = restsOn{SourceEvent, id}
+	}
+	w.observation(r, session, sources...)
+}
+
+// observation adds one, unless it says nothing. The place among the notes
+// counts those as well: it is part of the identity.
+func (w *writing) observation(r rendered, session string, sources ...restsOn) {
+	index := w.index
+	w.index++
+	if r.content == "" {
+		return
+	}
+	key := GenerationKey(w.job.ID, index, r.content)
+	w.notes = append(w.notes, written{
+		id: string(events.NewID("obs", w.job.Scope.Team, w.job.Scope.Project, key)), key: key, session: session, rendered: r, sources: sources,
+	})
+}
+
+// tell says what the attempt is about to store.
+func (w *writing) tell() error {
+	if w.s.cfg.Writing == nil {
+		return nil
+	}
+	keys := make([]string, len(w.notes))
+	for i, n := range w.notes {
+		keys[i] = n.key
+	}
+	if err := w.s.cfg.Writing(w.job, keys); err != nil {
+		return fmt.Errorf("tell what is to be stored: %w", err)
+	}
+	return nil
+}
+
+// done ends the attempt with what it leaves to be stored, together with what
+// other jobs leave.
+func (w *writing) done() (pipeline.Commit, error) { return w.s.join(w), w.tell() }
+
+// doneAfter is done for a job that has something to say to the transaction
+// first: before may change the writing that it is given.
+func (w *writing) doneAfter(before func(ctx context.Context, q *sqlc.Queries, w *writing) error) (pipeline.Commit, error) {
+	return func(ctx context.Context, tx pgx.Tx) error {
+		again := *w // it may be said in several transactions
+		again.outcome = maps.Clone(w.outcome)
+		if err := before(ctx, w.s.q.WithTx(tx), &again); err != nil {
+			return err
+		}
+		return w.s.write(ctx, tx, []*writing{&again})
+	}, w.tell()
+}
+
+// write stores what jobs leave: one statement for everything of all of them.
+// Said again it stores nothing twice.
+func (s *Service) write(ctx context.Context, tx pgx.Tx, all []*writing) error {
+	var p sqlc.InsertGeneratedParams
+	for _, w := range all {
+		w.outcome["observations"] = len(w.notes)
+		details, err := json.Marshal(w.outcome)
+		if err != nil {
+			return fmt.Errorf("outcome of job %s: %w", w.job.ID, err)
+		}
+		p.JobIds = append(p.JobIds, string(w.job.ID))
+		p.JobTeamIds = append(p.JobTeamIds, w.job.Scope.Team)
+		p.JobProjectIds = append(p.JobProjectIds, w.job.Scope.Project)
+		p.Actions = append(p.Actions, w.action)
+		p.ActorIds = append(p.ActorIds, w.by.Actor)
+		p.ApiKeyIds = append(p.ApiKeyIds, w.by.Key)
+		p.RequestIds = append(p.RequestIds, w.job.RequestID)
+		p.Details = append(p.Details, string(details))
+		w.meter(&p)
+		for _, n := range w.notes {
+			w.store(n, &p)
+		}
+	}
+	if _, err := s.q.WithTx(tx).InsertGenerated(ctx, p); err != nil {
+		return fmt.Errorf("store %d observations of %d jobs: %w", len(p.Ids), len(all), err)
+	}
+	return nil
+}
+
+func (w *writing) store(n written, p *sqlc.InsertGeneratedParams) {
+	team, project := w.job.Scope.Team, w.job.Scope.Project
+	p.Ids = append(p.Ids, n.id)
+	p.TeamIds = append(p.TeamIds, team)
+	p.ProjectIds = append(p.ProjectIds, project)
+	p.CreatedByJobIds = append(p.CreatedByJobIds, string(w.job.ID))
+	p.Kinds = append(p.Kinds, n.kind)
+	p.Contents = append(p.Contents, n.content)
+	p.SearchExtras = append(p.SearchExtras, n.extra)
+	p.GenerationKeys = append(p.GenerationKeys, n.key)
+	p.Metadatas = append(p.Metadatas, string(n.metadata))
+	p.SessionIds = append(p.SessionIds, n.session)
+	for _, src := range n.sources {
+		p.SourceIds = append(p.SourceIds, string(events.NewID("src", team, project, n.id, src.kind, src.id)))
+		p.SourceObservations = append(p.SourceObservations, n.id)
+		p.SourceTypes = append(p.SourceTypes, src.kind)
+		p.SourceNames = append(p.SourceNames, src.id)
+	}
+}
+
+// meter notes what the job used, in the transaction of what it stores.
+func (w *writing) meter(p *sqlc.InsertGeneratedParams) {
+	if !w.s.cfg.Limits.metering() {
+		return
+	}
+	for kind, n := range map[string]int{UsageTokens: w.in + w.out, UsageObservation: len(w.notes)} {
+		p.UsageTeamIds = append(p.UsageTeamIds, w.job.Scope.Team)
+		p.UsageProjectIds = append(p.UsageProjectIds, w.job.Scope.Project)
+		p.UsageKinds = append(p.UsageKinds, kind)
+		p.UsageQuantities = append(p.UsageQuantities, int64(n))
+	}
+}
