@@ -72,7 +72,7 @@ func (q *Queries) EventsOfBatch(ctx context.Context, arg EventsOfBatchParams) ([
 }
 
 const eventsOfJobs = `-- name: EventsOfJobs :many
-SELECT e.id, e.team_id, e.project_id, e.server_session_id, e.source_adapter, e.source_event_id, e.idempotency_key, e.event_type, e.platform_source, e.payload, e.metadata, e.batch_job_id, e.occurred_at, e.received_at, e.created_at FROM agent_events e
+SELECT e.id, e.team_id, e.project_id, e.server_session_id, e.source_adapter, e.source_event_id, e.idempotency_key, e.event_type, e.platform_source, e.payload, e.metadata, e.batch_job_id, e.occurred_at, e.received_at, e.created_at, e.pruned_at FROM agent_events e
 JOIN (SELECT unnest($1::text[]) AS id, unnest($2::text[]) AS team_id, unnest($3::text[]) AS project_id) w
   ON e.id = w.id AND CASE WHEN e.team_id = w.team_id AND e.project_id = w.project_id THEN true END
 `
@@ -110,6 +110,7 @@ func (q *Queries) EventsOfJobs(ctx context.Context, arg EventsOfJobsParams) ([]A
 			&i.OccurredAt,
 			&i.ReceivedAt,
 			&i.CreatedAt,
+			&i.PrunedAt,
 		); err != nil {
 			return nil, err
 		}

@@ -50,16 +50,14 @@ WITH page AS (
     SELECT j.id, j.source_type, j.source_id FROM page p
     JOIN observation_generation_jobs j ON j.id = p.id
     WHERE CASE WHEN j.team_id = $3 AND j.project_id = $4 AND j.status = ANY($7::text[]) AND j.updated_at < $5 THEN true END
-      AND NOT EXISTS (SELECT FROM job_feed f WHERE f.job_id = j.id)
       AND CASE WHEN j.source_type IN ('agent_event', 'session_batch') THEN true ELSE
             NOT EXISTS (SELECT FROM server_sessions s WHERE s.id = j.source_id AND s.summary_job_id = j.id)
             AND NOT EXISTS (SELECT FROM observations o WHERE o.created_by_job_id = j.id) END
     FOR UPDATE OF j SKIP LOCKED
-), history AS ( -- at once, where the foreign key would do it job by job
-    DELETE FROM observation_generation_job_events e USING ended n
-    WHERE e.job_id = n.id AND CASE WHEN e.team_id = $3 AND e.project_id = $4 THEN true END
-    RETURNING 1
-), gone AS (
+), history AS (
+    SELECT count(*) AS events FROM observation_generation_job_events e
+    WHERE e.job_id = ANY (ARRAY(SELECT n.id FROM ended n)) AND CASE WHEN e.team_id = $3 AND e.project_id = $4 THEN true END
+), gone AS ( -- a trigger takes the histories along
     DELETE FROM observation_generation_jobs j USING ended n
     WHERE j.id = n.id AND CASE WHEN j.team_id = $3 AND j.project_id = $4 THEN true END
     RETURNING 1
@@ -78,7 +76,7 @@ WITH page AS (
 )
 SELECT (SELECT count(*) FROM page)::int AS seen,
        (SELECT count(*) FROM gone) AS jobs,
-       (SELECT count(*) FROM history) AS events,
+       (SELECT h.events FROM history h) AS events,
        (SELECT count(*) FROM marked) AS agent_events,
        COALESCE((SELECT max(created_at) FROM page), $1::timestamptz)::timestamptz AS last_at,
        COALESCE((SELECT id FROM page ORDER BY created_at DESC, id DESC LIMIT 1), $2::text)::text AS last_id
@@ -108,9 +106,9 @@ type PruneJobsRow struct {
 // internal/observe only, and never for a request.
 // Takes those of the next page that have ended before, with their histories,
 // and marks their agent events as done. Left where they are: what somebody
-// holds at the moment or followers have not been told of, and jobs that
-// something else names, which are the last summary of a session and whatever
-// made an observation of other sources than agent events.
+// holds at the moment, and jobs that something else names, which are the last
+// summary of a session and whatever made an observation of other sources than
+// agent events.
 func (q *Queries) PruneJobs(ctx context.Context, arg PruneJobsParams) (PruneJobsRow, error) {
 	row := q.db.QueryRow(ctx, pruneJobs,
 		arg.AfterAt,

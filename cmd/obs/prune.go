@@ -28,8 +28,8 @@ type pruneCommand struct {
 
 func (pruneCommand) Help() string {
 	return `Goes with the job: its row and its history. Stays: observations and what they rest on, sessions, the audit log, and the
-agent events, which remember that their job was done: one that is sent again asks for nothing. So does a job that somebody
-still needs: the last summary of a session, or one that followers were not told of yet.
+agent events, which remember that their job was done: one that is sent again asks for nothing. A job that something else
+still names stays as well, such as the last summary of a session.
 
 It works in small transactions beside everything else. Ctrl-C ends it between two of them; what is gone stays gone, and the
 next run goes on from there. The audit log says who pruned what.

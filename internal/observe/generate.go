@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-
 	"github.com/seed-245eaa15/obs/events"
 	"github.com/seed-245eaa15/obs/internal/fault"
 	"github.com/seed-245eaa15/obs/internal/llm"

@@ -39,8 +39,8 @@ func (p *Pruned) add(o Pruned) {
 // earlier one was stopped. Observations and their sources stay, and so do
 // sessions, the audit log and the agent events, which remember that their job
 // was done: one that is sent again asks for nothing. A job stays while
-// something else names it: the last summary of a session, one whose
-// observation rests on no agent event, one that followers were not told of.
+// something else names it: the last summary of a session, or one whose
+// observation rests on no agent event.
 //
 // The error says why it ended early; what is gone until then is in the answer.
 func (s *Service) Prune(ctx context.Context, c Caller, project string, cfg PruneConfig) (Pruned, error) {

@@ -11,23 +11,6 @@ import (
 	"github.com/seed-245eaa15/obs/internal/observe"
 )
 
-// tell takes everything out of the feed, as the relay does.
-func (w *world) tell(t testing.TB) {
-	t.Helper()
-	for {
-		fed, err := w.jobs.Fresh(t.Context(), 1000)
-		require.NoError(t, err)
-		if len(fed) == 0 {
-			return
-		}
-		rows := make([]int64, len(fed))
-		for i, f := range fed {
-			rows[i] = f.Row
-		}
-		require.NoError(t, w.jobs.Told(t.Context(), rows))
-	}
-}
-
 func (w *world) prune(t testing.TB, cfg observe.PruneConfig) observe.Pruned {
 	t.Helper()
 	if cfg.Before.IsZero() {
@@ -59,7 +42,6 @@ func TestPruneForgetsNothingThatWasDone(t *testing.T) {
 			}
 			w.record(t, evs...)
 			w.doAll(t)
-			w.tell(t)
 			jobs, history, made := w.count(t, "observation_generation_jobs"), w.count(t, "observation_generation_job_events"), w.count(t, "observations")
 			require.NotZero(t, made)
 
@@ -89,7 +71,7 @@ func TestPruneForgetsNothingThatWasDone(t *testing.T) {
 }
 
 // A job stays while it is not over, is too young, is of a status that is
-// kept, was not told, is named by something, or is somebody else's.
+// kept, is named by something, or is somebody else's.
 func TestPruneLeavesWhatIsNeeded(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -120,15 +102,10 @@ func TestPruneLeavesWhatIsNeeded(t *testing.T) {
 		require.ElementsMatch(t, ids, have)
 	}
 
-	// Nobody was told of them.
-	got, err := w.Service.Prune(t.Context(), w.me, w.project, observe.PruneConfig{Before: time.Now().Add(time.Hour)})
-	require.NoError(t, err)
-	require.Zero(t, got)
-	require.Zero(t, w.audited(t, "project.prune"), "nothing was done")
-	w.tell(t)
 	require.Zero(t, w.prune(t, observe.PruneConfig{Before: time.Now().Add(-time.Hour)}))
+	require.Zero(t, w.audited(t, "project.prune"), "nothing was done")
 
-	got = w.prune(t, observe.PruneConfig{Statuses: []events.Status{events.StatusCompleted, events.StatusQueued}})
+	got := w.prune(t, observe.PruneConfig{Statuses: []events.Status{events.StatusCompleted, events.StatusQueued}})
 	require.EqualValues(t, 2, got.Jobs)
 	left(each[1].Job.ID, each[2].Job.ID, each[3].Job.ID, first.ID)
 	got = w.prune(t, observe.PruneConfig{Payloads: true})
@@ -149,7 +126,6 @@ func TestPruneLeavesWhatIsNeeded(t *testing.T) {
 	_, second, err := w.EndSession(t.Context(), w.me, session.ID)
 	require.NoError(t, err)
 	w.do(t, second.ID)
-	w.tell(t)
 	w.prune(t, observe.PruneConfig{})
 	left(each[1].Job.ID, each[3].Job.ID, second.ID)
 
@@ -170,7 +146,6 @@ func TestPruneGoesOnWhereItWasStopped(t *testing.T) {
 		w.record(t, w.event(n))
 	}
 	w.doAll(t)
-	w.tell(t)
 	ctx, stop := context.WithCancel(t.Context())
 	got, err := w.Service.Prune(ctx, w.me, w.project, observe.PruneConfig{
 		Before: time.Now().Add(time.Hour), Batch: 2, Rate: 1000,
@@ -212,7 +187,6 @@ func TestPruneBesideTheWork(t *testing.T) {
 		_, err := w.Record(t.Context(), w.me, evs, observe.RecordOptions{Generate: true, Batch: true})
 		require.NoError(t, err)
 		w.doAll(t)
-		w.tell(t)
 	}
 	stop()
 	require.NoError(t, <-done)
