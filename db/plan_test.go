@@ -124,9 +124,9 @@ func (n planNode) most() (rows float64, where string) {
 	return rows, where
 }
 
-// through names the tables of which each row was read, as far as anything was.
+// through names the large tables of which each row was read.
 func (n planNode) through() (found []string) {
-	if n.Type == "Seq Scan" && n.Loops > 0 && n.Relation != "workers" {
+	if n.Type == "Seq Scan" && n.Loops > 0 && slices.Contains(large, n.Relation) {
 		found = append(found, n.Relation)
 	}
 	for _, child := range n.Plans {
