@@ -144,7 +144,7 @@ func (g *grown) work(tb testing.TB, n int) {
 		for i := range steps {
 			name := fmt.Sprint(run, "-", done+i)
 			st, err := events.New(events.Job{
-				ID: events.NewID("event", name), Kind: "event", Scope: scope, SourceType: "agent_event",
+				ID: events.NewIDAt("event", time.Now(), name), Kind: "event", Scope: scope, SourceType: "agent_event",
 				SourceID: string(events.NewID("ae", name)), Args: growthArgs(name), RequestID: run,
 			}, events.Event{Actor: "key_0000000000000000"})
 			require.NoError(tb, err)
@@ -330,9 +330,10 @@ func fillGrowth(b *testing.B, pool *pgxpool.Pool, n int) {
 	for from := have; from < n; from += portion {
 		to := min(from+portion, n)
 		run(`CREATE TEMP TABLE filling AS
-			SELECT i, 'event_' || (SELECT string_agg(substr('0123456789abcdefghijklmnopqrstuv', 1 + (h >> (5 * n) & 31)::int, 1), '') FROM generate_series(0, 5) n) || substr(md5(i::text), 7) AS id,
-			       concat('t', nullif(i % 10, 0)) AS team, concat('p', nullif(i % 10, 0)) AS project, now() - interval '90 days' + i * interval '90 days' / $3 AS at
-			FROM (SELECT i, hashint8extended(i, 0) AS h FROM generate_series($1::bigint, $2::bigint - 1) i) x`, from, to, n)
+			SELECT i, 'event_' || (SELECT string_agg(substr('0123456789abcdefghijklmnopqrstuv', 1 + (extract(epoch FROM at)::bigint >> (5 * n) & 31)::int, 1), '' ORDER BY n DESC)
+			       FROM generate_series(0, 6) n) || substr(md5(i::text), 8) AS id, -- as events.NewIDAt has them
+			       concat('t', nullif(i % 10, 0)) AS team, concat('p', nullif(i % 10, 0)) AS project, at
+			FROM (SELECT i, now() - interval '90 days' + i * interval '90 days' / $3 AS at FROM generate_series($1::bigint, $2::bigint - 1) i) x`, from, to, n)
 		run(`INSERT INTO observation_generation_jobs (
 				id, team_id, project_id, job_type, source_type, source_id, payload, request_id, status, version, asked, attempts, completed_at, created_at, updated_at)
 			SELECT id, team, project, 'event', 'agent_event', 'ae_' || md5('ae' || i),

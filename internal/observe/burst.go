@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -27,6 +28,10 @@ func (s *Service) askAbout(ctx context.Context, tx pgx.Tx, q *sqlc.Queries, c Ca
 	if err != nil {
 		return nil, false, err
 	}
+	old, err := oldNames(ctx, q, c.Team, rows, created)
+	if err != nil {
+		return nil, false, err
+	}
 	for _, r := range inOrder(rows) {
 		if r.PrunedAt != nil {
 			continue // its job was done and taken away
@@ -39,14 +44,14 @@ func (s *Service) askAbout(ctx context.Context, tx pgx.Tx, q *sqlc.Queries, c Ca
 			jobOf[r.ID] = events.ID(*r.BatchJobID)
 			continue
 		}
-		step, err := s.eventStep(c, r)
+		step, err := s.eventStep(c, r, old[r.ID])
 		if err != nil {
 			return nil, false, err
 		}
 		steps, jobOf[r.ID] = append(steps, step), step.Job.ID
 	}
 	if len(bursts) > 0 {
-		more, err := s.joinBursts(ctx, q, c, wait, bursts, created, jobOf)
+		more, err := s.joinBursts(ctx, q, c, wait, bursts, created, old, jobOf)
 		if err != nil {
 			return nil, false, err
 		}
@@ -103,9 +108,12 @@ func stillOpen(ctx context.Context, q *sqlc.Queries, team string, rows map[strin
 	return nil
 }
 
-func (s *Service) eventStep(c Caller, r sqlc.AgentEvent) (events.Step, error) {
-	return s.step(c, events.Scope{Team: r.TeamID, Project: r.ProjectID}, KindEvent, SourceEvent, r.ID,
-		jobArgs{Event: r.ID, Session: deref(r.ServerSessionID), Adapter: r.SourceAdapter})
+func (s *Service) eventStep(c Caller, r sqlc.AgentEvent, oldName bool) (events.Step, error) {
+	a := jobArgs{Event: r.ID, Session: deref(r.ServerSessionID), Adapter: r.SourceAdapter, at: r.ReceivedAt}
+	if oldName {
+		a.at = time.Time{}
+	}
+	return s.step(c, events.Scope{Team: r.TeamID, Project: r.ProjectID}, KindEvent, SourceEvent, r.ID, a)
 }
 
 func inOrder(rows map[string]sqlc.AgentEvent) []sqlc.AgentEvent {
@@ -125,12 +133,12 @@ func inOrder(rows map[string]sqlc.AgentEvent) []sqlc.AgentEvent {
 // while it is queued: a worker about to begin it waits for our commit and
 // then reads the events that joined. A batch that a worker was faster with
 // takes no more, and a new one is made.
-func (s *Service) joinBursts(ctx context.Context, q *sqlc.Queries, c Caller, wait waits, bursts []sqlc.AgentEvent, created map[string]bool, jobOf map[string]events.ID) ([]events.Step, error) {
+func (s *Service) joinBursts(ctx context.Context, q *sqlc.Queries, c Caller, wait waits, bursts []sqlc.AgentEvent, created, old map[string]bool, jobOf map[string]events.ID) ([]events.Step, error) {
 	open, err := lockOpen(ctx, q, c.Team, bursts)
 	if err != nil {
 		return nil, err
 	}
-	bursts, err = s.withoutAsked(ctx, q, c, bursts, created, jobOf)
+	bursts, err = s.withoutAsked(ctx, q, c, bursts, created, old, jobOf)
 	if err != nil {
 		return nil, err
 	}
@@ -147,7 +155,7 @@ func (s *Service) joinBursts(ctx context.Context, q *sqlc.Queries, c Caller, wai
 		if !ok || batch.size >= maxBurst && batch.old {
 			scope := events.Scope{Team: r.TeamID, Project: r.ProjectID}
 			source := string(events.NewID("burst", scope.Team, scope.Project, session.id, r.ID))
-			step, err := s.step(c, scope, KindBatch, SourceBatch, source, jobArgs{Session: session.id, Adapter: r.SourceAdapter})
+			step, err := s.step(c, scope, KindBatch, SourceBatch, source, jobArgs{Session: session.id, Adapter: r.SourceAdapter, at: r.ReceivedAt})
 			if err != nil {
 				return nil, err
 			}
@@ -233,7 +241,7 @@ func lockOpen(ctx context.Context, q *sqlc.Queries, team string, bursts []sqlc.A
 // withoutAsked leaves out the events that have a job already: a batch that
 // another request put them into before we held their session, or a job of
 // their own from a time without a debounce.
-func (s *Service) withoutAsked(ctx context.Context, q *sqlc.Queries, c Caller, bursts []sqlc.AgentEvent, created map[string]bool, jobOf map[string]events.ID) ([]sqlc.AgentEvent, error) {
+func (s *Service) withoutAsked(ctx context.Context, q *sqlc.Queries, c Caller, bursts []sqlc.AgentEvent, created, old map[string]bool, jobOf map[string]events.ID) ([]sqlc.AgentEvent, error) {
 	p := sqlc.GetAgentEventsParams{TeamID: c.Team}
 	own := map[string]events.ID{}
 	var ids []string
@@ -241,7 +249,7 @@ func (s *Service) withoutAsked(ctx context.Context, q *sqlc.Queries, c Caller, b
 		if created[r.ID] {
 			continue
 		}
-		step, err := s.eventStep(c, r)
+		step, err := s.eventStep(c, r, old[r.ID])
 		if err != nil {
 			return nil, err
 		}

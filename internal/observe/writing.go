@@ -72,7 +72,7 @@ func (w *writing) observation(r rendered, session string, sources ...restsOn) {
 	}
 	key := GenerationKey(w.job.ID, index, r.content)
 	w.notes = append(w.notes, written{
-		id: string(events.NewID("obs", w.job.Scope.Team, w.job.Scope.Project, key)), key: key, session: session, rendered: r, sources: sources,
+		id: string(events.NewIDAt("obs", w.job.CreatedAt, w.job.Scope.Team, w.job.Scope.Project, key)), key: key, session: session, rendered: r, sources: sources,
 	})
 }
 
@@ -150,7 +150,7 @@ func (w *writing) store(n written, p *sqlc.InsertGeneratedParams) {
 	p.Metadatas = append(p.Metadatas, string(n.metadata))
 	p.SessionIds = append(p.SessionIds, n.session)
 	for _, src := range n.sources {
-		p.SourceIds = append(p.SourceIds, string(events.NewID("src", team, project, n.id, src.kind, src.id)))
+		p.SourceIds = append(p.SourceIds, string(events.NewIDAt("src", w.job.CreatedAt, team, project, n.id, src.kind, src.id)))
 		p.SourceObservations = append(p.SourceObservations, n.id)
 		p.SourceTypes = append(p.SourceTypes, src.kind)
 		p.SourceNames = append(p.SourceNames, src.id)
