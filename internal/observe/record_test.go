@@ -36,7 +36,7 @@ func TestRecordOne(t *testing.T) {
 	require.Equal(t, observe.KindEvent, r.Job.Kind)
 	require.Equal(t, events.StatusQueued, r.Job.Status)
 	require.Equal(t, r.Event.ID, r.Job.SourceID)
-	require.Equal(t, events.NewID(observe.KindEvent, w.team, w.project, observe.SourceEvent, r.Event.ID), r.Job.ID)
+	require.Equal(t, events.NewIDAt(observe.KindEvent, r.Event.ReceivedAt, w.team, w.project, observe.SourceEvent, r.Event.ID), r.Job.ID)
 	require.Equal(t, "req-1", r.Job.RequestID)
 	require.Equal(t, 1, w.audited(t, "event.received"))
 	require.EqualValues(t, 1, w.rings.Load())
@@ -302,4 +302,40 @@ func TestATeamsKeyRecordsIntoSeveralProjects(t *testing.T) {
 		require.Equal(t, "API key is scoped to a different project", as[*observe.Problem](t, err).Message)
 	})
 	w.check(t)
+}
+
+// A job from before names had a time in them is found again, by the one event
+// and within a burst.
+func TestOldNamesOfJobsAreKnown(t *testing.T) {
+	t.Parallel()
+	for _, policy := range []string{"per-event", "debounce"} {
+		t.Run(policy, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			in := w.event(1)
+			in.ServerSessionID = new(w.session(t, "s").ID)
+			r := w.record(t, in)[0]
+			old := string(events.NewID(observe.KindEvent, w.team, w.project, observe.SourceEvent, r.Event.ID))
+			for _, sql := range []string{
+				`ALTER TABLE observation_generation_job_events DISABLE TRIGGER ALL`,
+				`UPDATE observation_generation_job_events SET job_id = $1 WHERE $1 <> ''`,
+				`UPDATE observation_generation_jobs SET id = $1 WHERE $1 <> ''`,
+				`UPDATE outbox SET job_id = $1 WHERE $1 <> ''`,
+			} {
+				args := []any{old}
+				if !strings.Contains(sql, "$1") {
+					args = nil
+				}
+				_, err := w.pool.Exec(t.Context(), sql, args...)
+				require.NoError(t, err)
+			}
+			require.NoError(t, w.SetPolicy(t.Context(), w.me, w.project, observe.Policy{Name: policy}))
+			again := w.record(t, in, w.event(2))
+			require.Equal(t, events.ID(old), again[0].Job.ID)
+			require.False(t, again[0].Created)
+			require.Equal(t, 2, w.count(t, "observation_generation_jobs"))
+			w.do(t, events.ID(old))
+			w.check(t)
+		})
+	}
 }
