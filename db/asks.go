@@ -290,46 +290,6 @@ func (s *Jobs) Lead(ctx context.Context) (context.Context, func(), error) {
 	return led, func() { cancel(context.Canceled); <-done }, nil
 }
 
-// Fresh reads events that the followers have not been told, without their
-// details; see outbox.Feed.
-func (s *Jobs) Fresh(ctx context.Context, limit int) ([]events.FeedEvent, error) {
-	rows, err := s.q.FreshFeed(ctx, int32(limit))
-	if err != nil {
-		return nil, fmt.Errorf("read the feed: %w", err)
-	}
-	fresh := make([]events.FeedEvent, 0, limit)
-	for _, r := range rows {
-		for i, job := range r.JobIds {
-			e := events.FeedEvent{
-				Row: r.ID, Kind: events.Kind(r.JobType), Scope: events.Scope{Team: r.TeamID, Project: r.ProjectID},
-				Event: events.Event{
-					Job: events.ID(job), Version: int(r.Versions[i]), Type: events.Type(r.EventType), Attempt: int(r.Attempts[i]),
-					Status: events.Status(r.StatusAfter), At: r.Ats[i].UTC(), Actor: r.Actor, Process: r.Process, Build: r.Build,
-					RequestID: r.RequestIds[i], Reason: r.Reasons[i], Schema: int(r.Schema),
-				},
-			}
-			if at := r.NextAts[i]; at.Unix() != 0 {
-				e.Event.NextAt = at.UTC()
-			}
-			fresh = append(fresh, e)
-		}
-	}
-	return fresh, nil
-}
-
-// Told takes rows out of the feed. The deletion need not be durable: one that
-// a crash undoes only tells again.
-func (s *Jobs) Told(ctx context.Context, rows []int64) error {
-	if len(rows) == 0 {
-		return nil
-	}
-	err := lazily(ctx, s.pool, func(tx pgx.Tx) error { return s.q.WithTx(tx).ForgetFeed(ctx, rows) })
-	if err != nil {
-		return fmt.Errorf("take %d rows out of the feed: %w", len(rows), err)
-	}
-	return nil
-}
-
 // lazily commits without waiting for the disk.
 func lazily(ctx context.Context, pool *pgxpool.Pool, fn func(pgx.Tx) error) error {
 	return pgx.BeginTxFunc(ctx, pool, pgx.TxOptions{BeginQuery: "BEGIN; SET LOCAL synchronous_commit = off"}, fn)

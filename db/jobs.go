@@ -26,6 +26,7 @@ type Jobs struct {
 	cfg  JobsConfig
 
 	scanned atomic.Pointer[time.Time] // when Reclaim last read the whole table
+	fed     feedMark
 }
 
 // JobsConfig says who writes. The zero value works.

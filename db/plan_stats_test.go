@@ -219,7 +219,7 @@ func (b bundle) run(t *testing.T, call pgx.TraceQueryStartData, size int) (plan 
 	undo := errors.New("undo")
 	err := pgx.BeginFunc(t.Context(), b.pool, func(tx pgx.Tx) error {
 		var explained []byte
-		if err := tx.QueryRow(t.Context(), "EXPLAIN (ANALYZE, FORMAT JSON) "+call.SQL, first(size, call.Args)...).Scan(&explained); err != nil {
+		if err := tx.QueryRow(t.Context(), "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) "+call.SQL, first(size, call.Args)...).Scan(&explained); err != nil {
 			return err
 		}
 		var plans []struct{ Plan planNode }

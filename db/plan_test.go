@@ -90,6 +90,7 @@ type planNode struct {
 	Role     string     `json:"Parent Relationship"`
 	Rows     float64    `json:"Actual Rows"`
 	Loops    float64    `json:"Actual Loops"`
+	Hit      float64    `json:"Shared Hit Blocks"`
 	Removed  float64    `json:"Rows Removed by Filter"`
 	Joined   float64    `json:"Rows Removed by Join Filter"`
 	Plans    []planNode `json:"Plans"`

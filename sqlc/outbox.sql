@@ -23,16 +23,23 @@ ORDER BY id LIMIT @max_rows::int;
 SELECT id FROM outbox WHERE id = ANY(@row_ids::bigint[]);
 
 -- name: FreshFeed :many
--- Whole rows, until they have so many events.
-SELECT f.* FROM (
+-- Whole rows, until they have so many events: those after a row, and some
+-- before it, all in one snapshot. Running is the oldest transaction that is.
+SELECT f.*, pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS running FROM (
     SELECT *, sum(cardinality(job_ids)) OVER (ORDER BY id) AS events
-    FROM (SELECT * FROM job_feed ORDER BY id LIMIT @max_events::int) h
+    FROM (
+        SELECT * FROM job_feed WHERE id = ANY(@again::bigint[])
+        UNION ALL
+        (SELECT * FROM job_feed WHERE id > @after::bigint ORDER BY id LIMIT @max_events::int)
+    ) h
 ) f
 WHERE f.events - cardinality(f.job_ids) < @max_events::int
 ORDER BY f.id;
 
--- name: ForgetFeed :exec
-DELETE FROM job_feed WHERE id = ANY(@row_ids::bigint[]);
+-- name: ForgetFeed :one
+-- Gives the transaction that did so.
+WITH gone AS (DELETE FROM job_feed WHERE id = ANY(@row_ids::bigint[]))
+SELECT pg_current_xact_id()::text::bigint;
 
 -- name: ForgetStrayAsks :exec
 -- A job that was deleted with its tenant leaves its row here, for there is no

@@ -171,13 +171,17 @@ func (q *Queries) AsksOfTenant(ctx context.Context, arg AsksOfTenantParams) ([]O
 	return items, nil
 }
 
-const forgetFeed = `-- name: ForgetFeed :exec
-DELETE FROM job_feed WHERE id = ANY($1::bigint[])
+const forgetFeed = `-- name: ForgetFeed :one
+WITH gone AS (DELETE FROM job_feed WHERE id = ANY($1::bigint[]))
+SELECT pg_current_xact_id()::text::bigint
 `
 
-func (q *Queries) ForgetFeed(ctx context.Context, rowIds []int64) error {
-	_, err := q.db.Exec(ctx, forgetFeed, rowIds)
-	return err
+// Gives the transaction that did so.
+func (q *Queries) ForgetFeed(ctx context.Context, rowIds []int64) (int64, error) {
+	row := q.db.QueryRow(ctx, forgetFeed, rowIds)
+	var column_1 int64
+	err := row.Scan(&column_1)
+	return column_1, err
 }
 
 const forgetLostWorkers = `-- name: ForgetLostWorkers :exec
@@ -208,13 +212,23 @@ func (q *Queries) ForgetStrayAsks(ctx context.Context) error {
 }
 
 const freshFeed = `-- name: FreshFeed :many
-SELECT f.id, f.team_id, f.project_id, f.job_type, f.event_type, f.status_after, f.actor, f.process, f.build, f.schema, f.job_ids, f.versions, f.attempts, f.ats, f.next_ats, f.request_ids, f.reasons, f.events FROM (
+SELECT f.id, f.team_id, f.project_id, f.job_type, f.event_type, f.status_after, f.actor, f.process, f.build, f.schema, f.job_ids, f.versions, f.attempts, f.ats, f.next_ats, f.request_ids, f.reasons, f.events, pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS running FROM (
     SELECT id, team_id, project_id, job_type, event_type, status_after, actor, process, build, schema, job_ids, versions, attempts, ats, next_ats, request_ids, reasons, sum(cardinality(job_ids)) OVER (ORDER BY id) AS events
-    FROM (SELECT id, team_id, project_id, job_type, event_type, status_after, actor, process, build, schema, job_ids, versions, attempts, ats, next_ats, request_ids, reasons FROM job_feed ORDER BY id LIMIT $1::int) h
+    FROM (
+        SELECT id, team_id, project_id, job_type, event_type, status_after, actor, process, build, schema, job_ids, versions, attempts, ats, next_ats, request_ids, reasons FROM job_feed WHERE id = ANY($1::bigint[])
+        UNION ALL
+        (SELECT id, team_id, project_id, job_type, event_type, status_after, actor, process, build, schema, job_ids, versions, attempts, ats, next_ats, request_ids, reasons FROM job_feed WHERE id > $2::bigint ORDER BY id LIMIT $3::int)
+    ) h
 ) f
-WHERE f.events - cardinality(f.job_ids) < $1::int
+WHERE f.events - cardinality(f.job_ids) < $3::int
 ORDER BY f.id
 `
+
+type FreshFeedParams struct {
+	Again     []int64
+	After     int64
+	MaxEvents int32
+}
 
 type FreshFeedRow struct {
 	ID          int64
@@ -235,11 +249,13 @@ type FreshFeedRow struct {
 	RequestIds  []string
 	Reasons     []string
 	Events      int64
+	Running     int64
 }
 
-// Whole rows, until they have so many events.
-func (q *Queries) FreshFeed(ctx context.Context, maxEvents int32) ([]FreshFeedRow, error) {
-	rows, err := q.db.Query(ctx, freshFeed, maxEvents)
+// Whole rows, until they have so many events: those after a row, and some
+// before it, all in one snapshot. Running is the oldest transaction that is.
+func (q *Queries) FreshFeed(ctx context.Context, arg FreshFeedParams) ([]FreshFeedRow, error) {
+	rows, err := q.db.Query(ctx, freshFeed, arg.Again, arg.After, arg.MaxEvents)
 	if err != nil {
 		return nil, err
 	}
@@ -266,6 +282,7 @@ func (q *Queries) FreshFeed(ctx context.Context, maxEvents int32) ([]FreshFeedRo
 			&i.RequestIds,
 			&i.Reasons,
 			&i.Events,
+			&i.Running,
 		); err != nil {
 			return nil, err
 		}
