@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -163,18 +164,15 @@ func (s *Jobs) Reclaim(ctx context.Context, lease time.Duration) (events.Lost, e
 	if last := s.scanned.Load(); len(gone) == 0 && last != nil && began.Sub(*last) < scanAgain {
 		return lost, nil
 	}
-	after, held := "", false
-	for {
-		rows, err := s.q.JobsHeldByLost(ctx, sqlc.JobsHeldByLostParams{
-			After: after, LeaseUs: lease.Microseconds(), MaxRows: reclaimPage,
-		})
-		if err != nil {
-			return lost, fmt.Errorf("look for jobs of lost workers: %w", err)
-		}
+	rows, err := s.q.JobsHeldByLost(ctx, lease.Microseconds())
+	if err != nil {
+		return lost, fmt.Errorf("look for jobs of lost workers: %w", err)
+	}
+	held := false
+	for page := range slices.Chunk(rows, reclaimPage) {
 		var again, spent []events.Step
-		for _, r := range rows {
+		for _, r := range page {
 			job := JobOf(r)
-			after = r.ID
 			why := "its worker " + job.LockedBy + " was lost"
 			if job.Attempts >= job.MaxAttempts {
 				spent = append(spent, events.Step{Job: job, Event: events.Event{Type: events.Failed, Actor: "relay", Reason: why + "; all attempts are spent"}})
@@ -193,9 +191,6 @@ func (s *Jobs) Reclaim(ctx context.Context, lease time.Duration) (events.Lost, e
 		}
 		lost.Failed += n
 		held = held || someHeld
-		if len(rows) < reclaimPage {
-			break
-		}
 	}
 	if held {
 		return lost, nil // the next time again: their workers are not forgotten

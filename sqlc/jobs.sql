@@ -193,10 +193,9 @@ WHERE o.id = ANY(@row_ids::bigint[]);
 -- name: JobsHeldByLost :many
 -- The jobs whose worker has not been seen for the lease, by this server
 -- clock. Reads the whole table, so it is asked when a worker was lost, and
--- otherwise seldom.
+-- otherwise seldom. Nothing is in order: in the order of ids it would walk
+-- the index, and fetch the table's pages one by one in no order at all.
 SELECT j.* FROM observation_generation_jobs j
-WHERE j.locked_by IS NOT NULL AND j.id > @after::text
-  AND NOT EXISTS (
+WHERE j.locked_by IS NOT NULL AND NOT EXISTS (
     SELECT FROM workers w
-    WHERE w.id = j.locked_by AND w.seen_at > now() - interval '1 microsecond' * @lease_us::bigint)
-ORDER BY j.id LIMIT @max_rows::int;
+    WHERE w.id = j.locked_by AND w.seen_at > now() - interval '1 microsecond' * @lease_us::bigint);

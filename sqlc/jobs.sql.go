@@ -343,24 +343,17 @@ func (q *Queries) JobHistory(ctx context.Context, arg JobHistoryParams) ([]JobEv
 
 const jobsHeldByLost = `-- name: JobsHeldByLost :many
 SELECT j.id, j.team_id, j.project_id, j.job_type, j.source_type, j.source_id, j.agent_event_id, j.server_session_id, j.payload, j.request_id, j.priority, j.max_attempts, j.status, j.version, j.asked, j.attempts, j.next_attempt_at, j.locked_by, j.locked_at, j.last_error, j.completed_at, j.failed_at, j.cancelled_at, j.created_at, j.updated_at FROM observation_generation_jobs j
-WHERE j.locked_by IS NOT NULL AND j.id > $1::text
-  AND NOT EXISTS (
+WHERE j.locked_by IS NOT NULL AND NOT EXISTS (
     SELECT FROM workers w
-    WHERE w.id = j.locked_by AND w.seen_at > now() - interval '1 microsecond' * $2::bigint)
-ORDER BY j.id LIMIT $3::int
+    WHERE w.id = j.locked_by AND w.seen_at > now() - interval '1 microsecond' * $1::bigint)
 `
-
-type JobsHeldByLostParams struct {
-	After   string
-	LeaseUs int64
-	MaxRows int32
-}
 
 // The jobs whose worker has not been seen for the lease, by this server
 // clock. Reads the whole table, so it is asked when a worker was lost, and
-// otherwise seldom.
-func (q *Queries) JobsHeldByLost(ctx context.Context, arg JobsHeldByLostParams) ([]Job, error) {
-	rows, err := q.db.Query(ctx, jobsHeldByLost, arg.After, arg.LeaseUs, arg.MaxRows)
+// otherwise seldom. Nothing is in order: in the order of ids it would walk
+// the index, and fetch the table's pages one by one in no order at all.
+func (q *Queries) JobsHeldByLost(ctx context.Context, leaseUs int64) ([]Job, error) {
+	rows, err := q.db.Query(ctx, jobsHeldByLost, leaseUs)
 	if err != nil {
 		return nil, err
 	}
