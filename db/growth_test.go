@@ -1,7 +1,6 @@
 package db_test
 
 import (
-	"bytes"
 	"context"
 	"flag"
 	"fmt"
@@ -10,7 +9,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -44,7 +42,7 @@ func BenchmarkGrowth(b *testing.B) {
 		var rounds [2][]cost
 		for range *growthRounds {
 			for i, g := range []*grown{empty, full} {
-				c := s.measure(b, g.pool, *growthRound, func() { g.work(b, *growthRound) })
+				c := s.measure(b, g.pool, *growthRound, func() { g.work(b, *growthRound, 500, false) })
 				b.Logf("%s: %s", g.name, c)
 				rounds[i] = append(rounds[i], c)
 			}
@@ -82,11 +80,10 @@ func startDurable(b *testing.B, dir string) *durable {
 	pg, err := embedded.StartPostgres(b.Context(), embedded.PostgresConfig{Dir: dir, Settings: settings})
 	require.NoError(b, err)
 	b.Cleanup(func() { require.NoError(b, pg.Stop(context.WithoutCancel(b.Context()))) })
-	text, err := os.ReadFile(filepath.Join(dir, "pg", "postmaster.pid"))
+	pool, err := pgxpool.New(b.Context(), pg.URL("postgres"))
 	require.NoError(b, err)
-	pid, err := strconv.Atoi(string(bytes.SplitN(text, []byte("\n"), 2)[0]))
-	require.NoError(b, err)
-	return &durable{pg, pid}
+	defer pool.Close()
+	return &durable{pg, postmaster(b, pool)}
 }
 
 // grown is a database and the jobs done on it.
@@ -133,10 +130,10 @@ func (g *grown) statements(b *testing.B) {
 }
 
 // work takes n jobs from their enqueueing to the feed, in batches, as the
-// relay and a worker do.
-func (g *grown) work(tb testing.TB, n int) {
+// relay and a worker do; single says that each comes in a transaction of its
+// own.
+func (g *grown) work(tb testing.TB, n, batch int, single bool) {
 	tb.Helper()
-	const batch = 500
 	ctx, worker := tb.Context(), events.Holder{ID: "w"}
 	run := strconv.FormatInt(time.Now().UnixNano(), 36)
 	for done := 0; done < n; done += batch {
@@ -150,10 +147,16 @@ func (g *grown) work(tb testing.TB, n int) {
 			require.NoError(tb, err)
 			steps[i] = st
 		}
-		require.NoError(tb, db.InTx(ctx, g.pool, func(tx pgx.Tx) error {
-			_, err := g.jobs.Enqueue(ctx, tx, steps...)
-			return err
-		}))
+		size := batch
+		if single {
+			size = 1
+		}
+		for some := range slices.Chunk(steps, size) {
+			require.NoError(tb, db.InTx(ctx, g.pool, func(tx pgx.Tx) error {
+				_, err := g.jobs.Enqueue(ctx, tx, some...)
+				return err
+			}))
+		}
 		asks, err := g.jobs.Asks(ctx, events.AskQuery{After: g.mark, Limit: 3000})
 		require.NoError(tb, err)
 		require.Len(tb, asks, batch)
@@ -173,11 +176,13 @@ func (g *grown) work(tb testing.TB, n int) {
 		fed, err := g.jobs.Fresh(ctx, 3*batch)
 		require.NoError(tb, err)
 		require.Len(tb, fed, 3*batch)
-		told := make([]int64, len(fed))
-		for i, f := range fed {
-			told[i] = f.Row
+		var rows []int64
+		for _, f := range fed {
+			if len(rows) == 0 || rows[len(rows)-1] != f.Row {
+				rows = append(rows, f.Row)
+			}
 		}
-		require.NoError(tb, g.jobs.Told(ctx, told))
+		require.NoError(tb, g.jobs.Told(ctx, rows))
 	}
 }
 
@@ -235,10 +240,8 @@ func (s *durable) measure(tb testing.TB, pool *pgxpool.Pool, n int, work func())
 
 func (s *durable) spent(tb testing.TB, pool *pgxpool.Pool) (v [5]float64) {
 	tb.Helper()
-	v[0] = s.processorTime(tb)
-	var u syscall.Rusage
-	require.NoError(tb, syscall.Getrusage(syscall.RUSAGE_SELF, &u))
-	v[1] = float64(u.Utime.Nano()+u.Stime.Nano()) / 1e3
+	v[0] = float64(treeCPU(tb, s.postmaster).Microseconds())
+	v[1] = float64(ourCPU(tb).Microseconds())
 	// A backend tells the statistics when it is idle, at most each second: ours is made to.
 	_, err := pool.Exec(tb.Context(), "SELECT pg_stat_force_next_flush()")
 	require.NoError(tb, err)
@@ -246,38 +249,6 @@ func (s *durable) spent(tb testing.TB, pool *pgxpool.Pool) (v [5]float64) {
 		SELECT w.wal_bytes::float8, w.wal_fpi::float8, (SELECT sum(blks_read)::float8 FROM pg_stat_database)
 		FROM pg_stat_wal w`).Scan(&v[2], &v[3], &v[4]))
 	return v
-}
-
-// processorTime is what all processes of the server have used since it
-// started, in µs. Those that ended are counted with the postmaster.
-func (s *durable) processorTime(tb testing.TB) float64 {
-	tb.Helper()
-	const tick = 1e4 // µs; Linux tells in hundredths of a second
-	var sum float64
-	stats, err := filepath.Glob("/proc/[0-9]*/stat")
-	require.NoError(tb, err)
-	for _, name := range stats {
-		text, err := os.ReadFile(name)
-		if err != nil {
-			continue // it ended
-		}
-		pid, _, _ := strings.Cut(string(text), " ")
-		f := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:])) // from the state on
-		mine := pid == strconv.Itoa(s.postmaster)
-		if !mine && f[1] != strconv.Itoa(s.postmaster) {
-			continue
-		}
-		of := f[11:13]
-		if mine {
-			of = f[11:15]
-		}
-		for _, v := range of {
-			n, err := strconv.ParseFloat(v, 64)
-			require.NoError(tb, err)
-			sum += n * tick
-		}
-	}
-	return sum
 }
 
 // fillGrowth brings the job tables to n finished jobs with three events each.
