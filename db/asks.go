@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -141,72 +140,6 @@ func (s *Jobs) free(ctx context.Context, steps []events.Step) (some []events.Ste
 		}
 	}
 	return some, len(some) < len(steps), nil
-}
-
-const (
-	reclaimPage = 500
-	// scanAgain is when Reclaim reads the job table though no worker was lost.
-	scanAgain = 10 * time.Minute
-)
-
-// Reclaim asks anew for the jobs of workers that were not seen for the lease;
-// see outbox.Store. Nothing indexes who holds a job, so it reads the job table:
-// when a worker was lost, at first, and every ten minutes in case a claim was
-// stored just while its worker was being forgotten. Then it also clears away
-// what jobs that were deleted with their tenant have left.
-func (s *Jobs) Reclaim(ctx context.Context, lease time.Duration) (events.Lost, error) {
-	var lost events.Lost
-	gone, err := s.q.LostWorkers(ctx, lease.Microseconds())
-	if err != nil {
-		return lost, fmt.Errorf("look for lost workers: %w", err)
-	}
-	began := time.Now()
-	if last := s.scanned.Load(); len(gone) == 0 && last != nil && began.Sub(*last) < scanAgain {
-		return lost, nil
-	}
-	rows, err := s.q.JobsHeldByLost(ctx, lease.Microseconds())
-	if err != nil {
-		return lost, fmt.Errorf("look for jobs of lost workers: %w", err)
-	}
-	held := false
-	for page := range slices.Chunk(rows, reclaimPage) {
-		var again, spent []events.Step
-		for _, r := range page {
-			job := JobOf(r)
-			why := "its worker " + job.LockedBy + " was lost"
-			if job.Attempts >= job.MaxAttempts {
-				spent = append(spent, events.Step{Job: job, Event: events.Event{Type: events.Failed, Actor: "relay", Reason: why + "; all attempts are spent"}})
-				continue
-			}
-			again = append(again, events.Step{Job: job, Event: events.Event{Type: events.Reclaimed, Actor: "relay", Reason: why}})
-		}
-		n, someHeld, err := s.moveAll(ctx, again)
-		if err != nil {
-			return lost, err
-		}
-		lost.Reclaimed += n
-		held = held || someHeld
-		if n, someHeld, err = s.moveAll(ctx, spent); err != nil {
-			return lost, err
-		}
-		lost.Failed += n
-		held = held || someHeld
-	}
-	if held {
-		return lost, nil // the next time again: their workers are not forgotten
-	}
-	if len(gone) > 0 {
-		// They hold nothing any more. One that comes back registers anew.
-		err = s.q.ForgetLostWorkers(ctx, sqlc.ForgetLostWorkersParams{Ids: gone, LeaseUs: lease.Microseconds()})
-		if err != nil {
-			return lost, fmt.Errorf("forget lost workers: %w", err)
-		}
-	}
-	if err := s.q.ForgetStrayAsks(ctx); err != nil {
-		return lost, fmt.Errorf("forget deleted jobs: %w", err)
-	}
-	s.scanned.Store(&began)
-	return lost, nil
 }
 
 // Slots adds up the slots of the workers that were seen within the lease.

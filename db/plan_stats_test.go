@@ -152,7 +152,8 @@ func day(t *testing.T, b bundle, n int) {
 var notHot = map[string]string{
 	"ListJobs":          "a tenant's list, see internal/observe",
 	"CountJobs":         "as ListJobs",
-	"JobsHeldByLost":    "reads the job table, when a worker was lost and every ten minutes",
+	"JobsHeldByLost":    "reads the job table in parts, when a worker was lost and every ten minutes",
+	"JobPages":          "reads no row",
 	"ForgetStrayAsks":   "clears away what deleted tenants left, every ten minutes",
 	"LoseWorker":        "workers are few",
 	"LostWorkers":       "workers are few",
