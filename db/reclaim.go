@@ -18,7 +18,7 @@ const (
 	scanAgain = 10 * time.Minute
 	// scanPages are read at once, and scanFor is how long Reclaim goes on: the
 	// relay waits for it.
-	scanPages = 8192
+	scanPages = 2048
 	scanFor   = 100 * time.Millisecond
 )
 
