@@ -62,7 +62,8 @@ func TestPruneForgetsNothingThatWasDone(t *testing.T) {
 			require.NotEmpty(t, found)
 			w.record(t, w.event(100)) // and what is new is asked about
 			require.Equal(t, 1, w.doAll(t))
-			require.Equal(t, asked+1, len(w.provider.questions()))
+			now := len(w.provider.questions())
+			require.Equal(t, asked+1, now)
 			require.Equal(t, 1, w.audited(t, "project.prune"))
 			require.Equal(t, 1, w.audited(t, "project.pruned"))
 			w.check(t)
@@ -192,6 +193,7 @@ func TestPruneBesideTheWork(t *testing.T) {
 	require.NoError(t, <-done)
 	w.check(t)
 	require.Equal(t, 200, w.count(t, "agent_events"))
-	require.Equal(t, 200, len(w.provider.questions()), "each was asked about once")
+	asked := len(w.provider.questions())
+	require.Equal(t, 200, asked, "each was asked about once")
 	require.Equal(t, 200, w.count(t, "(SELECT DISTINCT source_id FROM observation_sources) x"))
 }
