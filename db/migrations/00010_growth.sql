@@ -5,12 +5,6 @@
 -- done, and whoever sends the event again asks for nothing.
 ALTER TABLE agent_events ADD COLUMN pruned_at timestamptz;
 
--- The id is a hash of team, project and key: it alone is unique exactly when
--- they are. Both are in no order of time, so with millions of events each cost
--- an event a page of its own, read, and written whole after each checkpoint.
--- obs check still looks for keys that are there twice (I14).
-ALTER TABLE agent_events DROP CONSTRAINT IF EXISTS agent_events_team_id_project_id_idempotency_key_key;
-
 -- The jobs of a page are claimed together, so it needs room for all of them
 -- once more: with 30 % of it free, a third of all updates went to other pages,
 -- and into both indexes.
