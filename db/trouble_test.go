@@ -10,6 +10,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+var troubleSingle = flag.Bool("trouble.single", true, "each job of BenchmarkTrouble comes in a transaction of its own; or ten at a time")
+
 var troubleJobs = flag.Int("trouble.jobs", 2000, "jobs of one round of BenchmarkTrouble, and a tenth of those that wait in BenchmarkDeadConsumer")
 
 // BenchmarkTrouble measures what a job costs while a report holds a snapshot
@@ -22,11 +24,11 @@ func BenchmarkTrouble(b *testing.B) {
 	for _, trouble := range []string{"snapshot", "stranger"} {
 		b.Run(trouble, func(b *testing.B) {
 			g := s.database(b, "trouble_"+trouble)
-			g.work(b, *troubleJobs/4, 10, true) // caches are warm, and the feed knows what runs
+			g.work(b, *troubleJobs/4, 10, *troubleSingle) // caches are warm, and the feed knows what runs
 			for b.Loop() {
 				var rounds [2][]cost
 				for range *growthRounds {
-					rounds[0] = append(rounds[0], s.measure(b, g.pool, *troubleJobs, func() { g.work(b, *troubleJobs, 10, true) }))
+					rounds[0] = append(rounds[0], s.measure(b, g.pool, *troubleJobs, func() { g.work(b, *troubleJobs, 10, *troubleSingle) }))
 					on, sql := g, "SELECT count(*) FROM job_feed"
 					if trouble == "stranger" {
 						on, sql = other, "INSERT INTO teams (id, name) VALUES (gen_random_uuid(), '')"
@@ -37,7 +39,7 @@ func BenchmarkTrouble(b *testing.B) {
 					require.NoError(b, err)
 					_, err = tx.Exec(b.Context(), sql)
 					require.NoError(b, err)
-					rounds[1] = append(rounds[1], s.measure(b, g.pool, *troubleJobs, func() { g.work(b, *troubleJobs, 10, true) }))
+					rounds[1] = append(rounds[1], s.measure(b, g.pool, *troubleJobs, func() { g.work(b, *troubleJobs, 10, *troubleSingle) }))
 					require.NoError(b, tx.Rollback(context.WithoutCancel(b.Context())))
 				}
 				quiet, held := median(rounds[0]), median(rounds[1])

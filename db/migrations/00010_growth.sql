@@ -1,7 +1,7 @@
 -- +goose Up
--- What keeps the cost of a job from growing with the tables (docs/adr/0020).
+-- What keeps the cost of a job from growing with the tables (docs/adr/0026).
 
--- When the job that was about the event was pruned (docs/adr/0021): it was
+-- When the job that was about the event was pruned (docs/adr/0027): it was
 -- done, and whoever sends the event again asks for nothing.
 ALTER TABLE agent_events ADD COLUMN pruned_at timestamptz;
 
