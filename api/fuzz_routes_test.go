@@ -49,6 +49,7 @@ var seeds = []seed{
 	{method: "GET", target: "/v1/jobs?status=queued&source_type=agent_event&since=2020-01-01&limit=10&offset=0"},
 	{method: "GET", target: "/v1/teams/{team}/jobs?status=failed&limit=1"},
 	{method: "GET", target: "/v1/projects/{project}/jobs?offset=1"},
+	{method: "GET", target: "/v1/jobs?status=held"},
 	{method: "GET", target: "/v1/jobs/{job}"},
 	{method: "POST", target: "/v1/jobs/{job}/retry"},
 	{method: "POST", target: "/v1/jobs/{job}/cancel"},

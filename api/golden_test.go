@@ -157,6 +157,8 @@ func (g *golden) plain(name string, v any) any {
 			return "{" + name + "}"
 		case "since":
 			return "{month}"
+		case "monthEnds":
+			return "{next month}"
 		case "nextCursor":
 			return "{row}"
 		}

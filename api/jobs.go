@@ -74,6 +74,20 @@ type jobBody struct {
 	LastError       *string       `json:"lastError"`
 	CreatedEpoch    int64         `json:"createdAtEpoch"`
 	UpdatedEpoch    int64         `json:"updatedAtEpoch"`
+	Held            *heldBody     `json:"held,omitempty"`
+}
+
+// heldBody says why a queued job is put off, and until when.
+type heldBody struct {
+	Reason     string `json:"reason"`
+	UntilEpoch int64  `json:"untilEpoch"`
+}
+
+func asHeld(j events.Job, why map[events.ID]string) *heldBody {
+	if reason, held := why[j.ID]; held {
+		return &heldBody{reason, epoch(j.NextAt)}
+	}
+	return nil
 }
 
 func asJob(j events.Job) jobBody {
@@ -109,6 +123,7 @@ type listedJobBody struct {
 	CompletedEpoch *int64          `json:"completedAtEpoch"`
 	FailedEpoch    *int64          `json:"failedAtEpoch"`
 	LastError      *string         `json:"lastError"`
+	Held           *heldBody       `json:"held,omitempty"`
 	Payload        json.RawMessage `json:"payload,omitempty"`
 }
 
@@ -130,7 +145,7 @@ type jobsRequest struct {
 func (r *jobsRequest) page(in *input) {
 	r.filter.Limit = in.clamped("limit", 50, 1, 200)
 	r.filter.Offset = in.clamped("offset", 0, 0, 1<<31-1)
-	if s := in.c.QueryParam("status"); slices.Contains(events.Statuses(), events.Status(s)) {
+	if s := in.c.QueryParam("status"); s == observe.StatusHeld || slices.Contains(events.Statuses(), events.Status(s)) {
 		r.filter.Status = s
 	}
 }
@@ -161,6 +176,10 @@ func date(s string) time.Time {
 
 func (s *server) listJobs(ctx context.Context, c observe.Caller, r jobsRequest) (jobsBody, error) {
 	jobs, total, err := s.cfg.Service.ListJobs(ctx, c, r.filter)
+	var why map[events.ID]string
+	if err == nil {
+		why, err = s.cfg.Service.WhyHeld(ctx, c, jobs...)
+	}
 	body := jobsBody{
 		Jobs: []listedJobBody{}, Total: total, Limit: r.filter.Limit, Offset: r.filter.Offset, RequestID: c.RequestID,
 	}
@@ -169,6 +188,7 @@ func (s *server) listJobs(ctx context.Context, c observe.Caller, r jobsRequest) 
 			ID: j.ID, ProjectID: j.Scope.Project, TeamID: j.Scope.Team, SourceType: j.SourceType, SourceID: j.SourceID,
 			Status: j.Status, Attempts: j.Attempts, MaxAttempts: j.MaxAttempts, CreatedEpoch: epoch(j.CreatedAt),
 			CompletedEpoch: epochOrNull(j.CompletedAt), FailedEpoch: epochOrNull(j.FailedAt), LastError: textOrNull(j.LastError),
+			Held: asHeld(j, why),
 		}
 		if r.filter.Payload {
 			one.Payload = j.Args
@@ -253,6 +273,11 @@ type jobHistoryBody struct {
 func (s *server) getJob(ctx context.Context, c observe.Caller, r named) (jobHistoryBody, error) {
 	j, history, err := s.cfg.Service.Job(ctx, c, events.ID(r.id))
 	body := jobHistoryBody{asJob(j), []historyBody{}}
+	if err == nil {
+		var why map[events.ID]string
+		why, err = s.cfg.Service.WhyHeld(ctx, c, j)
+		body.GenerationJob.Held = asHeld(j, why)
+	}
 	for _, e := range history {
 		body.History = append(body.History, historyBody{asHappened(e), textOrNull(e.Actor), textOrNull(e.Build)})
 	}

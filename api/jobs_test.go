@@ -34,6 +34,8 @@ func init() {
 
 func listCases(path string, all bool) func(w *world) []check {
 	return func(w *world) []check {
+		held := w.posted("e0").str("generationJob.id")
+		w.hold(held)
 		done := w.posted("e1").str("generationJob.id")
 		waiting := w.posted("e2").str("generationJob.id")
 		w.settle(w.claim(done), events.Failed)
@@ -42,26 +44,30 @@ func listCases(path string, all bool) func(w *world) []check {
 			{
 				name: "good", request: list("", "team"), want: 200,
 				has: map[string]any{
-					"total": 2, "limit": 50, "offset": 0, "jobs.0.id": waiting, "jobs.1.id": done, "jobs.1.status": "failed",
+					"total": 3, "limit": 50, "offset": 0, "jobs.0.id": waiting, "jobs.0.held": missing{}, "jobs.1.id": done, "jobs.1.status": "failed",
 					"jobs.1.attempts": 1, "jobs.1.lastError": "because", "jobs.0.payload": missing{}, "jobs.0.lastError": nil,
 				},
 			},
 			{name: "by status", request: list("status=failed", "team"), want: 200, has: map[string]any{"total": 1, "jobs.0.id": done}},
-			{name: "by no status", request: list("status=lost", "team"), want: 200, has: map[string]any{"total": 2}},
-			{name: "a page", request: list("limit=1&offset=1", "project"), want: 200, has: map[string]any{"total": 2, "limit": 1, "offset": 1, "jobs.0.id": done, "jobs.1": missing{}}},
+			{name: "held", request: list("status=held", "team"), want: 200, has: map[string]any{
+				"total": 1, "jobs.0.id": held, "jobs.0.status": "queued", "jobs.0.attempts": 0, "jobs.0.held.reason": "used up", "jobs.0.lastError": nil,
+			}},
+			{name: "queued", request: list("status=queued", "team"), want: 200, has: map[string]any{"total": 2}},
+			{name: "by no status", request: list("status=lost", "team"), want: 200, has: map[string]any{"total": 3}},
+			{name: "a page", request: list("limit=1&offset=1", "project"), want: 200, has: map[string]any{"total": 3, "limit": 1, "offset": 1, "jobs.0.id": done, "jobs.1": missing{}}},
 			{name: "clamped", request: list("limit=9999&offset=-5", "team"), want: 200, has: map[string]any{"limit": 200, "offset": 0}},
 			{name: "no numbers", request: list("limit=many&offset=99999999999999999999", "team"), want: 200, has: map[string]any{"limit": 50, "offset": 0}},
-			{name: "odd values", request: list("status=%00&source_type=%ff&since=%00", "team"), want: 200, has: map[string]any{"total": 2}},
+			{name: "odd values", request: list("status=%00&source_type=%ff&since=%00", "team"), want: 200, has: map[string]any{"total": 3}},
 		}
 		if all {
 			later := url.QueryEscape(time.Now().Add(time.Hour).Format(time.RFC3339))
 			cases = append(cases,
-				check{name: "by source", request: list("source_type=agent_event", "team"), want: 200, has: map[string]any{"total": 2}},
+				check{name: "by source", request: list("source_type=agent_event", "team"), want: 200, has: map[string]any{"total": 3}},
 				check{name: "by another source", request: list("source_type=session_summary", "team"), want: 200, has: map[string]any{"total": 0, "jobs": []any{}}},
 				check{name: "since later", request: list("since="+later, "team"), want: 200, has: map[string]any{"total": 0}},
-				check{name: "since then", request: list("since=2020-01-01", "team"), want: 200, has: map[string]any{"total": 2}},
-				check{name: "since ms", request: list("since=1577836800000", "team"), want: 200, has: map[string]any{"total": 2}},
-				check{name: "since nonsense", request: list("since=yesterday", "team"), want: 200, has: map[string]any{"total": 2}},
+				check{name: "since then", request: list("since=2020-01-01", "team"), want: 200, has: map[string]any{"total": 3}},
+				check{name: "since ms", request: list("since=1577836800000", "team"), want: 200, has: map[string]any{"total": 3}},
+				check{name: "since nonsense", request: list("since=yesterday", "team"), want: 200, has: map[string]any{"total": 3}},
 				check{
 					name: "payload without the scope", request: list("include=payload", "team"), want: 403,
 					has: map[string]any{"error": "Forbidden", "message": "`include=payload` requires admin scope"},
@@ -80,7 +86,12 @@ func jobCases(w *world) []check {
 	id := posted.str("generationJob.id")
 	w.settle(w.claim(id), events.RetryScheduled)
 	path := "/v1/jobs/" + id
+	held := w.posted("e2").str("generationJob.id")
+	w.hold(held)
 	return []check{
+		{name: "held", request: request{path: "/v1/jobs/" + held, key: "project"}, want: 200, has: map[string]any{
+			"generationJob.status": "queued", "generationJob.held.reason": "used up", "generationJob.lastError": nil, "history.2.type": "released",
+		}},
 		{
 			name: "good", request: request{path: path, key: "team"}, want: 200,
 			has: map[string]any{
@@ -106,7 +117,12 @@ func retryCases(w *world) []check {
 	w.claim(running)
 	done := w.posted("e4").str("generationJob.id")
 	w.settle(w.claim(done), events.Completed)
+	held := w.posted("e5").str("generationJob.id")
+	w.hold(held)
 	return []check{
+		{name: "held", request: request{path: path(held), key: "team"}, want: 200, has: map[string]any{
+			"generationJob.status": "queued", "generationJob.held": missing{}, "generationJob.nextAttemptAtEpoch": nil, "retriedCount": 1, "alreadyQueued": false,
+		}},
 		{name: "processing", request: request{path: path(running), key: "team"}, want: 409, has: map[string]any{"error": "Conflict"}},
 		{name: "completed", request: request{path: path(done), key: "team"}, want: 409, has: map[string]any{"error": "Conflict"}},
 		{name: "by another project's key", request: request{path: path(failed), key: "sibling"}, want: 404},

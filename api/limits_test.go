@@ -24,13 +24,23 @@ func usageCases(w *world) []check {
 	_, err := w.pool.Exec(w.t.Context(), `INSERT INTO usage_events (team_id, project_id, kind, quantity)
 		VALUES ($1, $2, 'tokens', 5), ($1, $3, 'tokens', 7), ($1, $2, 'observation', 1)`, w.team, w.project, w.sibling)
 	require.NoError(w.t, err)
+	_, err = w.pool.Exec(w.t.Context(), `INSERT INTO usage_events (team_id, project_id, kind, quantity, provider, model)
+		VALUES ($1, $2, 'tokens', 50, 'openai', 'm1'), ($1, $2, 'tokens_out', 10, 'openai', 'm1'), ($1, $2, 'cost', 1234, 'openai', 'm1')`, w.foreign, w.abroad)
+	require.NoError(w.t, err)
+	_, err = w.pool.Exec(w.t.Context(), `INSERT INTO team_budgets (team_id, tokens, cost) VALUES ($1, 50, 2000000)`, w.foreign)
+	require.NoError(w.t, err)
 	return []check{
 		{name: "good", request: request{key: "team"}, want: 200, has: map[string]any{
-			"usage.tokens": 12, "usage.observation": 1, "usage.request": missing{},
+			"usage.tokens": 12, "usage.observation": 1, "usage.request": missing{}, "by": []any{},
+			"budget.tokens": nil, "budget.costMicroUsd": nil, "budget.held": false, "budget.reason": nil,
 			"since": time.Date(now.Year(), now.Month(), 1, 0, 0, 0, 0, time.UTC).Format(time.RFC3339),
 		}},
 		{name: "by a project's key", request: request{key: "sibling"}, want: 200, has: map[string]any{"usage": map[string]any{"tokens": 7.0}}},
-		{name: "by another team", request: request{key: "foreign"}, want: 200, has: map[string]any{"usage": map[string]any{}}},
+		{name: "by another team", request: request{key: "foreign"}, want: 200, has: map[string]any{
+			"usage":         map[string]any{"tokens": 50.0, "tokens_out": 10.0, "cost": 1234.0},
+			"by.0":          map[string]any{"projectId": w.abroad, "provider": "openai", "model": "m1", "tokensIn": 40.0, "tokensOut": 10.0, "costMicroUsd": 1234.0},
+			"budget.tokens": 50, "budget.costMicroUsd": 2000000, "budget.held": true, "budget.reason": "the team has used 50 of the 50 tokens of its month",
+		}},
 	}
 }
 

@@ -59,14 +59,14 @@ var members = []struct {
 	{operation: "getEventObservations", at: "observations.0.source", status: 200, theirs: "id sourceType sourceId generationJobId createdAtEpoch"},
 
 	{operation: "listJobs", status: 200, theirs: "jobs total limit offset requestId"},
-	{operation: "listJobs", at: "jobs.0", status: 200, theirs: listed + " payload"},
+	{operation: "listJobs", at: "jobs.0", status: 200, theirs: listed + " payload", ours: "held"},
 	{operation: "listTeamJobs", status: 200, theirs: "jobs total limit offset"},
-	{operation: "listTeamJobs", at: "jobs.0", status: 200, theirs: listed},
+	{operation: "listTeamJobs", at: "jobs.0", status: 200, theirs: listed, ours: "held"},
 	{operation: "listProjectJobs", status: 200, theirs: "jobs total limit offset"},
 	{operation: "getJob", status: 200, theirs: "generationJob", ours: "history"},
-	{operation: "getJob", at: "generationJob", status: 200, theirs: job},
+	{operation: "getJob", at: "generationJob", status: 200, theirs: job, ours: "held"},
 	{operation: "retryJob", status: 200, theirs: "generationJob retriedCount alreadyQueued requestId"},
-	{operation: "retryJob", at: "generationJob", status: 200, theirs: job},
+	{operation: "retryJob", at: "generationJob", status: 200, theirs: job, ours: "held"},
 	{operation: "cancelJob", status: 200, theirs: "generationJob alreadyCancelled requestId"},
 
 	{operation: "startSession", status: 201, theirs: "session"},
@@ -89,7 +89,7 @@ var members = []struct {
 
 	{operation: "createKey", status: 201, theirs: "id apiKey scopes expiresAt mcpUrl connectCommand", ours: "label teamId projectId"},
 	{operation: "connect", status: 200, theirs: "mcpUrl connectCommand hint"},
-	{operation: "usage", status: 200, theirs: "since usage"},
+	{operation: "usage", status: 200, theirs: "since usage", ours: "by budget"},
 	{
 		operation: "recordToolUse", status: 200,
 		theirs: "status observationCount sessionId serverSessionId eventId generationJobId transport",

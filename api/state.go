@@ -20,6 +20,7 @@ type Check struct {
 	Name   string
 	OK     bool
 	Reason string    // why it is not OK, for people who may not read the log: no addresses, no secrets
+	Note   string    // what else they should know while it is OK
 	Since  time.Time // since when it is as it is; zero: not known
 }
 
@@ -55,7 +56,7 @@ func (h Health) Body(name, version string, started time.Time) HealthBody {
 		Dependencies: dependencies{Statuses: []checkBody{}},
 	}
 	for _, c := range h.Checks {
-		one := checkBody{Name: c.Name, Status: "ok", SinceEpoch: epochOrNull(c.Since)}
+		one := checkBody{Name: c.Name, Status: "ok", Reason: c.Note, SinceEpoch: epochOrNull(c.Since)}
 		if !c.OK {
 			one.Status, one.Reason = "degraded", c.Reason
 			body.Status, body.Dependencies.Degraded = "degraded", true

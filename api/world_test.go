@@ -144,6 +144,16 @@ func (w *world) settle(job events.Job, how events.Type) {
 	w.svc.Notice(job.ID, w.job(string(job.ID)).Status)
 }
 
+// hold puts a job off as the pipeline does when its team has used up its month.
+func (w *world) hold(id string) {
+	w.t.Helper()
+	errs, err := w.jobs.Move(w.t.Context(), nil, []events.Step{{Job: w.claim(id), Delay: time.Hour, Event: events.Event{
+		Type: events.Released, Process: "worker-1", Actor: "worker", Reason: "used up", Details: events.Held(),
+	}}})
+	require.NoError(w.t, err)
+	require.NoError(w.t, errs[0])
+}
+
 func (w *world) job(id string) events.Job {
 	w.t.Helper()
 	job, _, err := w.jobs.Get(w.t.Context(), events.Scope{Team: w.team, Project: w.project}, events.ID(id))

@@ -138,7 +138,7 @@ func TestHooksOfManySessions(t *testing.T) {
 	require.Equal(t, len(l.ended), s.count(`SELECT count(*) FROM server_sessions`))
 
 	s.settled(s.count(`SELECT count(*) FROM observation_generation_jobs`))
-	require.Equal(t, len(stored), s.count(`SELECT count(DISTINCT agent_event_id) FROM observation_generation_jobs WHERE agent_event_id IS NOT NULL`))
+	require.Equal(t, len(stored), s.count(`SELECT count(DISTINCT source_id) FROM observation_generation_jobs WHERE source_type = 'agent_event'`))
 	s.check()
 	require.Zero(t, server.end(t, syscall.SIGTERM, 20*time.Second))
 	t.Logf("%d events and %d prompts of %d sessions in %v: each is there once", len(stored), len(l.prompts), len(l.ended), hooksFor)

@@ -186,11 +186,17 @@ func TestStartedWithVariablesIsRestartedWithThem(t *testing.T) {
 	t.Parallel()
 	c := newControl(t)
 	cmd := exec.Command(filepath.Join(bin, "obs"), "server", "start", "--data-dir", c.dir)
-	cmd.Env = append(os.Environ(), "OBS_ADDR=127.0.0.1:0")
+	cmd.Env = append(os.Environ(), "OBS_ADDR=127.0.0.1:0", "OBS_PROVIDER=anthropic,offline", "ANTHROPIC_API_KEY=sk-ant-0123456789", "OPENAI_API_KEY=sk-0123456789")
 	out, err := cmd.CombinedOutput()
 	require.NoError(t, err, "%s", out)
 	code, text := c.do("restart")
 	require.Equal(t, 1, code)
-	require.Contains(t, text, "it was started with OBS_ADDR: set that here too")
+	for _, name := range []string{"OBS_ADDR", "OBS_PROVIDER", "ANTHROPIC_API_KEY"} {
+		require.Regexp(t, "it was started with .*"+name+".*: set that here too", text)
+	}
+	require.NotContains(t, text, "OPENAI_API_KEY", "nobody asked for it")
+	runtime, err := os.ReadFile(filepath.Join(c.dir, ".obs-server.runtime.json"))
+	require.NoError(t, err)
+	require.NotContains(t, string(runtime), "0123456789")
 	require.True(t, c.status(0).Running)
 }

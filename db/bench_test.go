@@ -30,6 +30,8 @@ func BenchmarkLedger(b *testing.B) {
 	var begun string
 	require.NoError(b, pool.QueryRow(ctx, "SELECT pg_current_wal_insert_lsn()::text").Scan(&begun))
 	n := 0
+	server := postmaster(b, pool)
+	ours, theirs := ourCPU(b), treeCPU(b, server)
 	for b.Loop() {
 		start := time.Now()
 		steps := make([]events.Step, batch)
@@ -70,6 +72,8 @@ func BenchmarkLedger(b *testing.B) {
 	for i, what := range []string{"enqueue", "claim", "settle"} {
 		b.ReportMetric(float64(spent[i].Microseconds())/float64(n), what+"-µs/job")
 	}
+	b.ReportMetric(float64((ourCPU(b)-ours).Microseconds())/float64(n), "go-µs/job")
+	b.ReportMetric(float64((treeCPU(b, server)-theirs).Microseconds())/float64(n), "postgres-µs/job")
 	var wal int64
 	require.NoError(b, pool.QueryRow(ctx, "SELECT (pg_current_wal_insert_lsn() - $1::pg_lsn)::bigint", begun).Scan(&wal))
 	b.ReportMetric(float64(wal)/float64(n), "wal-B/job")

@@ -224,7 +224,7 @@ func (s *Jobs) move(ctx context.Context, q *sqlc.Queries, steps []events.Step) (
 func newMoves(n int) sqlc.MoveJobsParams {
 	return sqlc.MoveJobsParams{
 		Ids: make([]string, 0, n), TeamIds: make([]string, 0, n), ProjectIds: make([]string, 0, n),
-		Versions: make([]int32, 0, n), Types: make([]string, 0, n), Asks: make([]bool, 0, n),
+		Versions: make([]int32, 0, n), Types: make([]string, 0, n), Asks: make([]bool, 0, n), Waited: make([]bool, 0, n),
 		Statuses: make([]string, 0, n), Asked: make([]int32, 0, n), Attempts: make([]int32, 0, n),
 		LockedBy: make([]string, 0, n), LastErrors: make([]string, 0, n), DelaysUs: make([]int64, 0, n),
 		Actors: make([]string, 0, n), Processes: make([]string, 0, n), Builds: make([]string, 0, n),
@@ -240,6 +240,7 @@ func appendMove(p *sqlc.MoveJobsParams, st *events.Step, next events.Job, e even
 	p.Versions = append(p.Versions, int32(st.Job.Version))
 	p.Types = append(p.Types, string(e.Type))
 	p.Asks = append(p.Asks, e.Type.Asks())
+	p.Waited = append(p.Waited, st.Job.Status == events.StatusQueued) // so it has a row in the outbox
 	p.Statuses = append(p.Statuses, string(next.Status))
 	p.Asked = append(p.Asked, int32(next.Asked))
 	p.Attempts = append(p.Attempts, int32(next.Attempts))

@@ -1,6 +1,7 @@
 package db
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -22,15 +23,14 @@ const beginTries = 4
 // believed.
 func (s *Jobs) Begin(ctx context.Context, worker events.Holder, es []events.Envelope) ([]events.Claim, error) {
 	claims := make([]events.Claim, len(es))
-	open := make([]int, len(es))
-	for i := range es {
-		open[i] = i
+	open, err := s.claim(ctx, worker, es, claims)
+	if err != nil {
+		return nil, fmt.Errorf("begin %d jobs: %w", len(es), err)
 	}
 	for range beginTries {
 		if len(open) == 0 {
 			return claims, nil
 		}
-		var err error
 		if open, err = s.begin(ctx, worker, es, open, claims); err != nil {
 			return nil, fmt.Errorf("begin %d jobs: %w", len(es), err)
 		}
@@ -39,6 +39,80 @@ func (s *Jobs) Begin(ctx context.Context, worker events.Holder, es []events.Enve
 		claims[i].Err = events.ErrHeld
 	}
 	return claims, nil
+}
+
+// claim begins the jobs that wait for just these attempts, as nearly all do,
+// and returns the others.
+func (s *Jobs) claim(ctx context.Context, worker events.Holder, es []events.Envelope, claims []events.Claim) (open []int, err error) {
+	p := sqlc.ClaimJobsParams{Worker: worker.ID, Build: cmp.Or(worker.Build, s.cfg.Build), Actor: "worker", Schema: events.Schema}
+	order := make([]int, len(es))
+	for i := range es {
+		order[i] = i
+	}
+	if worker.ID == "" {
+		return order, nil // the state machine refuses that
+	}
+	// One order for everybody who locks several rows: no deadlocks.
+	slices.SortFunc(order, func(a, b int) int { return cmp.Compare(es[a].Job, es[b].Job) })
+	for k, i := range order {
+		if k > 0 && es[order[k-1]].Job == es[i].Job {
+			continue
+		}
+		p.Ids = append(p.Ids, string(es[i].Job))
+		p.TeamIds = append(p.TeamIds, es[i].Scope.Team)
+		p.ProjectIds = append(p.ProjectIds, es[i].Scope.Project)
+		p.JobTypes = append(p.JobTypes, string(es[i].Kind))
+		p.Asked = append(p.Asked, int32(es[i].Asked))
+	}
+	rows, err := s.q.ClaimJobs(ctx, p)
+	if transient(err) {
+		return order, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	claimed := make(map[string]*sqlc.ClaimJobsRow, len(rows))
+	for k := range rows {
+		claimed[rows[k].ID] = &rows[k]
+	}
+	for k, i := range order {
+		row := claimed[string(es[i].Job)]
+		switch {
+		case row == nil:
+			open = append(open, i)
+		case k > 0 && es[order[k-1]] == es[i]:
+			claims[i].Err = events.ErrHeld // the same message twice in one batch
+		case k > 0 && es[order[k-1]].Job == es[i].Job: // it says something else of that job
+			open = append(open, i)
+		default:
+			if claims[i].Job, err = claimedJob(row, worker.ID); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return open, nil
+}
+
+// claimedJob is the job of a row that ClaimJobs has changed, by the state
+// machine: the row must be what it makes of the job before.
+func claimedJob(r *sqlc.ClaimJobsRow, worker string) (events.Job, error) {
+	j := events.Job{
+		ID: events.ID(r.ID), Kind: events.Kind(r.JobType), Scope: events.Scope{Team: r.TeamID, Project: r.ProjectID},
+		SourceType: r.SourceType, SourceID: r.SourceID, Args: r.Payload, Priority: int(r.Priority),
+		MaxAttempts: int(r.MaxAttempts), RequestID: r.RequestID, CreatedAt: r.CreatedAt.UTC(),
+		Status: events.StatusQueued, Version: int(r.Version) - 1, Asked: int(r.Asked), Attempts: int(r.Attempts) - 1,
+	}
+	if r.LastError != nil {
+		j.LastError = *r.LastError
+	}
+	next, err := j.Apply(events.Event{Type: events.Processing, Version: int(r.Version), At: r.UpdatedAt.UTC(), Process: worker})
+	if err == nil && next.Attempts != int(r.Attempts) {
+		err = fmt.Errorf("attempt %d, and the row says %d", next.Attempts, r.Attempts)
+	}
+	if err != nil {
+		return events.Job{}, fmt.Errorf("claim job %s: %w", r.ID, err)
+	}
+	return next, nil
 }
 
 // begin decides the claims in open and returns those whose row moved.

@@ -23,7 +23,7 @@ import (
 // is for is the CPU a job, of this process (relay, worker, producers and the
 // broker) and of Postgres: a busy machine hardly moves it.
 func BenchmarkSteady(b *testing.B) {
-	for _, mode := range []outbox.Mode{outbox.Atomic, outbox.Async} {
+	for _, mode := range []outbox.Mode{outbox.Atomic, outbox.Auto} {
 		b.Run(string(mode), func(b *testing.B) { benchSteady(b, mode) })
 	}
 }

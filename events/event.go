@@ -61,6 +61,11 @@ type Event struct {
 	Schema    int // the form it was written in; zero means [Schema]
 }
 
+// Held gives the details of a released event that puts a job off for a reason
+// of its own or of its tenant's, where no one was asked to do it: `held` is
+// true in them. They change nothing in the fold.
+func Held() json.RawMessage { return json.RawMessage(`{"held": true}`) }
+
 // Step is a change that is not yet stored: the job as it was read, and the
 // event that is to happen to it. The store sets the event's At by its own
 // clock, and its NextAt to Delay after that.

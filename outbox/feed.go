@@ -158,10 +158,7 @@ func (f *follower) tell(ctx context.Context, some []events.FeedEvent, kept map[i
 func (f *follower) publish(ctx context.Context, fresh []events.FeedEvent, msgs []*nats.Msg) []ack {
 	ctx, cancel := context.WithTimeout(ctx, f.pub.timeout)
 	defer cancel()
-	if len(msgs) == 1 {
-		return f.pub.publish(ctx, msgs)
-	}
-	if f.pub.batches() {
+	if f.pub.batches(len(msgs)) {
 		if acks, err := f.pub.batch(ctx, msgs); err == nil {
 			return acks
 		}
@@ -189,7 +186,7 @@ func (f *follower) publish(ctx context.Context, fresh []events.FeedEvent, msgs [
 			}
 			some, at = append(some, msgs[i]), append(at, i)
 		}
-		for k, a := range f.pub.async(ctx, some) {
+		for k, a := range f.pub.singly(ctx, some) {
 			acks[at[k]] = a
 			if a.err != nil && !isRefused(a.err) {
 				failed[fresh[at[k]].Event.Job] = a.err

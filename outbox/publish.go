@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -15,13 +17,16 @@ import (
 // Mode says how several messages are published at once.
 type Mode string
 
-// The modes. In both a single message is one plain publish.
+// The modes. In all of them a single message is one plain publish.
 const (
-	// Atomic publishes batches that are stored whole: on one server this is
-	// one sync to disk a batch instead of one a message.
+	// Auto is Async, but for a server that syncs each message to the disk: that
+	// is Atomic. It finds out by the time that messages take.
+	Auto Mode = "auto"
+	// Atomic publishes batches that are stored whole: where the server syncs
+	// what it stores, this is one sync a batch instead of one a message. It
+	// costs the server much for each batch, and so a small one is dear.
 	Atomic Mode = "atomic"
-	// Async publishes message by message and waits for all answers: as fast
-	// on a cluster, whose log batches by itself.
+	// Async publishes message by message and does not wait between.
 	Async Mode = "async"
 )
 
@@ -49,6 +54,17 @@ type publisher struct {
 	mode    Mode
 	timeout time.Duration
 	single  atomic.Int64 // Unix nanoseconds; until then this server gets no batches
+
+	mu    sync.Mutex // held while a chain is written
+	after time.Time  // no chain before
+
+	slow   atomic.Int32 // publishes in a row of which each message took as long as if it were synced
+	synced atomic.Int64 // Unix nanoseconds; until then Auto takes the server for one that syncs each message
+	alone  atomic.Int64 // nanoseconds that one took then
+}
+
+func newPublisher(js jetstream.JetStream, mode Mode, timeout time.Duration) *publisher {
+	return &publisher{js: js, mode: mode, timeout: timeout}
 }
 
 // newJS is the caller's JetStream with the limits that publishing needs: by
@@ -75,34 +91,143 @@ func newJS(js jetstream.JetStream, timeout time.Duration) (jetstream.JetStream, 
 func (p *publisher) publish(ctx context.Context, msgs []*nats.Msg) []ack {
 	ctx, cancel := context.WithTimeout(ctx, p.timeout)
 	defer cancel()
-	if len(msgs) == 1 {
-		a, err := p.js.PublishMsg(ctx, msgs[0])
-		if err != nil {
-			return []ack{{err: err}}
+	if p.batches(len(msgs)) {
+		if acks, err := p.batch(ctx, msgs); err == nil {
+			return acks
 		}
-		return []ack{{seq: a.Sequence, duplicate: a.Duplicate}}
 	}
-	if !p.batches() {
-		return p.async(ctx, msgs)
+	return p.singly(ctx, msgs)
+}
+
+const (
+	fewForBatch = 64                     // Auto makes no batch of fewer, and no judgement by fewer
+	slowMessage = 150 * time.Microsecond // a message that takes longer, among many, was synced
+	slowInARow  = 8
+	trustSynced = time.Minute
+)
+
+// batches reports whether to try a batch of n.
+func (p *publisher) batches(n int) bool {
+	now := time.Now().UnixNano()
+	if n < 2 || now < p.single.Load() {
+		return false
 	}
-	acks, err := p.batch(ctx, msgs)
-	if err != nil {
-		return p.async(ctx, msgs)
+	return p.mode == Atomic || p.mode == Auto && n >= fewForBatch && now < p.synced.Load()
+}
+
+// timed tells Auto how long n messages took, one by one or in a batch.
+func (p *publisher) timed(n int, took time.Duration, batch bool) {
+	if p.mode != Auto || n < fewForBatch {
+		return
+	}
+	each := int64(took) / int64(n)
+	switch {
+	case !batch && each < int64(slowMessage):
+		p.slow.Store(0)
+	case !batch && p.slow.Add(1) >= slowInARow: // one of so many would have been fast on a machine that is only busy
+		p.slow.Store(0)
+		p.alone.Store(each)
+		p.synced.Store(time.Now().Add(trustSynced).UnixNano())
+	case batch && each > p.alone.Load()/2: // it was something else
+		p.synced.Store(0)
+	}
+}
+
+// singly publishes message by message.
+func (p *publisher) singly(ctx context.Context, msgs []*nats.Msg) []ack {
+	began := time.Now()
+	acks := p.chain(ctx, msgs)
+	if acks == nil {
+		acks = p.async(ctx, msgs) // what the stream has of them already, it drops by their ids
+	}
+	if !slices.ContainsFunc(acks, func(a ack) bool { return a.err != nil || a.duplicate }) {
+		p.timed(len(msgs), time.Since(began), false)
 	}
 	return acks
 }
 
-// batches reports whether to try a batch.
-func (p *publisher) batches() bool {
-	return p.mode != Async && time.Now().UnixNano() >= p.single.Load()
+// mistrust is how long messages are confirmed one by one after a chain broke.
+const mistrust = time.Second
+
+// chain asks for an answer to the last message only: an answer to each costs
+// the server and us about as much as the message does. Every message demands
+// that the stream's last one is the one before it, so the answer to the last
+// one speaks for all, and for their sequences. One that the stream knew, as its
+// last one, is then not told from a new one. Nil: the chain broke, since
+// somebody else published in between, or the stream knew one of them or did
+// not take it.
+func (p *publisher) chain(ctx context.Context, msgs []*nats.Msg) []ack {
+	if len(msgs) < 2 {
+		return nil
+	}
+	answer := p.link(msgs)
+	if answer == nil {
+		return nil
+	}
+	select {
+	case a := <-answer.Ok():
+		if !a.Duplicate {
+			acks := make([]ack, len(msgs))
+			for i := range acks {
+				acks[i].seq = a.Sequence - uint64(len(msgs)-1-i)
+			}
+			return acks
+		}
+	case <-answer.Err():
+	case <-ctx.Done(): // async says so of each
+	}
+	unlink(msgs)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.after = time.Now().Add(mistrust)
+	return nil
+}
+
+// link writes the messages as a chain. Nil: not all of it was written.
+func (p *publisher) link(msgs []*nats.Msg) jetstream.PubAckFuture {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if time.Now().Before(p.after) {
+		return nil
+	}
+	var before []string
+	for i, m := range msgs {
+		id := m.Header[jetstream.MsgIDHeader]
+		if i > 0 {
+			m.Header[jetstream.ExpectedLastMsgIDHeader] = before
+			if id[0] == before[0] { // it would be dropped, and the chain go on
+				unlink(msgs)
+				return nil
+			}
+		}
+		before = id
+		if i < len(msgs)-1 && p.js.Conn().PublishMsg(m) != nil {
+			unlink(msgs)
+			return nil
+		}
+	}
+	answer, err := p.js.PublishMsgAsync(msgs[len(msgs)-1])
+	if err != nil {
+		unlink(msgs)
+		return nil
+	}
+	return answer
+}
+
+func unlink(msgs []*nats.Msg) {
+	for _, m := range msgs {
+		m.Header.Del(jetstream.ExpectedLastMsgIDHeader)
+	}
 }
 
 // batch publishes all or nothing. Its error means that the messages have to
 // be published one by one.
 func (p *publisher) batch(ctx context.Context, msgs []*nats.Msg) ([]ack, error) {
+	began := time.Now()
 	acks := make([]ack, len(msgs))
 	a, err := jetstreamext.PublishMsgBatch(ctx, p.js, msgs, jetstreamext.BatchFlowControl{AckFirst: false})
 	if err == nil {
+		p.timed(len(msgs), time.Since(began), true)
 		first := a.Sequence - uint64(len(msgs)) + 1
 		for i := range acks {
 			acks[i].seq = first + uint64(i)
@@ -146,6 +271,12 @@ func isolates(err error) bool {
 // async publishes one by one without waiting between.
 func (p *publisher) async(ctx context.Context, msgs []*nats.Msg) []ack {
 	acks := make([]ack, len(msgs))
+	if ctx.Err() != nil {
+		for i := range acks {
+			acks[i].err = fmt.Errorf("no answer: %w", context.Cause(ctx))
+		}
+		return acks
+	}
 	futures := make([]jetstream.PubAckFuture, len(msgs))
 	for i, m := range msgs {
 		futures[i], acks[i].err = p.js.PublishMsgAsync(m)

@@ -25,7 +25,7 @@ type Config struct {
 	WindowMin      int             // messages of one kind on the stream while nobody works; default 64
 	WindowMax      int             // … and however fast the workers are; default 50,000
 	PublishTimeout time.Duration   // how long the broker may take to confirm; default 5 s
-	Mode           Mode            // default Atomic on one replica, Async on more
+	Mode           Mode            // default Auto
 	Wake           <-chan struct{} // holds a value when something was committed; see Bell. Nil: only polling
 	Log            *slog.Logger    // nil discards
 }
@@ -52,10 +52,7 @@ func (c Config) withDefaults() Config {
 	orInt(&c.WindowMin, 64)
 	orInt(&c.WindowMax, 50_000)
 	if c.Mode == "" {
-		c.Mode = Atomic
-		if c.Streams.Replicas > 1 {
-			c.Mode = Async
-		}
+		c.Mode = Auto
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)

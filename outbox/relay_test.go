@@ -289,9 +289,9 @@ func TestALostLeadershipIsTakenAgain(t *testing.T) {
 	w.enqueue(1, teamA)
 	w.until("it is published", w.onStream(1))
 	w.store.(*eventstest.Memory).Depose()
+	w.until("it forgot what it had sent", func() bool { return r.State().Duplicates == 1 })
 	w.enqueue(1, teamA)
 	w.until("the next too", w.onStream(2))
-	w.until("it forgot what it had sent", func() bool { return r.State().Duplicates == 1 })
 }
 
 func TestDelayedAsksAreNotEarly(t *testing.T) {

@@ -18,7 +18,7 @@ const (
 	gapAge      = 2 * time.Second        // how long a missing row is asked for again and again
 	gapRows     = 1024                   // of which at most so many
 	gapPoll     = 100 * time.Millisecond // the longest wait while there is a young gap
-	delayedWait = 250 * time.Millisecond // between two looks for asks that have come due
+	delayedWait = 500 * time.Millisecond // between two looks for asks that have come due
 	ringGap     = time.Millisecond       // between two reads, however often it rings
 	sweepShare  = 50                     // a sweep is repeated after so many times what it took
 	checkWait   = time.Second            // between two checks of what was sent
@@ -104,7 +104,7 @@ type parcel struct {
 func newTerm(r *Relay, js jetstream.JetStream) *term {
 	return &term{
 		relay: r, store: r.store, cfg: r.cfg, js: js,
-		pub:      &publisher{js: js, mode: r.cfg.Mode, timeout: r.cfg.PublishTimeout},
+		pub:      newPublisher(js, r.cfg.Mode, r.cfg.PublishTimeout),
 		start:    time.Now(),
 		rows:     map[int64]*row{},
 		lanes:    map[events.Kind]*lane{},
@@ -115,7 +115,7 @@ func newTerm(r *Relay, js jetstream.JetStream) *term {
 }
 
 func (t *term) feedPublisher() *publisher {
-	return &publisher{js: t.js, mode: t.cfg.Mode, timeout: t.cfg.PublishTimeout}
+	return newPublisher(t.js, t.cfg.Mode, t.cfg.PublishTimeout)
 }
 
 func (t *term) now() time.Duration { return time.Since(t.start) }

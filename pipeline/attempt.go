@@ -126,11 +126,15 @@ func (a *attempt) decide() {
 	e.Reason = reason(a.err.Error())
 	permanent, _ := errors.AsType[*permanentError](a.err)
 	retry, _ := errors.AsType[*retryError](a.err)
+	hold, _ := errors.AsType[*holdError](a.err)
 	switch {
 	// A handler that was told to stop gives its job back: what it says is
 	// mostly our own doing.
 	case stopped(a.err) && (permanent == nil || errors.Is(a.err, context.Canceled)):
 		e.Type = events.Released
+	case hold != nil:
+		e.Type, e.Details = events.Released, events.Held()
+		a.step.Delay = hold.after
 	case a.verdict.free:
 		e.Type = events.Released
 		// There is no count to back off by, so the job's age has to do.

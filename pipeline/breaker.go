@@ -125,10 +125,17 @@ const (
 // judge takes note of how an attempt ended.
 func (b *breaker) judge(err error) verdict {
 	away, refused := errors.AsType[*awayError](err)
+	_, held := errors.AsType[*holdError](err)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	resting := !b.until.IsZero()
 	switch {
+	case held: // what the lane depends on was not asked
+		if b.trying {
+			b.trying = false
+			b.tell()
+		}
+		return verdict{}
 	case !refused && !resting:
 		if err == nil {
 			b.rests = 0

@@ -261,3 +261,64 @@ func TestALaneRestsAlone(t *testing.T) {
 	require.True(t, j.NextAt.After(time.Now().Add(20*time.Minute)), "not before the lane has rested")
 	require.NoError(t, stop(), "a resting lane ends when it is told to")
 }
+
+// A job that is held says nothing about what the lane depends on: it is given
+// back without the loss of an attempt, its release says so, and the lane goes
+// on with others, also while it tries after a rest.
+func TestHold(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		b := setup(t)
+		held := map[events.ID]bool{}
+		var ids []events.ID
+		for i := range 40 {
+			id := b.add(t, "a", fmt.Sprint(i))
+			if ids = append(ids, id); i%4 != 3 {
+				held[id] = true
+			}
+		}
+		var away atomic.Bool
+		away.Store(true)
+		b.cfg.Breaker = pipeline.Breaker{Refusals: 2, Pause: time.Second, Longest: time.Second}
+		w, stop := b.start(t, func(w *pipeline.Worker) {
+			pipeline.Handle(w, "a", func(_ context.Context, job events.Job, _ none) (pipeline.Commit, error) {
+				switch {
+				case held[job.ID]:
+					return nil, pipeline.Hold(24*time.Hour, errors.New("used up"))
+				case away.Load():
+					return nil, pipeline.Unavailable(0, errAway)
+				}
+				return nil, nil
+			})
+		})
+		sent := map[events.Envelope]bool{}
+		due := func() { // as the relay does with what has waited
+			asks, err := b.mem.Asks(t.Context(), events.AskQuery{Delayed: true, Limit: 100})
+			require.NoError(t, err)
+			for _, a := range asks {
+				if !sent[a.Envelope] {
+					sent[a.Envelope] = true
+					_, err := b.js.Publish(t.Context(), "jobs.a", a.Envelope.Marshal())
+					require.NoError(t, err)
+				}
+			}
+		}
+		require.Eventually(t, func() bool { due(); return w.State().Lanes[0].Rests >= 2 }, patience, tick, "held jobs between them do not count as success")
+		away.Store(false)
+		for _, id := range ids {
+			if held[id] {
+				require.Eventually(t, func() bool { return b.job(t, id).NextAt.After(time.Now().Add(12 * time.Hour)) }, patience, tick)
+				j, history, err := b.mem.Get(t.Context(), scope, id)
+				require.NoError(t, err)
+				require.Zero(t, j.Attempts)
+				last := history[len(history)-1]
+				require.Equal(t, events.Released, last.Type)
+				require.JSONEq(t, string(events.Held()), string(last.Details))
+				require.Equal(t, "used up", last.Reason)
+				continue
+			}
+			require.Eventually(t, func() bool { due(); return b.job(t, id).Status == events.StatusCompleted }, patience, tick)
+		}
+		require.True(t, w.State().Lanes[0].RestUntil.IsZero())
+		require.NoError(t, stop())
+	})
+}

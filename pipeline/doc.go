@@ -12,7 +12,8 @@
 // [RetryAfter]; any other error is tried again until the attempts are spent.
 // [Unavailable] and [Trouble] say that the cause lies in what the handler
 // depends on: after some in a row the lane rests, then tries with one job, and
-// no attempt is lost meanwhile; see [Breaker].
+// no attempt is lost meanwhile; see [Breaker]. [Hold] puts one job off for a
+// reason of its own, and the lane goes on.
 //
 // Each kind has a lane of its own: a durable pull consumer, a number of slots,
 // and its own claiming and settling, so that a lane that is stuck holds up no

@@ -78,6 +78,25 @@ func Trouble(after time.Duration, err error) error {
 	return &awayError{after, false, err}
 }
 
+// Hold marks an error that says that the job may not be done yet, for a reason
+// of its own or of its tenant's: it is given back until after has passed, and
+// the attempt does not count. The lane goes on with others. Its history tells
+// such a release by [events.Held]. A nil error stays nil.
+func Hold(after time.Duration, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &holdError{after, err}
+}
+
+type holdError struct {
+	after time.Duration
+	err   error
+}
+
+func (e *holdError) Error() string { return e.err.Error() }
+func (e *holdError) Unwrap() error { return e.err }
+
 type awayError struct {
 	after time.Duration
 	free  bool

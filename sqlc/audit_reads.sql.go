@@ -79,7 +79,7 @@ LEFT JOIN LATERAL (
     SELECT a.id, a.project_id, a.kind, a.created_by_job_id FROM observations a
     WHERE a.id = t.observation_id AND CASE WHEN a.team_id = $1 THEN true END LIMIT 1) o ON true
 LEFT JOIN LATERAL (
-    SELECT id, team_id, project_id, job_type, source_type, source_id, agent_event_id, server_session_id, payload, request_id, priority, max_attempts, status, version, asked, attempts, next_attempt_at, locked_by, locked_at, last_error, completed_at, failed_at, cancelled_at, created_at, updated_at FROM observation_generation_jobs a
+    SELECT id, team_id, project_id, job_type, source_type, source_id, payload, request_id, priority, max_attempts, status, version, asked, attempts, next_attempt_at, locked_by, locked_at, last_error, completed_at, failed_at, cancelled_at, created_at, updated_at FROM observation_generation_jobs a
     WHERE a.id = COALESCE(e.job_id, o.created_by_job_id) AND CASE WHEN a.team_id = $1 THEN true END LIMIT 1) j ON true
 LEFT JOIN LATERAL ( -- who asked for it: the last one up to this step
     SELECT a.actor, a.request_id FROM observation_generation_job_events a

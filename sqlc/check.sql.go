@@ -285,7 +285,7 @@ func (q *Queries) CheckJobScopes(ctx context.Context) ([]CheckJobScopesRow, erro
 
 const checkJobs = `-- name: CheckJobs :many
 
-SELECT id, team_id, project_id, job_type, source_type, source_id, agent_event_id, server_session_id, payload, request_id, priority, max_attempts, status, version, asked, attempts, next_attempt_at, locked_by, locked_at, last_error, completed_at, failed_at, cancelled_at, created_at, updated_at FROM observation_generation_jobs WHERE id > $1::text ORDER BY id LIMIT $2::int
+SELECT id, team_id, project_id, job_type, source_type, source_id, payload, request_id, priority, max_attempts, status, version, asked, attempts, next_attempt_at, locked_by, locked_at, last_error, completed_at, failed_at, cancelled_at, created_at, updated_at FROM observation_generation_jobs WHERE id > $1::text ORDER BY id LIMIT $2::int
 `
 
 type CheckJobsParams struct {
@@ -311,8 +311,6 @@ func (q *Queries) CheckJobs(ctx context.Context, arg CheckJobsParams) ([]Job, er
 			&i.JobType,
 			&i.SourceType,
 			&i.SourceID,
-			&i.AgentEventID,
-			&i.ServerSessionID,
 			&i.Payload,
 			&i.RequestID,
 			&i.Priority,

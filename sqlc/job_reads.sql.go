@@ -11,7 +11,7 @@ import (
 
 const findJob = `-- name: FindJob :one
 
-SELECT id, team_id, project_id, job_type, source_type, source_id, agent_event_id, server_session_id, payload, request_id, priority, max_attempts, status, version, asked, attempts, next_attempt_at, locked_by, locked_at, last_error, completed_at, failed_at, cancelled_at, created_at, updated_at FROM observation_generation_jobs
+SELECT id, team_id, project_id, job_type, source_type, source_id, payload, request_id, priority, max_attempts, status, version, asked, attempts, next_attempt_at, locked_by, locked_at, last_error, completed_at, failed_at, cancelled_at, created_at, updated_at FROM observation_generation_jobs
 WHERE id = $1 AND CASE WHEN team_id = $2 AND ($3::text = '' OR project_id = $3::text) THEN true END
 `
 
@@ -35,8 +35,6 @@ func (q *Queries) FindJob(ctx context.Context, arg FindJobParams) (Job, error) {
 		&i.JobType,
 		&i.SourceType,
 		&i.SourceID,
-		&i.AgentEventID,
-		&i.ServerSessionID,
 		&i.Payload,
 		&i.RequestID,
 		&i.Priority,
@@ -59,7 +57,7 @@ func (q *Queries) FindJob(ctx context.Context, arg FindJobParams) (Job, error) {
 }
 
 const findJobs = `-- name: FindJobs :many
-SELECT id, team_id, project_id, job_type, source_type, source_id, agent_event_id, server_session_id, payload, request_id, priority, max_attempts, status, version, asked, attempts, next_attempt_at, locked_by, locked_at, last_error, completed_at, failed_at, cancelled_at, created_at, updated_at FROM observation_generation_jobs
+SELECT id, team_id, project_id, job_type, source_type, source_id, payload, request_id, priority, max_attempts, status, version, asked, attempts, next_attempt_at, locked_by, locked_at, last_error, completed_at, failed_at, cancelled_at, created_at, updated_at FROM observation_generation_jobs
 WHERE id = ANY($1::text[]) AND CASE WHEN team_id = $2 AND ($3::text = '' OR project_id = $3::text) THEN true END
 `
 
@@ -85,8 +83,6 @@ func (q *Queries) FindJobs(ctx context.Context, arg FindJobsParams) ([]Job, erro
 			&i.JobType,
 			&i.SourceType,
 			&i.SourceID,
-			&i.AgentEventID,
-			&i.ServerSessionID,
 			&i.Payload,
 			&i.RequestID,
 			&i.Priority,

@@ -70,6 +70,7 @@ WITH step AS (
            unnest(@versions::int[]) AS version,
            unnest(@types::text[]) AS type,
            unnest(@asks::bool[]) AS asks,
+           unnest(@waited::bool[]) AS waited,
            unnest(@statuses::text[]) AS status,
            unnest(@asked::int[]) AS asked,
            unnest(@attempts::int[]) AS attempts,
@@ -103,7 +104,7 @@ WITH step AS (
     WHERE j.id = s.id
       AND CASE WHEN j.version = s.version AND j.project_id = s.project_id AND j.team_id = s.team_id THEN true END
     RETURNING j.id, j.team_id, j.project_id, j.job_type, j.version, j.status, j.asked, j.attempts, j.priority, j.locked_by,
-              j.next_attempt_at, j.updated_at, s.type, s.asks, s.actor, s.process, s.build, s.request_id, s.reason, s.details
+              j.next_attempt_at, j.updated_at, s.type, s.asks, s.waited, s.actor, s.process, s.build, s.request_id, s.reason, s.details
 ), noted AS (
     INSERT INTO observation_generation_job_events (
         job_id, version, team_id, project_id, event_type, status_after, attempt, at, next_at,
@@ -114,7 +115,7 @@ WITH step AS (
     FROM moved m
 ), gone AS (
     DELETE FROM outbox o USING moved m
-    WHERE o.job_id = m.id AND o.project_id = m.project_id AND o.team_id = m.team_id AND m.status <> 'queued'
+    WHERE o.job_id = m.id AND o.project_id = m.project_id AND o.team_id = m.team_id AND m.waited AND m.status <> 'queued'
 ), again AS (
     INSERT INTO outbox (job_id, team_id, project_id, job_type, asked, priority, due_at)
     SELECT m.id, m.team_id, m.project_id, m.job_type, m.asked, m.priority, m.next_attempt_at
@@ -135,6 +136,57 @@ WITH step AS (
     ON CONFLICT DO NOTHING
 )
 SELECT m.id, m.updated_at, m.next_attempt_at FROM moved m;
+
+-- name: ClaimJobs :many
+-- The step that every job takes, without reading the job first: what waits for
+-- just this attempt begins. It is what events.Job.Apply makes of a queued job
+-- and processing, and the caller verifies that. Those that are not in the
+-- answer have to be read.
+WITH want AS (
+    SELECT unnest(@ids::text[]) AS id,
+           unnest(@team_ids::text[]) AS team_id,
+           unnest(@project_ids::text[]) AS project_id,
+           unnest(@job_types::text[]) AS job_type,
+           unnest(@asked::int[]) AS asked
+), moved AS (
+    UPDATE observation_generation_jobs j SET
+        status = 'processing',
+        version = j.version + 1,
+        attempts = j.attempts + 1,
+        locked_by = @worker::text,
+        locked_at = GREATEST(statement_timestamp(), j.updated_at),
+        next_attempt_at = NULL,
+        updated_at = GREATEST(statement_timestamp(), j.updated_at)
+    FROM want w
+    WHERE j.id = w.id
+      AND CASE WHEN j.asked = w.asked AND j.status = 'queued' AND j.attempts < j.max_attempts
+                AND j.job_type = w.job_type AND j.project_id = w.project_id AND j.team_id = w.team_id THEN true END
+    RETURNING j.*
+), noted AS (
+    INSERT INTO observation_generation_job_events (
+        job_id, version, team_id, project_id, event_type, status_after, attempt, at, actor, process, build, request_id, schema)
+    SELECT m.id, m.version, m.team_id, m.project_id, 'processing', m.status, m.attempts, m.updated_at,
+           @actor::text, @worker::text, @build::text, m.request_id, @schema::int
+    FROM moved m
+), gone AS (
+    DELETE FROM outbox o USING moved m
+    WHERE o.job_id = m.id AND o.project_id = m.project_id AND o.team_id = m.team_id
+), fed AS (
+    INSERT INTO job_feed (team_id, project_id, job_type, event_type, status_after, actor, process, build, schema,
+        job_ids, versions, attempts, ats, next_ats, request_ids, reasons)
+    SELECT m.team_id, m.project_id, m.job_type, 'processing', 'processing', @actor::text, @worker::text, @build::text, @schema::int,
+           array_agg(m.id), array_agg(m.version), array_agg(m.attempts), array_agg(m.updated_at),
+           array_agg('epoch'::timestamptz), array_agg(m.request_id), array_agg(''::text)
+    FROM moved m
+    GROUP BY m.team_id, m.project_id, m.job_type
+), met AS ( -- as in MoveJobs
+    INSERT INTO workers (id, name, seen_at)
+    SELECT @worker::text, @worker::text, 'epoch'::timestamptz WHERE EXISTS (SELECT FROM moved)
+    ON CONFLICT DO NOTHING
+)
+SELECT m.id, m.team_id, m.project_id, m.job_type, m.source_type, m.source_id, m.payload, m.request_id, m.priority, m.max_attempts,
+       m.version, m.asked, m.attempts, m.last_error, m.created_at, m.updated_at
+FROM moved m;
 
 -- name: GetJob :one
 SELECT * FROM observation_generation_jobs
@@ -167,22 +219,30 @@ WHERE job_id = @job_id AND CASE WHEN team_id = @team_id AND project_id = @projec
 ORDER BY version;
 
 -- name: ListJobs :many
-SELECT * FROM observation_generation_jobs
-WHERE team_id = @team_id
-  AND (@project_id::text = '' OR project_id = @project_id)
-  AND (@status::text = '' OR status = @status)
-  AND (@source_type::text = '' OR source_type = @source_type)
-  AND (sqlc.narg('since')::timestamptz IS NULL OR created_at >= sqlc.narg('since'))
-ORDER BY created_at DESC, id
+SELECT * FROM observation_generation_jobs j
+WHERE j.team_id = @team_id
+  AND (@project_id::text = '' OR j.project_id = @project_id)
+  AND (@status::text = '' OR j.status = @status
+       OR @status = 'held' AND j.status = 'queued' AND j.next_attempt_at > now() AND EXISTS (
+           SELECT FROM observation_generation_job_events e
+           WHERE e.job_id = j.id AND e.version = j.asked AND CASE WHEN e.team_id = j.team_id AND e.project_id = j.project_id THEN true END
+             AND e.event_type = 'released' AND e.details ? 'held'))
+  AND (@source_type::text = '' OR j.source_type = @source_type)
+  AND (sqlc.narg('since')::timestamptz IS NULL OR j.created_at >= sqlc.narg('since'))
+ORDER BY j.created_at DESC, j.id
 LIMIT @max_rows::int OFFSET @skip_rows::int;
 
 -- name: CountJobs :one
-SELECT count(*) FROM observation_generation_jobs
-WHERE team_id = @team_id
-  AND (@project_id::text = '' OR project_id = @project_id)
-  AND (@status::text = '' OR status = @status)
-  AND (@source_type::text = '' OR source_type = @source_type)
-  AND (sqlc.narg('since')::timestamptz IS NULL OR created_at >= sqlc.narg('since'));
+SELECT count(*) FROM observation_generation_jobs j
+WHERE j.team_id = @team_id
+  AND (@project_id::text = '' OR j.project_id = @project_id)
+  AND (@status::text = '' OR j.status = @status
+       OR @status = 'held' AND j.status = 'queued' AND j.next_attempt_at > now() AND EXISTS (
+           SELECT FROM observation_generation_job_events e
+           WHERE e.job_id = j.id AND e.version = j.asked AND CASE WHEN e.team_id = j.team_id AND e.project_id = j.project_id THEN true END
+             AND e.event_type = 'released' AND e.details ? 'held'))
+  AND (@source_type::text = '' OR j.source_type = @source_type)
+  AND (sqlc.narg('since')::timestamptz IS NULL OR j.created_at >= sqlc.narg('since'));
 
 -- name: JobsOfAsks :many
 -- The jobs that these rows of the outbox ask for.

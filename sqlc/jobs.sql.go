@@ -7,16 +7,151 @@ package sqlc
 
 import (
 	"context"
+	"encoding/json"
 	"time"
 )
 
+const claimJobs = `-- name: ClaimJobs :many
+WITH want AS (
+    SELECT unnest($1::text[]) AS id,
+           unnest($2::text[]) AS team_id,
+           unnest($3::text[]) AS project_id,
+           unnest($4::text[]) AS job_type,
+           unnest($5::int[]) AS asked
+), moved AS (
+    UPDATE observation_generation_jobs j SET
+        status = 'processing',
+        version = j.version + 1,
+        attempts = j.attempts + 1,
+        locked_by = $6::text,
+        locked_at = GREATEST(statement_timestamp(), j.updated_at),
+        next_attempt_at = NULL,
+        updated_at = GREATEST(statement_timestamp(), j.updated_at)
+    FROM want w
+    WHERE j.id = w.id
+      AND CASE WHEN j.asked = w.asked AND j.status = 'queued' AND j.attempts < j.max_attempts
+                AND j.job_type = w.job_type AND j.project_id = w.project_id AND j.team_id = w.team_id THEN true END
+    RETURNING j.id, j.team_id, j.project_id, j.job_type, j.source_type, j.source_id, j.payload, j.request_id, j.priority, j.max_attempts, j.status, j.version, j.asked, j.attempts, j.next_attempt_at, j.locked_by, j.locked_at, j.last_error, j.completed_at, j.failed_at, j.cancelled_at, j.created_at, j.updated_at
+), noted AS (
+    INSERT INTO observation_generation_job_events (
+        job_id, version, team_id, project_id, event_type, status_after, attempt, at, actor, process, build, request_id, schema)
+    SELECT m.id, m.version, m.team_id, m.project_id, 'processing', m.status, m.attempts, m.updated_at,
+           $7::text, $6::text, $8::text, m.request_id, $9::int
+    FROM moved m
+), gone AS (
+    DELETE FROM outbox o USING moved m
+    WHERE o.job_id = m.id AND o.project_id = m.project_id AND o.team_id = m.team_id
+), fed AS (
+    INSERT INTO job_feed (team_id, project_id, job_type, event_type, status_after, actor, process, build, schema,
+        job_ids, versions, attempts, ats, next_ats, request_ids, reasons)
+    SELECT m.team_id, m.project_id, m.job_type, 'processing', 'processing', $7::text, $6::text, $8::text, $9::int,
+           array_agg(m.id), array_agg(m.version), array_agg(m.attempts), array_agg(m.updated_at),
+           array_agg('epoch'::timestamptz), array_agg(m.request_id), array_agg(''::text)
+    FROM moved m
+    GROUP BY m.team_id, m.project_id, m.job_type
+), met AS ( -- as in MoveJobs
+    INSERT INTO workers (id, name, seen_at)
+    SELECT $6::text, $6::text, 'epoch'::timestamptz WHERE EXISTS (SELECT FROM moved)
+    ON CONFLICT DO NOTHING
+)
+SELECT m.id, m.team_id, m.project_id, m.job_type, m.source_type, m.source_id, m.payload, m.request_id, m.priority, m.max_attempts,
+       m.version, m.asked, m.attempts, m.last_error, m.created_at, m.updated_at
+FROM moved m
+`
+
+type ClaimJobsParams struct {
+	Ids        []string
+	TeamIds    []string
+	ProjectIds []string
+	JobTypes   []string
+	Asked      []int32
+	Worker     string
+	Actor      string
+	Build      string
+	Schema     int32
+}
+
+type ClaimJobsRow struct {
+	ID          string
+	TeamID      string
+	ProjectID   string
+	JobType     string
+	SourceType  string
+	SourceID    string
+	Payload     json.RawMessage
+	RequestID   string
+	Priority    int16
+	MaxAttempts int32
+	Version     int32
+	Asked       int32
+	Attempts    int32
+	LastError   *string
+	CreatedAt   time.Time
+	UpdatedAt   time.Time
+}
+
+// The step that every job takes, without reading the job first: what waits for
+// just this attempt begins. It is what events.Job.Apply makes of a queued job
+// and processing, and the caller verifies that. Those that are not in the
+// answer have to be read.
+func (q *Queries) ClaimJobs(ctx context.Context, arg ClaimJobsParams) ([]ClaimJobsRow, error) {
+	rows, err := q.db.Query(ctx, claimJobs,
+		arg.Ids,
+		arg.TeamIds,
+		arg.ProjectIds,
+		arg.JobTypes,
+		arg.Asked,
+		arg.Worker,
+		arg.Actor,
+		arg.Build,
+		arg.Schema,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []ClaimJobsRow{}
+	for rows.Next() {
+		var i ClaimJobsRow
+		if err := rows.Scan(
+			&i.ID,
+			&i.TeamID,
+			&i.ProjectID,
+			&i.JobType,
+			&i.SourceType,
+			&i.SourceID,
+			&i.Payload,
+			&i.RequestID,
+			&i.Priority,
+			&i.MaxAttempts,
+			&i.Version,
+			&i.Asked,
+			&i.Attempts,
+			&i.LastError,
+			&i.CreatedAt,
+			&i.UpdatedAt,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const countJobs = `-- name: CountJobs :one
-SELECT count(*) FROM observation_generation_jobs
-WHERE team_id = $1
-  AND ($2::text = '' OR project_id = $2)
-  AND ($3::text = '' OR status = $3)
-  AND ($4::text = '' OR source_type = $4)
-  AND ($5::timestamptz IS NULL OR created_at >= $5)
+SELECT count(*) FROM observation_generation_jobs j
+WHERE j.team_id = $1
+  AND ($2::text = '' OR j.project_id = $2)
+  AND ($3::text = '' OR j.status = $3
+       OR $3 = 'held' AND j.status = 'queued' AND j.next_attempt_at > now() AND EXISTS (
+           SELECT FROM observation_generation_job_events e
+           WHERE e.job_id = j.id AND e.version = j.asked AND CASE WHEN e.team_id = j.team_id AND e.project_id = j.project_id THEN true END
+             AND e.event_type = 'released' AND e.details ? 'held'))
+  AND ($4::text = '' OR j.source_type = $4)
+  AND ($5::timestamptz IS NULL OR j.created_at >= $5)
 `
 
 type CountJobsParams struct {
@@ -191,7 +326,7 @@ func (q *Queries) FreeJobs(ctx context.Context, arg FreeJobsParams) ([]string, e
 }
 
 const getJob = `-- name: GetJob :one
-SELECT id, team_id, project_id, job_type, source_type, source_id, agent_event_id, server_session_id, payload, request_id, priority, max_attempts, status, version, asked, attempts, next_attempt_at, locked_by, locked_at, last_error, completed_at, failed_at, cancelled_at, created_at, updated_at FROM observation_generation_jobs
+SELECT id, team_id, project_id, job_type, source_type, source_id, payload, request_id, priority, max_attempts, status, version, asked, attempts, next_attempt_at, locked_by, locked_at, last_error, completed_at, failed_at, cancelled_at, created_at, updated_at FROM observation_generation_jobs
 WHERE id = $1 AND CASE WHEN team_id = $2 AND project_id = $3 THEN true END
 `
 
@@ -211,8 +346,6 @@ func (q *Queries) GetJob(ctx context.Context, arg GetJobParams) (Job, error) {
 		&i.JobType,
 		&i.SourceType,
 		&i.SourceID,
-		&i.AgentEventID,
-		&i.ServerSessionID,
 		&i.Payload,
 		&i.RequestID,
 		&i.Priority,
@@ -235,7 +368,7 @@ func (q *Queries) GetJob(ctx context.Context, arg GetJobParams) (Job, error) {
 }
 
 const getJobs = `-- name: GetJobs :many
-SELECT j.id, j.team_id, j.project_id, j.job_type, j.source_type, j.source_id, j.agent_event_id, j.server_session_id, j.payload, j.request_id, j.priority, j.max_attempts, j.status, j.version, j.asked, j.attempts, j.next_attempt_at, j.locked_by, j.locked_at, j.last_error, j.completed_at, j.failed_at, j.cancelled_at, j.created_at, j.updated_at FROM observation_generation_jobs j
+SELECT j.id, j.team_id, j.project_id, j.job_type, j.source_type, j.source_id, j.payload, j.request_id, j.priority, j.max_attempts, j.status, j.version, j.asked, j.attempts, j.next_attempt_at, j.locked_by, j.locked_at, j.last_error, j.completed_at, j.failed_at, j.cancelled_at, j.created_at, j.updated_at FROM observation_generation_jobs j
 JOIN (SELECT unnest($1::text[]) AS id, unnest($2::text[]) AS team_id, unnest($3::text[]) AS project_id) w
   ON j.id = w.id AND CASE WHEN j.team_id = w.team_id AND j.project_id = w.project_id THEN true END
 `
@@ -262,8 +395,6 @@ func (q *Queries) GetJobs(ctx context.Context, arg GetJobsParams) ([]Job, error)
 			&i.JobType,
 			&i.SourceType,
 			&i.SourceID,
-			&i.AgentEventID,
-			&i.ServerSessionID,
 			&i.Payload,
 			&i.RequestID,
 			&i.Priority,
@@ -354,7 +485,7 @@ func (q *Queries) JobPages(ctx context.Context) (int64, error) {
 }
 
 const jobsHeldByLost = `-- name: JobsHeldByLost :many
-SELECT j.id, j.team_id, j.project_id, j.job_type, j.source_type, j.source_id, j.agent_event_id, j.server_session_id, j.payload, j.request_id, j.priority, j.max_attempts, j.status, j.version, j.asked, j.attempts, j.next_attempt_at, j.locked_by, j.locked_at, j.last_error, j.completed_at, j.failed_at, j.cancelled_at, j.created_at, j.updated_at FROM observation_generation_jobs j
+SELECT j.id, j.team_id, j.project_id, j.job_type, j.source_type, j.source_id, j.payload, j.request_id, j.priority, j.max_attempts, j.status, j.version, j.asked, j.attempts, j.next_attempt_at, j.locked_by, j.locked_at, j.last_error, j.completed_at, j.failed_at, j.cancelled_at, j.created_at, j.updated_at FROM observation_generation_jobs j
 WHERE j.ctid >= CAST($1::text AS tid) AND j.ctid < CAST($2::text AS tid)
   AND j.locked_by IS NOT NULL AND NOT EXISTS (
     SELECT FROM workers w
@@ -386,8 +517,6 @@ func (q *Queries) JobsHeldByLost(ctx context.Context, arg JobsHeldByLostParams) 
 			&i.JobType,
 			&i.SourceType,
 			&i.SourceID,
-			&i.AgentEventID,
-			&i.ServerSessionID,
 			&i.Payload,
 			&i.RequestID,
 			&i.Priority,
@@ -417,7 +546,7 @@ func (q *Queries) JobsHeldByLost(ctx context.Context, arg JobsHeldByLostParams) 
 }
 
 const jobsOfAsks = `-- name: JobsOfAsks :many
-SELECT j.id, j.team_id, j.project_id, j.job_type, j.source_type, j.source_id, j.agent_event_id, j.server_session_id, j.payload, j.request_id, j.priority, j.max_attempts, j.status, j.version, j.asked, j.attempts, j.next_attempt_at, j.locked_by, j.locked_at, j.last_error, j.completed_at, j.failed_at, j.cancelled_at, j.created_at, j.updated_at FROM outbox o
+SELECT j.id, j.team_id, j.project_id, j.job_type, j.source_type, j.source_id, j.payload, j.request_id, j.priority, j.max_attempts, j.status, j.version, j.asked, j.attempts, j.next_attempt_at, j.locked_by, j.locked_at, j.last_error, j.completed_at, j.failed_at, j.cancelled_at, j.created_at, j.updated_at FROM outbox o
 JOIN observation_generation_jobs j ON j.id = o.job_id AND CASE WHEN j.team_id = o.team_id AND j.project_id = o.project_id THEN true END
 WHERE o.id = ANY($1::bigint[])
 `
@@ -439,8 +568,6 @@ func (q *Queries) JobsOfAsks(ctx context.Context, rowIds []int64) ([]Job, error)
 			&i.JobType,
 			&i.SourceType,
 			&i.SourceID,
-			&i.AgentEventID,
-			&i.ServerSessionID,
 			&i.Payload,
 			&i.RequestID,
 			&i.Priority,
@@ -537,13 +664,17 @@ func (q *Queries) KnownProjects(ctx context.Context, arg KnownProjectsParams) ([
 }
 
 const listJobs = `-- name: ListJobs :many
-SELECT id, team_id, project_id, job_type, source_type, source_id, agent_event_id, server_session_id, payload, request_id, priority, max_attempts, status, version, asked, attempts, next_attempt_at, locked_by, locked_at, last_error, completed_at, failed_at, cancelled_at, created_at, updated_at FROM observation_generation_jobs
-WHERE team_id = $1
-  AND ($2::text = '' OR project_id = $2)
-  AND ($3::text = '' OR status = $3)
-  AND ($4::text = '' OR source_type = $4)
-  AND ($5::timestamptz IS NULL OR created_at >= $5)
-ORDER BY created_at DESC, id
+SELECT id, team_id, project_id, job_type, source_type, source_id, payload, request_id, priority, max_attempts, status, version, asked, attempts, next_attempt_at, locked_by, locked_at, last_error, completed_at, failed_at, cancelled_at, created_at, updated_at FROM observation_generation_jobs j
+WHERE j.team_id = $1
+  AND ($2::text = '' OR j.project_id = $2)
+  AND ($3::text = '' OR j.status = $3
+       OR $3 = 'held' AND j.status = 'queued' AND j.next_attempt_at > now() AND EXISTS (
+           SELECT FROM observation_generation_job_events e
+           WHERE e.job_id = j.id AND e.version = j.asked AND CASE WHEN e.team_id = j.team_id AND e.project_id = j.project_id THEN true END
+             AND e.event_type = 'released' AND e.details ? 'held'))
+  AND ($4::text = '' OR j.source_type = $4)
+  AND ($5::timestamptz IS NULL OR j.created_at >= $5)
+ORDER BY j.created_at DESC, j.id
 LIMIT $7::int OFFSET $6::int
 `
 
@@ -581,8 +712,6 @@ func (q *Queries) ListJobs(ctx context.Context, arg ListJobsParams) ([]Job, erro
 			&i.JobType,
 			&i.SourceType,
 			&i.SourceID,
-			&i.AgentEventID,
-			&i.ServerSessionID,
 			&i.Payload,
 			&i.RequestID,
 			&i.Priority,
@@ -619,18 +748,19 @@ WITH step AS (
            unnest($4::int[]) AS version,
            unnest($5::text[]) AS type,
            unnest($6::bool[]) AS asks,
-           unnest($7::text[]) AS status,
-           unnest($8::int[]) AS asked,
-           unnest($9::int[]) AS attempts,
-           unnest($10::text[]) AS locked_by,
-           unnest($11::text[]) AS last_error,
-           unnest($12::bigint[]) AS delay_us,
-           unnest($13::text[]) AS actor,
-           unnest($14::text[]) AS process,
-           unnest($15::text[]) AS build,
-           unnest($16::text[]) AS request_id,
-           unnest($17::text[]) AS reason,
-           unnest($18::text[]) AS details
+           unnest($7::bool[]) AS waited,
+           unnest($8::text[]) AS status,
+           unnest($9::int[]) AS asked,
+           unnest($10::int[]) AS attempts,
+           unnest($11::text[]) AS locked_by,
+           unnest($12::text[]) AS last_error,
+           unnest($13::bigint[]) AS delay_us,
+           unnest($14::text[]) AS actor,
+           unnest($15::text[]) AS process,
+           unnest($16::text[]) AS build,
+           unnest($17::text[]) AS request_id,
+           unnest($18::text[]) AS reason,
+           unnest($19::text[]) AS details
 ), moved AS (
     UPDATE observation_generation_jobs j SET
         status = s.status,
@@ -652,18 +782,18 @@ WITH step AS (
     WHERE j.id = s.id
       AND CASE WHEN j.version = s.version AND j.project_id = s.project_id AND j.team_id = s.team_id THEN true END
     RETURNING j.id, j.team_id, j.project_id, j.job_type, j.version, j.status, j.asked, j.attempts, j.priority, j.locked_by,
-              j.next_attempt_at, j.updated_at, s.type, s.asks, s.actor, s.process, s.build, s.request_id, s.reason, s.details
+              j.next_attempt_at, j.updated_at, s.type, s.asks, s.waited, s.actor, s.process, s.build, s.request_id, s.reason, s.details
 ), noted AS (
     INSERT INTO observation_generation_job_events (
         job_id, version, team_id, project_id, event_type, status_after, attempt, at, next_at,
         actor, process, build, request_id, reason, details, schema)
     SELECT m.id, m.version, m.team_id, m.project_id, m.type, m.status, m.attempts, m.updated_at,
            CASE WHEN m.asks THEN m.next_attempt_at END,
-           m.actor, m.process, m.build, m.request_id, m.reason, NULLIF(m.details, '')::jsonb, $19::int
+           m.actor, m.process, m.build, m.request_id, m.reason, NULLIF(m.details, '')::jsonb, $20::int
     FROM moved m
 ), gone AS (
     DELETE FROM outbox o USING moved m
-    WHERE o.job_id = m.id AND o.project_id = m.project_id AND o.team_id = m.team_id AND m.status <> 'queued'
+    WHERE o.job_id = m.id AND o.project_id = m.project_id AND o.team_id = m.team_id AND m.waited AND m.status <> 'queued'
 ), again AS (
     INSERT INTO outbox (job_id, team_id, project_id, job_type, asked, priority, due_at)
     SELECT m.id, m.team_id, m.project_id, m.job_type, m.asked, m.priority, m.next_attempt_at
@@ -672,7 +802,7 @@ WITH step AS (
 ), fed AS (
     INSERT INTO job_feed (team_id, project_id, job_type, event_type, status_after, actor, process, build, schema,
         job_ids, versions, attempts, ats, next_ats, request_ids, reasons)
-    SELECT m.team_id, m.project_id, m.job_type, m.type, m.status, m.actor, m.process, m.build, $19::int,
+    SELECT m.team_id, m.project_id, m.job_type, m.type, m.status, m.actor, m.process, m.build, $20::int,
            array_agg(m.id), array_agg(m.version), array_agg(m.attempts), array_agg(m.updated_at),
            array_agg(CASE WHEN m.asks AND m.next_attempt_at IS NOT NULL THEN m.next_attempt_at ELSE 'epoch' END),
            array_agg(m.request_id), array_agg(m.reason)
@@ -693,6 +823,7 @@ type MoveJobsParams struct {
 	Versions   []int32
 	Types      []string
 	Asks       []bool
+	Waited     []bool
 	Statuses   []string
 	Asked      []int32
 	Attempts   []int32
@@ -727,6 +858,7 @@ func (q *Queries) MoveJobs(ctx context.Context, arg MoveJobsParams) ([]MoveJobsR
 		arg.Versions,
 		arg.Types,
 		arg.Asks,
+		arg.Waited,
 		arg.Statuses,
 		arg.Asked,
 		arg.Attempts,

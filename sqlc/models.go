@@ -46,31 +46,29 @@ type ApiKey struct {
 }
 
 type Job struct {
-	ID              string
-	TeamID          string
-	ProjectID       string
-	JobType         string
-	SourceType      string
-	SourceID        string
-	AgentEventID    *string
-	ServerSessionID *string
-	Payload         json.RawMessage
-	RequestID       string
-	Priority        int16
-	MaxAttempts     int32
-	Status          string
-	Version         int32
-	Asked           int32
-	Attempts        int32
-	NextAttemptAt   *time.Time
-	LockedBy        *string
-	LockedAt        *time.Time
-	LastError       *string
-	CompletedAt     *time.Time
-	FailedAt        *time.Time
-	CancelledAt     *time.Time
-	CreatedAt       time.Time
-	UpdatedAt       time.Time
+	ID            string
+	TeamID        string
+	ProjectID     string
+	JobType       string
+	SourceType    string
+	SourceID      string
+	Payload       json.RawMessage
+	RequestID     string
+	Priority      int16
+	MaxAttempts   int32
+	Status        string
+	Version       int32
+	Asked         int32
+	Attempts      int32
+	NextAttemptAt *time.Time
+	LockedBy      *string
+	LockedAt      *time.Time
+	LastError     *string
+	CompletedAt   *time.Time
+	FailedAt      *time.Time
+	CancelledAt   *time.Time
+	CreatedAt     time.Time
+	UpdatedAt     time.Time
 }
 
 type JobEvent struct {
@@ -133,6 +131,14 @@ type Team struct {
 	ID        string
 	Name      string
 	CreatedAt time.Time
+}
+
+type TeamBudget struct {
+	TeamID    string
+	Tokens    *int64
+	Cost      *int64
+	UpdatedAt time.Time
+	UpdatedBy string
 }
 
 type Worker struct {

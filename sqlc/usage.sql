@@ -41,6 +41,18 @@ SELECT coalesce((SELECT rate.count FROM rate), 0)::int AS in_window,
        (SELECT count(*) FROM fresh) AS fresh
 FROM used;
 
+-- name: NoteSpending :exec
+-- What was paid for, at once and apart from what it is for: it is paid also
+-- where nothing comes of it.
+WITH quick AS MATERIALIZED (
+    SELECT set_config('synchronous_commit', 'off', true) -- a count lost in a crash is no harm
+)
+INSERT INTO usage_events (team_id, project_id, kind, quantity, provider, model)
+SELECT @team_id::text, @project_id::text, w.kind, w.quantity, w.provider, w.model
+FROM quick, (SELECT unnest(@kinds::text[]) AS kind, unnest(@quantities::bigint[]) AS quantity,
+                    unnest(@providers::text[]) AS provider, unnest(@models::text[]) AS model) w
+WHERE w.quantity > 0;
+
 -- name: FoldUsage :exec
 -- Those that somebody else is at are left to them.
 WITH taken AS (
@@ -48,26 +60,30 @@ WITH taken AS (
         SELECT u.id FROM usage_events u WHERE u.team_id = @team_id ORDER BY u.id LIMIT @max_rows::int FOR UPDATE SKIP LOCKED
     ) w
     WHERE t.id = w.id AND t.team_id = @team_id
-    RETURNING t.project_id, t.kind, t.quantity, date_trunc('month', t.created_at AT TIME ZONE 'UTC')::date AS month
+    RETURNING t.project_id, t.kind, t.quantity, t.provider, t.model, date_trunc('month', t.created_at AT TIME ZONE 'UTC')::date AS month
 ), old AS (
     DELETE FROM usage_counters o WHERE o.team_id = @team_id AND o.month < now() - interval '13 months'
 )
-INSERT INTO usage_counters AS c (team_id, project_id, kind, month, quantity)
-SELECT @team_id, k.project_id, k.kind, k.month, sum(k.quantity) FROM taken k
-GROUP BY k.month, k.kind, k.project_id
-ORDER BY k.month, k.kind, k.project_id
-ON CONFLICT (team_id, month, kind, project_id) DO UPDATE SET quantity = c.quantity + excluded.quantity;
+INSERT INTO usage_counters AS c (team_id, project_id, kind, month, quantity, provider, model)
+SELECT @team_id, k.project_id, k.kind, k.month, sum(k.quantity), k.provider, k.model FROM taken k
+GROUP BY k.month, k.kind, k.project_id, k.provider, k.model
+ORDER BY k.month, k.kind, k.project_id, k.provider, k.model
+ON CONFLICT (team_id, month, kind, project_id, provider, model) DO UPDATE SET quantity = c.quantity + excluded.quantity;
 
--- name: UsageThisMonth :many
-SELECT u.kind, sum(u.quantity)::bigint AS quantity,
-       (date_trunc('month', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC')::timestamptz AS since
+-- name: UsageOfMonth :many
+-- Of the month, UTC, that a moment is in; of this one where it is null.
+WITH m AS MATERIALIZED (
+    SELECT date_trunc('month', coalesce(sqlc.narg('at')::timestamptz, now()) AT TIME ZONE 'UTC') AS month
+), b AS MATERIALIZED (
+    SELECT m.month::date AS month, m.month AT TIME ZONE 'UTC' AS begins, (m.month + interval '1 month') AT TIME ZONE 'UTC' AS ends FROM m
+)
+SELECT u.project_id, u.provider, u.model, u.kind, sum(u.quantity)::bigint AS quantity, u.begins::timestamptz AS since
 FROM (
-    SELECT e.kind, e.quantity FROM usage_events e
+    SELECT e.project_id, e.provider, e.model, e.kind, e.quantity, b.begins FROM usage_events e, b
     WHERE e.team_id = @team_id AND (@project_id::text = '' OR e.project_id = @project_id::text)
-      AND e.created_at >= date_trunc('month', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'
+      AND e.created_at >= b.begins AND e.created_at < b.ends
     UNION ALL
-    SELECT c.kind, c.quantity FROM usage_counters c
-    WHERE c.team_id = @team_id AND (@project_id::text = '' OR c.project_id = @project_id::text)
-      AND c.month = date_trunc('month', now() AT TIME ZONE 'UTC')::date
+    SELECT c.project_id, c.provider, c.model, c.kind, c.quantity, b.begins FROM usage_counters c, b
+    WHERE c.team_id = @team_id AND (@project_id::text = '' OR c.project_id = @project_id::text) AND c.month = b.month
 ) u
-GROUP BY u.kind ORDER BY u.kind;
+GROUP BY u.project_id, u.provider, u.model, u.kind, u.begins ORDER BY u.project_id, u.provider, u.model, u.kind;

@@ -101,15 +101,15 @@ WITH taken AS (
         SELECT u.id FROM usage_events u WHERE u.team_id = $1 ORDER BY u.id LIMIT $2::int FOR UPDATE SKIP LOCKED
     ) w
     WHERE t.id = w.id AND t.team_id = $1
-    RETURNING t.project_id, t.kind, t.quantity, date_trunc('month', t.created_at AT TIME ZONE 'UTC')::date AS month
+    RETURNING t.project_id, t.kind, t.quantity, t.provider, t.model, date_trunc('month', t.created_at AT TIME ZONE 'UTC')::date AS month
 ), old AS (
     DELETE FROM usage_counters o WHERE o.team_id = $1 AND o.month < now() - interval '13 months'
 )
-INSERT INTO usage_counters AS c (team_id, project_id, kind, month, quantity)
-SELECT $1, k.project_id, k.kind, k.month, sum(k.quantity) FROM taken k
-GROUP BY k.month, k.kind, k.project_id
-ORDER BY k.month, k.kind, k.project_id
-ON CONFLICT (team_id, month, kind, project_id) DO UPDATE SET quantity = c.quantity + excluded.quantity
+INSERT INTO usage_counters AS c (team_id, project_id, kind, month, quantity, provider, model)
+SELECT $1, k.project_id, k.kind, k.month, sum(k.quantity), k.provider, k.model FROM taken k
+GROUP BY k.month, k.kind, k.project_id, k.provider, k.model
+ORDER BY k.month, k.kind, k.project_id, k.provider, k.model
+ON CONFLICT (team_id, month, kind, project_id, provider, model) DO UPDATE SET quantity = c.quantity + excluded.quantity
 `
 
 type FoldUsageParams struct {
@@ -123,42 +123,91 @@ func (q *Queries) FoldUsage(ctx context.Context, arg FoldUsageParams) error {
 	return err
 }
 
-const usageThisMonth = `-- name: UsageThisMonth :many
-SELECT u.kind, sum(u.quantity)::bigint AS quantity,
-       (date_trunc('month', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC')::timestamptz AS since
-FROM (
-    SELECT e.kind, e.quantity FROM usage_events e
-    WHERE e.team_id = $1 AND ($2::text = '' OR e.project_id = $2::text)
-      AND e.created_at >= date_trunc('month', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'
-    UNION ALL
-    SELECT c.kind, c.quantity FROM usage_counters c
-    WHERE c.team_id = $1 AND ($2::text = '' OR c.project_id = $2::text)
-      AND c.month = date_trunc('month', now() AT TIME ZONE 'UTC')::date
-) u
-GROUP BY u.kind ORDER BY u.kind
+const noteSpending = `-- name: NoteSpending :exec
+WITH quick AS MATERIALIZED (
+    SELECT set_config('synchronous_commit', 'off', true) -- a count lost in a crash is no harm
+)
+INSERT INTO usage_events (team_id, project_id, kind, quantity, provider, model)
+SELECT $1::text, $2::text, w.kind, w.quantity, w.provider, w.model
+FROM quick, (SELECT unnest($3::text[]) AS kind, unnest($4::bigint[]) AS quantity,
+                    unnest($5::text[]) AS provider, unnest($6::text[]) AS model) w
+WHERE w.quantity > 0
 `
 
-type UsageThisMonthParams struct {
+type NoteSpendingParams struct {
+	TeamID     string
+	ProjectID  string
+	Kinds      []string
+	Quantities []int64
+	Providers  []string
+	Models     []string
+}
+
+// What was paid for, at once and apart from what it is for: it is paid also
+// where nothing comes of it.
+func (q *Queries) NoteSpending(ctx context.Context, arg NoteSpendingParams) error {
+	_, err := q.db.Exec(ctx, noteSpending,
+		arg.TeamID,
+		arg.ProjectID,
+		arg.Kinds,
+		arg.Quantities,
+		arg.Providers,
+		arg.Models,
+	)
+	return err
+}
+
+const usageOfMonth = `-- name: UsageOfMonth :many
+WITH m AS MATERIALIZED (
+    SELECT date_trunc('month', coalesce($3::timestamptz, now()) AT TIME ZONE 'UTC') AS month
+), b AS MATERIALIZED (
+    SELECT m.month::date AS month, m.month AT TIME ZONE 'UTC' AS begins, (m.month + interval '1 month') AT TIME ZONE 'UTC' AS ends FROM m
+)
+SELECT u.project_id, u.provider, u.model, u.kind, sum(u.quantity)::bigint AS quantity, u.begins::timestamptz AS since
+FROM (
+    SELECT e.project_id, e.provider, e.model, e.kind, e.quantity, b.begins FROM usage_events e, b
+    WHERE e.team_id = $1 AND ($2::text = '' OR e.project_id = $2::text)
+      AND e.created_at >= b.begins AND e.created_at < b.ends
+    UNION ALL
+    SELECT c.project_id, c.provider, c.model, c.kind, c.quantity, b.begins FROM usage_counters c, b
+    WHERE c.team_id = $1 AND ($2::text = '' OR c.project_id = $2::text) AND c.month = b.month
+) u
+GROUP BY u.project_id, u.provider, u.model, u.kind, u.begins ORDER BY u.project_id, u.provider, u.model, u.kind
+`
+
+type UsageOfMonthParams struct {
 	TeamID    string
 	ProjectID string
+	At        *time.Time
 }
 
-type UsageThisMonthRow struct {
-	Kind     string
-	Quantity int64
-	Since    time.Time
+type UsageOfMonthRow struct {
+	ProjectID string
+	Provider  string
+	Model     string
+	Kind      string
+	Quantity  int64
+	Since     time.Time
 }
 
-func (q *Queries) UsageThisMonth(ctx context.Context, arg UsageThisMonthParams) ([]UsageThisMonthRow, error) {
-	rows, err := q.db.Query(ctx, usageThisMonth, arg.TeamID, arg.ProjectID)
+// Of the month, UTC, that a moment is in; of this one where it is null.
+func (q *Queries) UsageOfMonth(ctx context.Context, arg UsageOfMonthParams) ([]UsageOfMonthRow, error) {
+	rows, err := q.db.Query(ctx, usageOfMonth, arg.TeamID, arg.ProjectID, arg.At)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	items := []UsageThisMonthRow{}
+	items := []UsageOfMonthRow{}
 	for rows.Next() {
-		var i UsageThisMonthRow
-		if err := rows.Scan(&i.Kind, &i.Quantity, &i.Since); err != nil {
+		var i UsageOfMonthRow
+		if err := rows.Scan(
+			&i.ProjectID,
+			&i.Provider,
+			&i.Model,
+			&i.Kind,
+			&i.Quantity,
+			&i.Since,
+		); err != nil {
 			return nil, err
 		}
 		items = append(items, i)

@@ -10,7 +10,6 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/seed-245eaa15/obs/cmd/internal/boot"
-	"github.com/seed-245eaa15/obs/events"
 	"github.com/seed-245eaa15/obs/internal/observe"
 )
 
@@ -60,7 +59,7 @@ type flagWord struct {
 
 // flagValues are the values that a flag may have, where they are few.
 var flagValues = map[string]string{
-	"--status":      spaced(events.Statuses()),
+	"--status":      spaced(jobStatuses()),
 	"--source-type": spaced([]string{observe.SourceEvent, observe.SourceBatch, observe.SourceSummary, observe.SourceReindex}),
 	"--scopes":      spaced(observe.Scopes()),
 	"--log-level":   "debug info warn error",

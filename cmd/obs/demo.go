@@ -68,7 +68,7 @@ func (d demoCommand) Run(ctx context.Context, std boot.Std) (err error) {
 	if err != nil {
 		return err
 	}
-	dir, err := throwAway()
+	dir, err := throwAway("obs-demo-")
 	if err != nil {
 		return err
 	}
@@ -143,8 +143,8 @@ func demoConfig(each bool, provider boot.ProviderFlags) (boot.Config, error) {
 
 // throwAway makes a directory that Postgres, which may run as another user,
 // can pass through.
-func throwAway() (string, error) {
-	dir, err := os.MkdirTemp("", "obs-demo-")
+func throwAway(prefix string) (string, error) {
+	dir, err := os.MkdirTemp("", prefix)
 	if err != nil {
 		return "", fmt.Errorf("make a throw-away directory: %w", err)
 	}

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/seed-245eaa15/obs/internal/llm/llmtest"
 )
 
 // dev is `obs dev` as a test runs it.
@@ -204,6 +206,35 @@ func TestDemo(t *testing.T) {
 	dir := regexp.MustCompile(`in (\S+obs-demo-\d+)/pg`).FindStringSubmatch(out)
 	require.Len(t, dir, 2)
 	require.NoDirExists(t, dir[1])
+}
+
+// The same with a model behind each API, and with one that is away and another
+// that answers in its place.
+func TestDemoWithAProvider(t *testing.T) {
+	t.Parallel()
+	for _, who := range []string{"openai", "anthropic", "gemini", "anthropic,openai"} {
+		t.Run(who, func(t *testing.T) {
+			t.Parallel()
+			s := llmtest.New(t)
+			s.Always(func(w http.ResponseWriter, r *http.Request, q llmtest.Question) {
+				if who == "anthropic,openai" && q.API == "anthropic" {
+					llmtest.Status(http.StatusUnauthorized, "authentication_error")(w, r, q)
+					return
+				}
+				llmtest.Fine(w, r, q)
+			})
+			url := "anthropic=" + s.URL + ",openai=" + s.URL
+			if !strings.Contains(who, ",") {
+				url = s.URL
+			}
+			code, stdout, stderr := obs(t.Context(), "demo", "--fast", "--provider", who, "--base-url", url)
+			require.Zero(t, code, "%s\n%s", stderr, stdout)
+			require.Contains(t, stdout.String(), "137/137 events | jobs 0 queued, 0 processing, 138 completed, 0 failed")
+			require.Contains(t, stdout.String(), "138 jobs checked, 0 findings")
+			require.Contains(t, stdout.String(), "Note on ")
+			require.GreaterOrEqual(t, len(s.Asked()), 100)
+		})
+	}
 }
 
 func TestDemoInterrupted(t *testing.T) {

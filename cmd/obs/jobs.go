@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -27,7 +28,7 @@ func (jobsCommand) Help() string {
 }
 
 type jobList struct {
-	Status  string `placeholder:"STATUS" help:"queued, processing, completed, failed or cancelled."`
+	Status  string `placeholder:"STATUS" help:"queued, processing, completed, failed or cancelled; held: queued, and waiting because the team has used up its month."`
 	Source  string `name:"source-type" placeholder:"TYPE" help:"agent_event, session_batch, session_summary or observation_reindex."`
 	Team    string `placeholder:"ID" help:"Only this team's."`
 	Project string `placeholder:"ID" help:"Only this project's."`
@@ -45,11 +46,20 @@ func (jobList) Help() string {
   obs jobs list --project 0197… --limit 200 --json`
 }
 
+// jobStatuses are those that a list can be narrowed to.
+func jobStatuses() []string {
+	var all []string
+	for _, s := range events.Statuses() {
+		all = append(all, string(s))
+	}
+	return append(all, observe.StatusHeld)
+}
+
 func (c jobList) filter() (observe.JobFilter, error) {
 	f := observe.JobFilter{Status: c.Status, SourceType: c.Source, Project: c.Project, Limit: c.Limit}
 	var problems []string
-	if c.Status != "" && !slices.Contains(events.Statuses(), events.Status(c.Status)) {
-		problems = append(problems, fmt.Sprintf("--status: got %.80q, want one of %v", c.Status, events.Statuses()))
+	if statuses := jobStatuses(); c.Status != "" && !slices.Contains(statuses, c.Status) {
+		problems = append(problems, fmt.Sprintf("--status: got %.80q, want one of %v", c.Status, statuses))
 	}
 	sources := []string{observe.SourceEvent, observe.SourceBatch, observe.SourceSummary, observe.SourceReindex}
 	if c.Source != "" && !slices.Contains(sources, c.Source) {
@@ -76,10 +86,16 @@ func (c jobList) Run(ctx context.Context, std boot.Std) error {
 		return err
 	}
 	var jobs []events.Job
+	held := map[events.ID]string{}
 	total := 0
 	err = c.eachTeam(ctx, std, c.Team, func(op *operator, team observe.Caller) error {
 		page, n, err := op.service.ListJobs(ctx, team, f)
+		if err != nil {
+			return err
+		}
 		jobs, total = append(jobs, page...), total+n
+		why, err := op.service.WhyHeld(ctx, team, page...)
+		maps.Copy(held, why)
 		return err
 	})
 	if err != nil {
@@ -90,13 +106,19 @@ func (c jobList) Run(ctx context.Context, std boot.Std) error {
 	if c.JSON {
 		bodies := []jobBody{}
 		for _, j := range jobs {
-			bodies = append(bodies, bodyOfJob(j))
+			b := bodyOfJob(j)
+			b.Held = held[j.ID]
+			bodies = append(bodies, b)
 		}
 		return printJSON(std.Stdout, map[string]any{"jobs": bodies, "total": total, "limit": c.Limit})
 	}
 	rows := [][]string{{"ID", "STATUS", "TRIES", "AGE", "LAST ERROR"}}
 	for _, j := range jobs {
-		rows = append(rows, []string{string(j.ID), string(j.Status), fmt.Sprintf("%d/%d", j.Attempts, j.MaxAttempts), ago(j.CreatedAt), j.LastError})
+		status, why := string(j.Status), j.LastError
+		if reason, ok := held[j.ID]; ok {
+			status, why = observe.StatusHeld, reason
+		}
+		rows = append(rows, []string{string(j.ID), status, fmt.Sprintf("%d/%d", j.Attempts, j.MaxAttempts), ago(j.CreatedAt), why})
 	}
 	table(std.Stdout, rows)
 	fmt.Fprintf(std.Stdout, "%d of %d jobs\n", len(jobs), total)
@@ -151,8 +173,14 @@ func (c jobShow) Run(ctx context.Context, std boot.Std) error {
 	if err != nil {
 		return told(err)
 	}
+	held, err := op.service.WhyHeld(ctx, caller, j)
+	if err != nil {
+		return told(err)
+	}
 	if c.JSON {
-		return printJSON(std.Stdout, bodyOfJob(j))
+		b := bodyOfJob(j)
+		b.Held = held[j.ID]
+		return printJSON(std.Stdout, b)
 	}
 	rows := [][]string{
 		{"job", string(j.ID)},
@@ -167,6 +195,7 @@ func (c jobShow) Run(ctx context.Context, std boot.Std) error {
 	}
 	for _, more := range [][]string{
 		{"next", stamp(j.NextAt)},
+		{"waits", held[j.ID]},
 		{"held by", j.LockedBy},
 		{"completed", stamp(j.CompletedAt)},
 		{"failed", stamp(j.FailedAt)},
@@ -244,7 +273,7 @@ type jobRetry struct {
 }
 
 func (jobRetry) Help() string {
-	return `The job gets all its attempts again.
+	return `The job gets all its attempts again. One that is held because its team has used up its month goes all the same.
 
 Examples:
 
@@ -321,6 +350,7 @@ type jobBody struct {
 	MaxAttempts    int    `json:"maxAttempts"`
 	LockedBy       string `json:"lockedBy,omitempty"`
 	LastError      string `json:"lastError,omitempty"`
+	Held           string `json:"held,omitempty"` // why it is put off
 	RequestID      string `json:"requestId,omitempty"`
 	NextEpoch      *int64 `json:"nextAttemptAtEpoch"`
 	CreatedEpoch   *int64 `json:"createdAtEpoch"`

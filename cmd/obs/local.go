@@ -18,7 +18,6 @@ import (
 
 	"github.com/seed-245eaa15/obs/cmd/internal/boot"
 	"github.com/seed-245eaa15/obs/internal/embedded"
-	"github.com/seed-245eaa15/obs/internal/llm"
 	"github.com/seed-245eaa15/obs/internal/observe"
 )
 
@@ -104,7 +103,7 @@ func (l *local) start(ctx context.Context, c localConfig) error {
 	if l.links, err = boot.Connect(ctx, c.Config, "obs-dev", c.log, dial); err != nil {
 		return err
 	}
-	provider, err := llm.Open(c.Provider)
+	provider, err := c.OpenProvider(c.log)
 	if err != nil {
 		return err
 	}

@@ -35,10 +35,14 @@ type commands struct {
 	Projects projectsCommand `cmd:"" help:"Make and list projects."`
 	Keys     keysCommand     `cmd:"" help:"Make, list, revoke and rotate API keys."`
 	Jobs     jobsCommand     `cmd:"" help:"Look at jobs, try them again, cancel them."`
+	Usage    usageCommand    `cmd:"" help:"Tell what teams used this month, and what it cost."`
+	Budget   budgetCommand   `cmd:"" help:"Say what a team may use in a month."`
+	Prices   pricesCommand   `cmd:"" help:"Print what models cost."`
 	Follow   followCommand   `cmd:"" help:"Print what happens to jobs, and what they find, as it happens."`
 	Audit    auditCommand    `cmd:"" help:"Read who did what."`
 	Check    checkCommand    `cmd:"" help:"Verify what must always hold, on a live database."`
 	Prune    pruneCommand    `cmd:"" help:"Take away old finished jobs with their histories."`
+	Bench    benchCommand    `cmd:"" help:"Measure what this Postgres and this NATS can take, and obs on them."`
 
 	Install   installCommand   `cmd:"" help:"Make Claude Code report to a server."`
 	Uninstall uninstallCommand `cmd:"" help:"Take out of Claude Code what install put in."`

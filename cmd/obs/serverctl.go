@@ -76,6 +76,9 @@ func howStarted(std boot.Std, k *kong.Context, background bool) boot.ServerRunti
 		if v, ok := std.LookupEnv(name); name != "" && ok && v != "" && f.Name != "data-dir" {
 			how.Variables = append(how.Variables, name)
 		}
+		if provider, ok := k.FlagValue(f).(string); ok && f.Name == "provider" {
+			how.Variables = append(how.Variables, boot.KeyVariables(std, provider)...)
+		}
 	}
 	how.Dir, _ = os.Getwd() // where it cannot be told, there are no relative paths either
 	return how

@@ -377,30 +377,46 @@ var questions = []string{"duplicate message id", "two clocks", "stale statistics
 func (t *story) searches(ctx context.Context) error {
 	hits := 0
 	for i, q := range questions {
-		found, err := t.api.search(ctx, t.l.project, q, 3)
-		if err != nil {
-			return err
-		}
-		hits += len(found)
 		if i > 0 {
 			t.s.blank()
 		}
-		t.s.title("Search: %s", q)
-		for _, o := range found {
-			title := o.Metadata.Title
-			if title == "" {
-				title, _, _ = strings.Cut(o.Content, "\n")
-			}
-			t.s.line("  %-10s %s", o.Kind, cut(title, wide-13))
+		n, err := t.searchFor(ctx, q)
+		if err != nil {
+			return err
 		}
-		if len(found) == 0 {
-			t.s.line("  nothing")
+		hits += n
+	}
+	if hits == 0 { // a model may choose other words than these: its own are found
+		t.s.blank()
+		var err error
+		if hits, err = t.searchFor(ctx, t.notes[0].Metadata.Title); err != nil {
+			return err
 		}
 	}
 	if hits == 0 {
 		return errors.New("the searches found nothing")
 	}
 	return nil
+}
+
+// searchFor prints what is found, and says how much it is.
+func (t *story) searchFor(ctx context.Context, q string) (hits int, err error) {
+	found, err := t.api.search(ctx, t.l.project, q, 3)
+	if err != nil {
+		return 0, err
+	}
+	t.s.title("Search: %s", q)
+	for _, o := range found {
+		title := o.Metadata.Title
+		if title == "" {
+			title, _, _ = strings.Cut(o.Content, "\n")
+		}
+		t.s.line("  %-10s %s", o.Kind, cut(title, wide-13))
+	}
+	if len(found) == 0 {
+		t.s.line("  nothing")
+	}
+	return len(found), nil
 }
 
 // checkQuiet is how long the last acknowledgements may take to arrive.

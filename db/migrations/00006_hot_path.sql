@@ -70,6 +70,31 @@ JOIN observation_generation_jobs j ON j.id = f.job_id
 ORDER BY f.id;
 DROP TABLE feed_before;
 
+-- Nobody asked for them, and every job computed and kept them.
+ALTER TABLE observation_generation_jobs DROP COLUMN agent_event_id, DROP COLUMN server_session_id;
+
+-- Ids are compared byte by byte, whatever language the database speaks: a job
+-- is a dozen descents into indexes on them.
+-- +goose StatementBegin
+DO $$
+DECLARE
+    one record;
+BEGIN
+    FOR one IN
+        SELECT c.table_name, string_agg(format('ALTER COLUMN %I TYPE text COLLATE "C"', c.column_name), ', ') AS changes
+        FROM information_schema.columns c
+        WHERE c.table_schema = current_schema() AND c.data_type = 'text'
+          AND c.table_name IN ('teams', 'projects', 'api_keys', 'audit_log', 'server_sessions', 'agent_events', 'observation_generation_jobs',
+              'observation_generation_job_events', 'outbox', 'job_feed', 'workers', 'observations', 'observation_sources')
+          AND (c.column_name IN ('id', 'idempotency_key', 'generation_key', 'event_type', 'job_type', 'source_type', 'locked_by')
+              OR c.column_name LIKE '%\_id')
+        GROUP BY c.table_name
+    LOOP
+        EXECUTE format('ALTER TABLE %I %s', one.table_name, one.changes);
+    END LOOP;
+END $$;
+-- +goose StatementEnd
+
 -- +goose Down
 -- Forward only: there is no way back that keeps the history.
 SELECT 1;

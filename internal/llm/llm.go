@@ -11,6 +11,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -93,11 +94,29 @@ type Summary struct {
 type Answer struct {
 	Observations []Observation // TaskObserve
 	Summary      *Summary      // TaskSummarize; nil when Skipped
+	Provider     string        // who answered, as [Provider.Name] says it; empty: the one that was asked
 	Model        string        // the model that answered, as the provider calls it
 	TokensIn     int           // 0 when the provider does not count
 	TokensOut    int
 	// Skipped means nothing was worth recording. It is not an error.
 	Skipped bool
+	// Also is what other providers counted that were asked before and failed.
+	Also []Use
+}
+
+// Use is what a provider counted for a question.
+type Use struct {
+	Provider, Model     string
+	TokensIn, TokensOut int
+}
+
+// Uses is all that an answer was counted for, also one that came with an error.
+func (a Answer) Uses() []Use {
+	all := a.Also
+	if a.TokensIn+a.TokensOut > 0 {
+		all = append(slices.Clip(all), Use{a.Provider, a.Model, a.TokensIn, a.TokensOut})
+	}
+	return all
 }
 
 // Fault says what a caller can do about an [Error].
@@ -143,7 +162,7 @@ func (e *Error) Unwrap() error { return e.Err }
 
 // Config chooses a provider. The zero value is the offline extractor.
 type Config struct {
-	Provider string // default "offline"
+	Provider string // of [Providers]; default "offline"
 	Model    string // default: the provider's own choice
 	Key      string // the API key; the offline extractor needs none
 	URL      string // the API's base URL; default: the provider's own
@@ -152,17 +171,25 @@ type Config struct {
 	MaxTokens int           // in one answer; default 4096
 }
 
-// known lists the providers that [Open] can return.
-var known = []string{offlineName, openaiName}
+// Providers lists the names that a [Config] can have.
+func Providers() []string {
+	return []string{NameOffline, anthropicName, geminiName, openaiName, openrouterName}
+}
 
 // Open returns the provider that cfg names. An unknown name is an error that
 // lists the known ones.
 func Open(cfg Config) (Provider, error) {
 	switch cfg.Provider {
-	case "", offlineName:
+	case "", NameOffline:
 		return NewOffline(), nil
+	case anthropicName:
+		return NewAnthropic(cfg)
+	case geminiName:
+		return NewGemini(cfg)
 	case openaiName:
 		return NewOpenAI(cfg)
+	case openrouterName:
+		return NewOpenRouter(cfg)
 	}
-	return nil, fmt.Errorf("unknown provider %q: known are %q", cfg.Provider, known)
+	return nil, fmt.Errorf("unknown provider %q: known are %q", cfg.Provider, Providers())
 }

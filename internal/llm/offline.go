@@ -7,7 +7,8 @@ import (
 )
 
 const (
-	offlineName = "offline"
+	// NameOffline is the provider that needs no key and no network.
+	NameOffline = "offline"
 	// offlineModel changes when the rules change what is written.
 	offlineModel = "extractor-1"
 )
@@ -21,11 +22,11 @@ type Offline struct{}
 func NewOffline() *Offline { return &Offline{} }
 
 // Name implements [Provider].
-func (*Offline) Name() string { return offlineName }
+func (*Offline) Name() string { return NameOffline }
 
 // Answer implements [Provider]. The only error is the one of ctx.
 func (*Offline) Answer(ctx context.Context, q Question) (Answer, error) {
-	a := Answer{Model: offlineModel}
+	a := Answer{Provider: NameOffline, Model: offlineModel}
 	steps := make([]step, 0, len(q.Events))
 	for _, e := range q.Events {
 		if err := ctx.Err(); err != nil {

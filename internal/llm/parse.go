@@ -12,30 +12,18 @@ import (
 
 // written is what a model wrote, in whichever form.
 type written struct {
-	Observations []writtenNote `json:"observations"`
-	Summary      *writtenSum   `json:"summary"`
-	Skip         bool          `json:"skip"`
+	Observations []writtenNote
+	Summary      *writtenSum
+	Skip         bool
 }
 
 type writtenNote struct {
-	Type          loose     `json:"type"`
-	Title         loose     `json:"title"`
-	Subtitle      loose     `json:"subtitle"`
-	Narrative     loose     `json:"narrative"`
-	Facts         looseList `json:"facts"`
-	Concepts      looseList `json:"concepts"`
-	FilesRead     looseList `json:"files_read"`
-	FilesModified looseList `json:"files_modified"`
-	Events        looseList `json:"events"`
+	Type, Title, Subtitle, Narrative                  loose
+	Facts, Concepts, FilesRead, FilesModified, Events looseList
 }
 
 type writtenSum struct {
-	Request      loose `json:"request"`
-	Investigated loose `json:"investigated"`
-	Learned      loose `json:"learned"`
-	Completed    loose `json:"completed"`
-	NextSteps    loose `json:"next_steps"`
-	Notes        loose `json:"notes"`
+	Request, Investigated, Learned, Completed, NextSteps, Notes loose
 }
 
 // loose is text where a model may have put something else: what is no text
@@ -50,27 +38,34 @@ func (l *loose) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// looseList is a list of texts, or one text where a list should be.
+// looseList is a list of texts, or one text where a list should be. What was
+// shown to the model was escaped, and models copy that.
 type looseList []string
 
 // UnmarshalJSON implements json.Unmarshaler. It never fails.
 func (l *looseList) UnmarshalJSON(b []byte) error {
+	*l = nil
 	var one string
 	if json.Unmarshal(b, &one) == nil {
-		if strings.TrimSpace(one) != "" {
-			*l = looseList{one}
-		}
+		*l = l.and(one)
 		return nil
 	}
 	var many []any
 	if json.Unmarshal(b, &many) == nil {
 		for _, v := range many {
-			if s, ok := v.(string); ok && strings.TrimSpace(s) != "" {
-				*l = append(*l, s)
+			if s, ok := v.(string); ok {
+				*l = l.and(s)
 			}
 		}
 	}
 	return nil
+}
+
+func (l looseList) and(s string) looseList {
+	if s = html.UnescapeString(s); strings.TrimSpace(s) == "" {
+		return l
+	}
+	return append(l, s)
 }
 
 var (
@@ -86,15 +81,24 @@ const maxText = 1 << 20
 // the blocks of the grammar, whichever comes first, with prose and fences
 // around it. The error may be shown to the model: it quotes nothing.
 func read(task Task, text string) (Answer, error) {
-	text = strings.TrimSpace(strings.ToValidUTF8(cutBytes(text, maxText), "\uFFFD"))
+	text = unthought(strings.ToValidUTF8(cutBytes(text, maxText), "\uFFFD"))
 	if text == "" {
 		return Answer{}, errEmpty
 	}
+	var said string // JSON in a string of JSON
+	if text[0] == '"' && json.Unmarshal([]byte(text), &said) == nil {
+		text = strings.TrimSpace(said)
+	}
+	tag := firstTag(text)
+	if tag < 0 && escapedRoot.MatchString(text) {
+		text = html.UnescapeString(text)
+		tag = firstTag(text)
+	}
 	var w written
 	var err error
-	tag, brace := firstTag(text), strings.IndexAny(text, "{[")
+	brace := strings.IndexAny(text, "{[")
 	if brace >= 0 && (tag < 0 || brace < tag) {
-		if w, err = readJSON(text[brace:]); err != nil && tag >= 0 {
+		if w, err = readJSON(text); err != nil && tag >= 0 {
 			w, err = readBlocks(text)
 		}
 	} else {
@@ -106,50 +110,128 @@ func read(task Task, text string) (Answer, error) {
 	return w.answer(task)
 }
 
-// readJSON reads the first JSON value: an object of the schema, or what stands
-// in it, an observation, a list of them, or a summary.
-func readJSON(text string) (written, error) {
-	var raw json.RawMessage
-	if err := json.NewDecoder(strings.NewReader(text)).Decode(&raw); err != nil {
-		return written{}, errors.New("the JSON is not valid, or not complete")
-	}
-	var w written
-	if raw[0] == '[' {
-		if json.Unmarshal(raw, &w.Observations) != nil {
-			return w, errors.New("the JSON is a list of something else than observations")
+var errJSON = errors.New("the JSON is not valid, or not complete")
+
+// readJSON reads the first JSON value that is an object of the schema, or what
+// stands in it: an observation, a list of them, or a summary.
+func readJSON(text string) (w written, err error) {
+	err = errJSON
+	values(text, func(raw json.RawMessage) bool {
+		var other error
+		if w, other = writtenIn(raw, 0); other == nil {
+			err = nil
+			return true
 		}
-		return w, nil
-	}
-	var fields map[string]json.RawMessage
-	if json.Unmarshal(raw, &fields) != nil {
-		return w, errors.New("the JSON is not valid")
-	}
-	has := func(names ...string) bool {
-		for name := range fields {
-			if slices.Contains(names, strings.ToLower(name)) {
-				return true
-			}
+		if err == errJSON { //nolint:errorlint // the first thing that was wrong with a value says most
+			err = other
 		}
 		return false
+	})
+	return w, err
+}
+
+var (
+	errList   = errors.New("the JSON is a list of something else than observations")
+	errFields = errors.New(`the JSON has neither "observations" nor "summary" nor "skip"`)
+)
+
+// writtenIn is what one JSON value says.
+func writtenIn(raw json.RawMessage, deep int) (written, error) {
+	var w written
+	if raw[0] == '[' {
+		notes, ok := notesIn(raw)
+		if !ok {
+			return w, errList
+		}
+		return written{Observations: notes}, nil
 	}
-	var err error
+	f := fields(raw)
+	has := func(names ...string) bool {
+		return slices.ContainsFunc(names, func(n string) bool { return len(f[n]) > 0 })
+	}
 	switch {
-	case has("observations", "summary", "skip"):
-		err = json.Unmarshal(raw, &w)
+	case has("observations", "skip"), has("summary") && f["summary"][0] == '{':
+		w.Skip = isTrue(f["skip"])
+		notes, ok := notesIn(f["observations"])
+		if !ok {
+			return w, errList
+		}
+		w.Observations = notes
+		if s := f["summary"]; len(s) > 0 && s[0] == '{' {
+			w.Summary = sumOf(fields(s))
+		}
 	case has("title", "narrative", "facts"):
-		w.Observations = make([]writtenNote, 1)
-		err = json.Unmarshal(raw, &w.Observations[0])
+		w.Observations = []writtenNote{noteOf(f)}
 	case has("request", "investigated", "learned", "completed"):
-		w.Summary = &writtenSum{}
-		err = json.Unmarshal(raw, w.Summary)
+		w.Summary = sumOf(f)
+	case len(f) == 1 && deep < 3: // the answer in a wrapper: {"answer": …}, {"arguments": "…"}
+		for _, v := range f {
+			var text string
+			if json.Unmarshal(v, &text) == nil {
+				v = json.RawMessage(strings.TrimSpace(text))
+			}
+			if len(v) > 0 && (v[0] == '{' || v[0] == '[') && json.Valid(v) {
+				return writtenIn(v, deep+1)
+			}
+		}
+		return w, errFields
 	default:
-		return w, errors.New(`the JSON has neither "observations" nor "summary" nor "skip"`)
-	}
-	if err != nil {
-		return w, errors.New("the JSON does not fit the schema")
+		return w, errFields
 	}
 	return w, nil
 }
+
+// notesIn reads a list of observations, or one where a list should be. ok is
+// false when it is a list of something else.
+func notesIn(raw json.RawMessage) (notes []writtenNote, ok bool) {
+	if len(raw) == 0 || string(raw) == "null" {
+		return nil, true
+	}
+	if raw[0] == '{' {
+		return []writtenNote{noteOf(fields(raw))}, true
+	}
+	var list []json.RawMessage
+	if json.Unmarshal(raw, &list) != nil {
+		return nil, false
+	}
+	for _, one := range list {
+		if f := fields(one); f != nil {
+			notes = append(notes, noteOf(f))
+		}
+	}
+	return notes, len(notes) > 0 || len(list) == 0
+}
+
+func isTrue(raw json.RawMessage) bool {
+	return slices.Contains([]string{"true", `"true"`, `"yes"`, "1"}, strings.ToLower(string(raw)))
+}
+
+func textIn(raw json.RawMessage) (l loose) {
+	_ = l.UnmarshalJSON(raw)
+	return l
+}
+
+func listIn(raw json.RawMessage) (l looseList) {
+	_ = l.UnmarshalJSON(raw)
+	return l
+}
+
+func noteOf(f map[string]json.RawMessage) writtenNote {
+	return writtenNote{
+		Type: textIn(f["type"]), Title: textIn(f["title"]), Subtitle: textIn(f["subtitle"]), Narrative: textIn(f["narrative"]),
+		Facts: listIn(f["facts"]), Concepts: listIn(f["concepts"]),
+		FilesRead: listIn(f["files_read"]), FilesModified: listIn(f["files_modified"]), Events: listIn(f["events"]),
+	}
+}
+
+func sumOf(f map[string]json.RawMessage) *writtenSum {
+	return &writtenSum{
+		textIn(f["request"]), textIn(f["investigated"]), textIn(f["learned"]),
+		textIn(f["completed"]), textIn(f["next_steps"]), textIn(f["notes"]),
+	}
+}
+
+var escapedRoot = regexp.MustCompile(`(?i)&lt;(?:observation|summary|skip_summary)\b`)
 
 var roots = regexp.MustCompile(`(?i)<(?:observation|summary|skip_summary)\b[^>]*>`)
 
@@ -188,11 +270,18 @@ func content(text, name string) loose {
 	return loose(strings.TrimSpace(html.UnescapeString(inner(text, name))))
 }
 
+// contents are the items of a list. Where somebody forgot their tags, each line
+// is one.
 func contents(text, list, item string) looseList {
 	var out looseList
-	for _, m := range elements[item].FindAllStringSubmatch(inner(text, list), -1) {
-		if s := strings.TrimSpace(html.UnescapeString(m[1])); s != "" {
-			out = append(out, s)
+	all := inner(text, list)
+	found := elements[item].FindAllStringSubmatch(all, -1)
+	for _, m := range found {
+		out = out.and(strings.TrimSpace(m[1]))
+	}
+	if len(found) == 0 {
+		for _, l := range lines(all) {
+			out = out.and(strings.TrimSpace(listMark.ReplaceAllString(l, "")))
 		}
 	}
 	return out

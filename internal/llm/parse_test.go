@@ -1,6 +1,7 @@
 package llm_test
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -30,6 +31,21 @@ func TestReadAnswers(t *testing.T) {
 		{"skip with a reason", `<SKIP_SUMMARY reason="routine"/>`, ""},
 		{"skip in JSON", `{"skip":true,"observations":[]}`, ""},
 		{"none in JSON", `{"observations":[]}`, ""},
+		{"skip as a word", `{"skip":"true"}`, ""},
+		{"braces before the JSON", "I used {a map} and [1], see:\n{\"observations\":[{\"title\":\"T\"}]}", "T"},
+		{"thought aloud", "<think>Maybe {\"skip\":true}? Or <skip_summary/>?</think>\n{\"observations\":[{\"title\":\"T\"}]}", "T"},
+		{"entities in JSON", `{"observations":[{"title":"a &lt;b&gt; &amp;&amp; c"}]}`, "a <b> && c"},
+		{"entities in place of tags", `&lt;observation&gt;&lt;title&gt;T&lt;/title&gt;&lt;/observation&gt;`, "T"},
+		{"JSON in a string", `"{\"observations\":[{\"title\":\"T\"}]}"`, "T"},
+		{"in a wrapper", `{"arguments":"{\"observations\":[{\"title\":\"T\"}]}"}`, "T"},
+		{"in two wrappers", `{"tool":{"input":{"observations":[{"title":"T"}]}}}`, "T"},
+		{"one where a list should be", `{"observation":{"title":"T"}}`, "T"},
+		{"names in another style", `{"Observations":[{"Title":"T","filesRead":["a.go"],"files-modified":["b.go"]}]}`, "T"},
+		{"commas too many", `{"observations":[{"title":"T","facts":["a",],},],}`, "T"},
+		{"words of another language", `{"skip": False, "observations":[{"title":"T","subtitle":None}]}`, "T"},
+		{"a line break in a string", "{\"observations\":[{\"title\":\"T\",\"narrative\":\"one\ntwo\"}]}", "T"},
+		{"the end is missing", `{"observations":[{"title":"T"}`, "T"},
+		{"the last one in JSON breaks off", `{"observations":[{"title":"T","facts":["a"]},{"title":"U`, "T"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -47,10 +63,18 @@ func TestReadAnswers(t *testing.T) {
 		"empty": " \n", "prose": "I cannot do that.", "half JSON": `{"observations":[{"title":"T"`, "other JSON": `{"answer":42}`,
 		"other list": `[1,2]`, "open block": `<observation><title>T</title>`, "says nothing": `<observation><type>bugfix</type></observation>`,
 		"says nothing in JSON": `{"observations":[{"type":"bugfix"}]}`,
+		"words":                `["a","b"]`, "nothing but brackets": strings.Repeat("[", 5000), "only a thought": "<think>{\"skip\":true}</think>",
 	} {
 		_, err := llm.Read(llm.TaskObserve, text)
 		require.Error(t, err, name)
 	}
+	b, err := llm.Read(llm.TaskObserve, "<observation><title>T</title><facts>\n- one\n- two &amp; three\n</facts></observation>")
+	require.NoError(t, err)
+	require.Equal(t, []string{"one", "two & three"}, b.Observations[0].Facts, "items without their tags")
+	b, err = llm.Read(llm.TaskObserve, `{"observations":[{"title":"T","filesRead":["a.go"],"files-modified":["b.go"]}]}`)
+	require.NoError(t, err)
+	require.Equal(t, []string{"a.go"}, b.Observations[0].FilesRead)
+	require.Equal(t, []string{"b.go"}, b.Observations[0].FilesModified)
 	a, err := llm.Read(llm.TaskSummarize, `<observation><title>T</title><narrative>N</narrative></observation>`)
 	require.NoError(t, err)
 	require.Equal(t, llm.Summary{Completed: "T", Learned: "N"}, *a.Summary, "notes make a summary")
@@ -67,6 +91,7 @@ func FuzzRead(f *testing.F) {
 		"```xml\n<observation><type>x</type><title>a &lt;b&gt;</title><facts><fact>f</fact></facts></observation>\n```",
 		`<summary><request>r</request><next_steps>n</next_steps></summary>`, `<skip_summary reason="x"/>`, `[[[[`, `{"summary":{"request":{}}}`,
 		`<observation><observation></observation>`, "\x00\xff<title>", `{"observations":null,"skip":"yes"}`,
+		`{"a":{"arguments":"{\"skip\":true}"}}`, `{"observations":[{"title":"T",},{"title":`, "<think>x</think>{\"skip\": True,}", `&lt;observation&gt;`,
 	} {
 		f.Add(text)
 	}

@@ -25,9 +25,10 @@ import (
 // URL, a header or a body in it: those may hold keys, and prompts.
 
 const (
-	maxBody    = 8 << 20        // of an answer
-	maxAfter   = 24 * time.Hour // a longer Retry-After is not believed
-	answerTime = 2 * time.Minute
+	maxBody      = 8 << 20        // of an answer
+	maxAfter     = 24 * time.Hour // a longer Retry-After is not believed
+	answerTime   = 2 * time.Minute
+	answerTokens = 4096
 )
 
 // trouble makes the errors of one provider.
@@ -153,8 +154,12 @@ func classify(status int, body []byte) Fault {
 
 var usedUp = regexp.MustCompile(`(?i)insufficient[_ ](?:quota|credits)|quota exceeded|exceeded your current quota|key limit exceeded|negative credit`)
 
-// retryAfter reads the header: seconds, also with a fraction, or a date.
+// retryAfter reads the header: seconds, also with a fraction, or a date; or
+// that of OpenAI, which has milliseconds.
 func retryAfter(h http.Header, now time.Time) time.Duration {
+	if ms, err := strconv.ParseFloat(h.Get("Retry-After-Ms"), 64); err == nil && ms > 0 {
+		return time.Duration(min(ms/1000, maxAfter.Seconds()) * float64(time.Second))
+	}
 	v := strings.TrimSpace(h.Get("Retry-After"))
 	if s, err := strconv.ParseFloat(v, 64); err == nil {
 		if math.IsNaN(s) || s <= 0 {
@@ -168,15 +173,20 @@ func retryAfter(h http.Header, now time.Time) time.Duration {
 	return 0
 }
 
-// endpoint puts a path behind a base URL, unless it ends so already.
-func endpoint(base, path string) (string, error) {
+// endpoint puts the paths behind a base URL, in order, but not those that it
+// ends with already.
+func endpoint(base string, paths ...string) (string, error) {
 	u, err := url.Parse(base)
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
 		return "", errors.New("its URL is to be such as http://127.0.0.1:11434/v1, with nothing secret in it")
 	}
 	u.Path = strings.TrimRight(u.Path, "/")
-	if !strings.HasSuffix(u.Path, path) {
-		u.Path += path
+	for i := range paths {
+		if there := strings.Join(paths[:len(paths)-i], ""); strings.HasSuffix(u.Path, there) {
+			u.Path = strings.TrimSuffix(u.Path, there)
+			break
+		}
 	}
+	u.Path += strings.Join(paths, "")
 	return u.String(), nil
 }

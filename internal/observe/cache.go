@@ -33,3 +33,9 @@ func (c *cache[K, V]) put(key K, value V, d time.Duration) {
 	}
 	c.kept[key] = cached[V]{value, time.Now().Add(d)}
 }
+
+func (c *cache[K, V]) drop(key K) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.kept, key)
+}

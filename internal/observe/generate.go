@@ -1,6 +1,7 @@
 package observe
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -26,10 +27,22 @@ const (
 
 // Register gives a worker the handlers of the four kinds.
 func (s *Service) Register(w *pipeline.Worker) {
+	slots := slotsForModel
+	if s.cfg.Provider.Name() == llm.NameOffline {
+		slots = slotsOffline
+	}
 	for kind, do := range s.handlers() {
-		pipeline.Handle(w, kind, do)
+		pipeline.Handle(w, kind, do, pipeline.Slots(slots[kind]))
 	}
 }
+
+// How many jobs of a kind a worker does at once, unless it is told. A model
+// takes seconds and its service counts the calls. The offline extractor takes
+// microseconds, so what counts is how many jobs share a transaction.
+var (
+	slotsForModel = map[events.Kind]int{KindEvent: 4, KindBatch: 2, KindSummary: 2, KindReindex: 1}
+	slotsOffline  = map[events.Kind]int{KindEvent: 500, KindBatch: 50, KindSummary: 10, KindReindex: 1}
+)
 
 type handler = func(ctx context.Context, job events.Job, a jobArgs) (pipeline.Commit, error)
 
@@ -42,6 +55,11 @@ func (s *Service) handlers() map[events.Kind]handler {
 		all[kind] = func(ctx context.Context, job events.Job, a jobArgs) (pipeline.Commit, error) {
 			if err := s.stillAsked(ctx, job, a); err != nil {
 				return nil, err
+			}
+			if kind != KindReindex { // which asks nobody
+				if err := s.withinBudget(ctx, job); err != nil {
+					return nil, err
+				}
 			}
 			return do(ctx, job, a)
 		}
@@ -115,13 +133,13 @@ func (s *Service) generate(ctx context.Context, job events.Job, a jobArgs, m mat
 	w := s.writing(job, a, actGenerated)
 	w.outcome["events"], w.outcome["private"] = len(m.shown), m.private
 	for _, question := range portions(m.shown) {
-		answer, err := s.ask(ctx, llm.Question{Task: llm.TaskObserve, Project: project, Session: a.Session, Events: question})
+		answer, err := s.ask(ctx, job, llm.Question{Task: llm.TaskObserve, Project: project, Session: a.Session, Events: question})
 		if err != nil {
 			return nil, err
 		}
 		w.answered(answer)
 		for _, note := range answer.Observations {
-			w.note(render(note, s.cfg.Provider.Name(), answer.Model), sourcesOf(note, question), m.sessions)
+			w.note(render(note, answer.Provider, answer.Model), sourcesOf(note, question), m.sessions)
 		}
 	}
 	return w.done()
@@ -186,9 +204,11 @@ func portions(shown []llm.Event) [][]llm.Event {
 
 // ask puts a question, with no transaction open, and says what to do about a
 // question that got no answer.
-func (s *Service) ask(ctx context.Context, q llm.Question) (llm.Answer, error) {
+func (s *Service) ask(ctx context.Context, job events.Job, q llm.Question) (llm.Answer, error) {
 	fault.At("handler.asking")
 	answer, err := s.cfg.Provider.Answer(ctx, q)
+	answer.Provider = cmp.Or(answer.Provider, s.cfg.Provider.Name())
+	s.spend(ctx, job.Scope, answer.Uses())
 	fault, ok := errors.AsType[*llm.Error](err)
 	if !ok {
 		return answer, err // no error, or the context's

@@ -3,6 +3,7 @@ package observe
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -20,7 +21,7 @@ func (s *Service) ListJobs(ctx context.Context, c Caller, f JobFilter) (jobs []e
 		f.Limit = 50
 	}
 	f.Limit, f.Offset = min(max(f.Limit, 1), 200), min(max(f.Offset, 0), 1<<30)
-	if !slices.Contains(events.Statuses(), events.Status(f.Status)) {
+	if f.Status != StatusHeld && !slices.Contains(events.Statuses(), events.Status(f.Status)) {
 		f.Status = ""
 	}
 	if !slices.Contains([]string{SourceEvent, SourceBatch, SourceSummary, SourceReindex}, f.SourceType) {
@@ -111,8 +112,8 @@ func findJob(ctx context.Context, q *sqlc.Queries, scope events.Scope, id events
 }
 
 // RetryJob asks again for a job that failed or was cancelled, with all its
-// attempts. already is true when it was queued anyway. ErrConflict when it is
-// being done or is done.
+// attempts. already is true when it was queued anyway; one that is held goes
+// now, whatever its team has used. ErrConflict when it is being done or is done.
 func (s *Service) RetryJob(ctx context.Context, c Caller, id events.ID) (job events.Job, already bool, err error) {
 	job, already, err = s.operate(ctx, c, id, order{
 		event: events.Queued, reason: "operator_retry", action: actRetried, done: events.StatusQueued,
@@ -141,6 +142,10 @@ type order struct {
 	word           string
 }
 
+// despiteBudget are the details of an event by which somebody lets a held job
+// go; see withinBudget.
+var despiteBudget = json.RawMessage(`{"despite_budget": true}`)
+
 // operateTries bounds how often an order is thought over because the job
 // moved meanwhile.
 const operateTries = 5
@@ -159,16 +164,19 @@ func (s *Service) operate(ctx context.Context, c Caller, id events.ID, o order) 
 			if job, err = findJob(ctx, q, scope, id); err != nil {
 				return err
 			}
-			if job.Status == o.done {
+			e := events.Event{Type: o.event, Actor: cmp.Or(c.KeyID, c.Actor), RequestID: plain(c.RequestID), Reason: o.reason}
+			switch held, err := whyHeld(ctx, q, scope, []events.Job{job}); {
+			case err != nil:
+				return err
+			case job.Status == o.done && held[job.ID] != "":
+				e.Type, e.Reason, e.Details = events.Reclaimed, "", despiteBudget
+			case job.Status == o.done:
 				already = true
 				return nil
-			}
-			if !slices.Contains(o.from, job.Status) {
+			case !slices.Contains(o.from, job.Status):
 				return conflict("a %s job cannot be %s", job.Status, o.word)
 			}
-			errs, err := s.jobs.Move(ctx, tx, []events.Step{{Job: job, Event: events.Event{
-				Type: o.event, Actor: cmp.Or(c.KeyID, c.Actor), RequestID: plain(c.RequestID), Reason: o.reason,
-			}}})
+			errs, err := s.jobs.Move(ctx, tx, []events.Step{{Job: job, Event: e}})
 			if err == nil {
 				err = errs[0]
 			}

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -51,6 +53,7 @@ type Config struct {
 	Debounce    time.Duration // how long events of a session wait for others; 0: 5 s, where the policy has them wait
 	Peppers     Peppers       // keys are hashed with; zero: a plain SHA-256
 	Limits      Limits        // of keys and teams; zero: none
+	Prices      llm.Prices    // what tokens cost; zero: nothing
 	MaxAttempts int           // of each job; 0: events.DefaultMaxAttempts
 	Process     string        // who writes, in the history of jobs; empty is kept empty
 	Build       string        // the program's version
@@ -78,6 +81,10 @@ type Service struct {
 	sources  loader[eventRef, sqlc.AgentEvent]
 	projects loader[events.Scope, string] // names of those that names has not
 	keys     loader[keyRef, bool]         // whether they are revoked
+
+	budgets   cache[string, Budget] // of teams
+	unpriced  sync.Map              // models without a price, that the log has been told of
+	heldTeams atomic.Int64
 }
 
 // New gives the application on a migrated database.

@@ -184,6 +184,37 @@ func askByID(t *testing.T, w, burst *world, from int) {
 	burst.do(t, one[0].Job.ID)
 }
 
+// Nor does what a budget asks read the tenant's jobs or their history.
+func TestBudgetsReadFewRowsWithColdStatistics(t *testing.T) {
+	t.Parallel()
+	pool, rec := coldPool(t)
+	w := newWorldOn(t, pool, prices(t), limited(observe.Limits{MonthlyTokens: 1}))
+	priced(t, w)
+	fill(t, w)
+	clear(rec.last)
+	rs := w.record(t, w.event(1), w.event(2), w.event(3))
+	require.False(t, w.try(t, rs[0].Job.ID))
+	require.True(t, w.try(t, rs[1].Job.ID))
+	require.True(t, w.try(t, rs[2].Job.ID))
+	_, err := w.WhyHeld(t.Context(), w.me, w.read(t, rs[1].Job.ID))
+	require.NoError(t, err)
+	_, _, err = w.RetryJob(t.Context(), w.me, rs[1].Job.ID)
+	require.NoError(t, err)
+	require.False(t, w.try(t, rs[1].Job.ID))
+	_, err = w.SetBudget(t.Context(), w.caller(t, w.team, "", observe.ScopeAll), observe.Budget{Tokens: new(int64(0))})
+	require.NoError(t, err)
+	_, err = w.Usage(t.Context(), w.me)
+	require.NoError(t, err)
+	for _, name := range []string{"TeamBudget", "Spent", "LetGo", "NoteHold", "WhyHeld", "HeldJobs", "UsageOfMonth"} {
+		require.Contains(t, rec.last, name)
+	}
+	for name, call := range rec.last {
+		if !byTenant[name] {
+			require.Less(t, rowsRead(t, pool, call), 500, name)
+		}
+	}
+}
+
 // fill gives the project 5,000 rows in each table that grows.
 func fill(t *testing.T, w *world) {
 	t.Helper()

@@ -121,10 +121,17 @@ var mutations = map[string]mutation{
 		})
 		return err
 	}},
+	"ClaimJobs": {call: func(ctx context.Context, q *sqlc.Queries, x target) error {
+		_, err := q.ClaimJobs(ctx, sqlc.ClaimJobsParams{
+			Ids: []string{string(x.queued.ID)}, TeamIds: []string{x.scope.Team}, ProjectIds: []string{x.scope.Project},
+			JobTypes: []string{string(x.queued.Kind)}, Asked: []int32{1}, Worker: "thief", Schema: 1,
+		})
+		return err
+	}},
 	"MoveJobs": {call: func(ctx context.Context, q *sqlc.Queries, x target) error {
 		_, err := q.MoveJobs(ctx, sqlc.MoveJobsParams{
 			Ids: []string{string(x.queued.ID)}, TeamIds: []string{x.scope.Team}, ProjectIds: []string{x.scope.Project},
-			Versions: []int32{int32(x.queued.Version)}, Types: []string{"cancelled"}, Asks: []bool{false}, Statuses: []string{"cancelled"},
+			Versions: []int32{int32(x.queued.Version)}, Types: []string{"cancelled"}, Asks: []bool{false}, Waited: []bool{true}, Statuses: []string{"cancelled"},
 			Asked: []int32{1}, Attempts: []int32{0}, LockedBy: []string{""}, LastErrors: []string{""}, DelaysUs: []int64{0},
 			Actors: []string{""}, Processes: []string{""}, Builds: []string{""}, RequestIds: []string{""}, Reasons: []string{""},
 			Details: []string{""}, Schema: 1,

@@ -52,13 +52,13 @@ func (s *Service) generateSummary(ctx context.Context, job events.Job, a jobArgs
 	if len(question.Events) == 0 && len(question.Notes) == 0 && blank(question.LastMessage) {
 		return done() // nothing happened, or nothing that may be told
 	}
-	answer, err := s.ask(ctx, question)
+	answer, err := s.ask(ctx, job, question)
 	if err != nil {
 		return nil, err
 	}
 	w.answered(answer)
 	if answer.Summary != nil {
-		r := renderSummary(*answer.Summary, s.cfg.Provider.Name(), answer.Model)
+		r := renderSummary(*answer.Summary, answer.Provider, answer.Model)
 		w.observation(r, session.ID, restsOn{SourceSummary, session.ID})
 	}
 	return done()

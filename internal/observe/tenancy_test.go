@@ -19,6 +19,7 @@ type home struct {
 	*world
 	session, event, observation, key string
 	job, done, cancelled             events.ID
+	held                             events.Job
 	second                           string // another project of the team
 }
 
@@ -32,6 +33,13 @@ func newHome(t *testing.T) *home {
 	require.NoError(t, err)
 	h.event, h.observation, h.done = done.Event.ID, found[0].ID, done.Job.ID
 	h.job = w.record(t, w.event(2))[0].Job.ID
+	held := w.claim(t, w.read(t, w.record(t, w.event(4))[0].Job.ID))
+	errs, err := w.jobs.Move(t.Context(), nil, []events.Step{heldBack(held, "for the test")})
+	require.NoError(t, err)
+	require.NoError(t, errs[0])
+	h.held = w.read(t, held.ID)
+	_, err = w.pool.Exec(t.Context(), "INSERT INTO team_budgets (team_id, tokens) VALUES ($1, 1000000)", w.team)
+	require.NoError(t, err)
 	h.cancelled = w.record(t, w.event(3))[0].Job.ID
 	_, _, err = w.CancelJob(t.Context(), w.me, h.cancelled)
 	require.NoError(t, err)

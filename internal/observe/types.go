@@ -118,7 +118,7 @@ type Source struct {
 
 // JobFilter says which jobs to list. Empty fields filter nothing.
 type JobFilter struct {
-	Status     string // of events.Statuses; an unknown one filters nothing
+	Status     string // of events.Statuses, or StatusHeld; an unknown one filters nothing
 	SourceType string // an unknown one filters nothing
 	Project    string
 	Limit      int // 0 means 50; held within 1 and 200

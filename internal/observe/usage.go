@@ -16,6 +16,8 @@ import (
 const (
 	UsageRequest     = "request"     // an admitted request; a batch is one
 	UsageTokens      = "tokens"      // of the provider, asked and answered
+	UsageTokensOut   = "tokens_out"  // those of them that were answered
+	UsageCost        = "cost"        // of the provider, in millionths of a US dollar
 	UsageObservation = "observation" // stored by a job
 )
 
@@ -30,8 +32,9 @@ const (
 type Limits struct {
 	PerMinute       int   // requests of one key in a minute by the clock; 0: any number
 	MonthlyRequests int64 // of one team in a calendar month, UTC; 0: any number
-	MonthlyTokens   int64 // of one team; only what writes is refused then; 0: any number
-	Metering        bool  // count what is used; a monthly limit counts anyway
+	MonthlyTokens   int64 // of one team without a Budget; what writes is refused then, and its jobs are held; 0: any number
+	MonthlyCost     int64 // likewise, in millionths of a US dollar, but nothing is refused; 0: any amount
+	Metering        bool  // count what is used; a monthly limit counts anyway, and the provider's tokens are counted always
 }
 
 func (l Limits) metering() bool { return l.Metering || l.MonthlyRequests > 0 || l.MonthlyTokens > 0 }
@@ -78,8 +81,11 @@ func (s *Service) Admit(ctx context.Context, c Caller, writes bool) (Admission, 
 		ApiKeyID: c.KeyID, RateLimit: int32(l.PerMinute), TeamID: c.Team, ProjectID: c.Project,
 		Metering: l.metering(), RequestCap: l.MonthlyRequests,
 	}
-	if writes {
+	if writes && l.MonthlyTokens > 0 {
 		p.TokenCap = l.MonthlyTokens
+		if b, err := s.budgetOf(ctx, c.Team); err == nil {
+			p.TokenCap = s.allowanceOf(b).tokens
+		}
 	}
 	row, err := s.q.CountRequest(ctx, p)
 	if err != nil {
@@ -107,25 +113,101 @@ func (s *Service) Admit(ctx context.Context, c Caller, writes bool) (Admission, 
 	return a, nil
 }
 
+// Used is what a team, or one project of it, used since the month began.
+type Used struct {
+	Since  time.Time
+	Totals map[string]int64 // by kind, those that are not 0
+	By     []UsedBy         // what was paid for, by project, provider and model
+	Budget Budget           // as it holds for the team; nil: any amount
+	Over   string           // what of it is used up; "": nothing
+	Until  time.Time        // when the month ends
+}
+
+// UsedBy is what one model was paid for.
+type UsedBy struct {
+	Project, Provider, Model string
+	TokensIn, TokensOut      int64
+	Cost                     int64 // in millionths of a US dollar; 0 also where the model has no price
+}
+
 // Usage gives what the caller's team, or its key's project, used since the
-// month began: by kind, those that are not 0.
-func (s *Service) Usage(ctx context.Context, c Caller) (since time.Time, used map[string]int64, err error) {
+// month began, and what the team may use.
+func (s *Service) Usage(ctx context.Context, c Caller) (Used, error) {
+	return s.usage(ctx, c, nil)
+}
+
+// UsageOf is Usage of the month, UTC, that a moment is in. What is older than
+// 13 months is forgotten. The budget is that of now.
+func (s *Service) UsageOf(ctx context.Context, c Caller, at time.Time) (Used, error) {
+	return s.usage(ctx, c, &at)
+}
+
+func (s *Service) usage(ctx context.Context, c Caller, at *time.Time) (Used, error) {
 	now := time.Now().UTC()
-	since = time.Date(now.Year(), now.Month(), 1, 0, 0, 0, 0, time.UTC)
-	err = s.inTx(ctx, func(_ pgx.Tx, q *sqlc.Queries) error {
+	if at != nil {
+		now = at.UTC()
+	}
+	var u Used
+	err := s.inTx(ctx, func(_ pgx.Tx, q *sqlc.Queries) error {
+		u = Used{Since: time.Date(now.Year(), now.Month(), 1, 0, 0, 0, 0, time.UTC), Totals: map[string]int64{}}
 		scope, err := s.allow(ctx, q, c, toRead)
 		if err != nil {
 			return err
 		}
-		rows, err := q.UsageThisMonth(ctx, sqlc.UsageThisMonthParams{TeamID: scope.Team, ProjectID: scope.Project})
+		rows, err := q.UsageOfMonth(ctx, sqlc.UsageOfMonthParams{TeamID: scope.Team, ProjectID: scope.Project, At: at})
 		if err != nil {
 			return fmt.Errorf("read usage: %w", err)
 		}
-		used = make(map[string]int64, len(rows))
 		for _, r := range rows {
-			since, used[r.Kind] = r.Since.UTC(), r.Quantity
+			u.add(r)
 		}
-		return nil
+		u.Until = u.Since.AddDate(0, 1, 0)
+		return u.budget(ctx, s, q, scope.Team)
 	})
-	return since, used, err
+	return u, err
+}
+
+func (u *Used) budget(ctx context.Context, s *Service, q *sqlc.Queries, team string) error {
+	own, err := budgetIn(ctx, q, team)
+	if err != nil {
+		return err
+	}
+	a := s.allowanceOf(own)
+	if a == (allowance{}) {
+		return nil
+	}
+	spent, err := q.Spent(ctx, team) // by all its projects, whoever asks
+	if err != nil {
+		return fmt.Errorf("read what team %s has used: %w", team, err)
+	}
+	u.Over = a.over(spent)
+	if a.tokens > 0 {
+		u.Budget.Tokens = &a.tokens
+	}
+	if a.cost > 0 {
+		u.Budget.Cost = &a.cost
+	}
+	return nil
+}
+
+func (u *Used) add(r sqlc.UsageOfMonthRow) {
+	u.Since = r.Since.UTC()
+	u.Totals[r.Kind] += r.Quantity
+	if r.Provider == "" && r.Model == "" {
+		return
+	}
+	n := len(u.By)
+	if n == 0 || u.By[n-1].Project != r.ProjectID || u.By[n-1].Provider != r.Provider || u.By[n-1].Model != r.Model {
+		u.By = append(u.By, UsedBy{Project: r.ProjectID, Provider: r.Provider, Model: r.Model})
+		n++
+	}
+	switch by := &u.By[n-1]; r.Kind {
+	case UsageTokens:
+		by.TokensIn += r.Quantity
+	case UsageTokensOut:
+		by.TokensOut += r.Quantity
+		by.TokensIn -= r.Quantity
+	case UsageCost:
+		by.Cost += r.Quantity
+	}
 }

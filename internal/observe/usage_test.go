@@ -15,8 +15,8 @@ import (
 
 func init() {
 	attempts["Usage"] = attempt{scope: observe.ScopeRead, lists: true, call: func(ctx context.Context, c observe.Caller, h *home) (any, error) {
-		_, used, err := h.Usage(ctx, c)
-		return used, err
+		u, err := h.Usage(ctx, c)
+		return u.Totals, err
 	}}
 	forAllTenants["CountRequest"] = "a team's caps are over all its projects"
 	forAllTenants["FoldUsage"] = "adds up a team's counts as they are, each under its project"
@@ -80,13 +80,13 @@ func TestMonthlyCaps(t *testing.T) {
 		require.Equal(t, observe.QuotaError{Kind: "request", Used: 3, Cap: 3}, *as[*observe.QuotaError](t, err))
 		require.ErrorIs(t, err, observe.ErrQuota)
 	}
-	since, used, err := w.Usage(t.Context(), c)
+	used, err := w.Usage(t.Context(), c)
 	require.NoError(t, err)
-	require.Equal(t, map[string]int64{"request": 3}, used)
-	require.Equal(t, 1, since.Day())
-	_, used, err = w.Usage(t.Context(), w.me)
+	require.Equal(t, map[string]int64{"request": 3}, used.Totals)
+	require.Equal(t, 1, used.Since.Day())
+	used, err = w.Usage(t.Context(), w.me)
 	require.NoError(t, err)
-	require.Equal(t, map[string]int64{"request": 1}, used, "a project's key sees the project's")
+	require.Equal(t, map[string]int64{"request": 1}, used.Totals, "a project's key sees the project's")
 
 	team, _ := w.tenant(t, "other")
 	_, err = w.Admit(t.Context(), w.caller(t, team, "", observe.ScopeAll), true)
@@ -111,13 +111,17 @@ func TestTokensAreCountedWithTheJob(t *testing.T) {
 	_, _, err = w.EndSession(t.Context(), w.me, s.ID)
 	require.NoError(t, err)
 	w.doAll(t)
-	_, used, err := w.Usage(t.Context(), w.me)
+	used, err := w.Usage(t.Context(), w.me)
 	require.NoError(t, err)
-	require.Equal(t, map[string]int64{"request": 1, "tokens": 30, "observation": 2}, used)
+	require.Equal(t, map[string]int64{"request": 1, "tokens": 30, "tokens_out": 10, "observation": 2}, used.Totals)
 	_, err = w.Admit(t.Context(), w.me, true)
 	require.Equal(t, observe.QuotaError{Kind: "tokens", Used: 30, Cap: 30}, *as[*observe.QuotaError](t, err))
 	_, err = w.Admit(t.Context(), w.me, false)
 	require.NoError(t, err)
+	_, err = w.SetBudget(t.Context(), w.caller(t, w.team, "", observe.ScopeAll), observe.Budget{Tokens: new(int64(31))})
+	require.NoError(t, err)
+	_, err = w.Admit(t.Context(), w.me, true)
+	require.NoError(t, err, "the team's own budget is in the place of the server's cap")
 }
 
 // Counts that are added up come to the same, while more come in; what is older
@@ -141,9 +145,9 @@ func TestUsageIsAddedUp(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	_, used, err := w.Usage(t.Context(), w.me)
+	used, err := w.Usage(t.Context(), w.me)
 	require.NoError(t, err)
-	require.Equal(t, map[string]int64{"request": 40, "tokens": 2400}, used)
+	require.Equal(t, map[string]int64{"request": 40, "tokens": 2400}, used.Totals)
 	require.Less(t, w.count(t, "usage_events"), 500)
 	require.Zero(t, w.count(t, "usage_counters WHERE month < now() - interval '1 year'"))
 }

@@ -46,7 +46,7 @@ func (w *writing) answered(a llm.Answer) {
 	if w.in+w.out > 0 {
 		w.outcome["tokens_in"], w.outcome["tokens_out"] = w.in, w.out
 	}
-	w.outcome["provider"], w.outcome["model"] = w.s.cfg.Provider.Name(), plain(a.Model)
+	w.outcome["provider"], w.outcome["model"] = plain(a.Provider), plain(a.Model)
 }
 
 // note adds an observation that rests on agent events.
@@ -157,15 +157,14 @@ func (w *writing) store(n written, p *sqlc.InsertGeneratedParams) {
 	}
 }
 
-// meter notes what the job used, in the transaction of what it stores.
+// meter notes what the job leaves, in the transaction that stores it. What the
+// provider was paid for is noted apart; see [Service.spend].
 func (w *writing) meter(p *sqlc.InsertGeneratedParams) {
 	if !w.s.cfg.Limits.metering() {
 		return
 	}
-	for kind, n := range map[string]int{UsageTokens: w.in + w.out, UsageObservation: len(w.notes)} {
-		p.UsageTeamIds = append(p.UsageTeamIds, w.job.Scope.Team)
-		p.UsageProjectIds = append(p.UsageProjectIds, w.job.Scope.Project)
-		p.UsageKinds = append(p.UsageKinds, kind)
-		p.UsageQuantities = append(p.UsageQuantities, int64(n))
-	}
+	p.UsageTeamIds = append(p.UsageTeamIds, w.job.Scope.Team)
+	p.UsageProjectIds = append(p.UsageProjectIds, w.job.Scope.Project)
+	p.UsageKinds = append(p.UsageKinds, UsageObservation)
+	p.UsageQuantities = append(p.UsageQuantities, int64(len(w.notes)))
 }

@@ -57,7 +57,8 @@ type Config struct {
 	Grace      time.Duration
 	WorkerName string // empty: the host's name
 
-	Provider llm.Config
+	Providers []llm.Config // in the order in which they are asked
+	Prices    llm.Prices
 }
 
 // Load reads the flags of all groups. The error is a [*Misuse] with all that
@@ -219,24 +220,5 @@ func (f LaneFlags) read(r *reader, c *Config) {
 		default:
 			c.Lanes[k] = pipeline.Lane{Slots: n, Timeout: timeout}
 		}
-	}
-}
-
-func (f ProviderFlags) read(r *reader, c *Config) {
-	c.Provider = llm.Config{Provider: f.Provider, Model: f.Model, URL: f.URL, Key: strings.TrimSpace(f.Key)}
-	c.Provider.Timeout = r.duration("provider-timeout", f.Answer, 100*time.Millisecond)
-	c.Provider.MaxTokens = r.integer("provider-max-tokens", f.MaxTokens, 16, 1_000_000)
-	if f.Key != "" && f.KeyFile != "" {
-		r.add("provider-key", "it and --provider-key-file (OBS_PROVIDER_KEY_FILE) exclude each other")
-	}
-	if r.file("provider-key-file", f.KeyFile) && f.KeyFile != "" {
-		key, err := os.ReadFile(f.KeyFile)
-		if err != nil {
-			r.add("provider-key-file", err.Error())
-		}
-		c.Provider.Key = strings.TrimSpace(string(key))
-	}
-	if _, err := llm.Open(c.Provider); err != nil {
-		r.add("provider", err.Error())
 	}
 }

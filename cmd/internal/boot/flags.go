@@ -60,20 +60,9 @@ type LeaseFlags struct {
 
 // LaneFlags say how jobs are done.
 type LaneFlags struct {
-	Slots      string `name:"slots" var:"OBS_SLOTS" placeholder:"KIND=N,…" group:"Worker:" help:"Attempts at once by kind of job: event=4,summary=1. 1 each; 0 leaves a kind to others."`
+	Slots      string `name:"slots" var:"OBS_SLOTS" placeholder:"KIND=N,…" group:"Worker:" help:"Attempts at once by kind of job: event=4,summary=1. Without it what suits the provider: event=500,batch=50,summary=10,reindex=1 offline, event=4,batch=2,summary=2,reindex=1 with a model; 0 leaves a kind to others."`
 	Grace      string `name:"grace" var:"OBS_GRACE" default:"${grace}" placeholder:"TIME" group:"Worker:" help:"How long running attempts may go on when the process is told to end."`
 	Timeout    string `name:"job-timeout" var:"OBS_JOB_TIMEOUT" default:"5m" placeholder:"TIME" group:"Worker:" help:"How long an attempt may take."`
 	Pause      string `name:"lane-pause" var:"OBS_LANE_PAUSE" default:"5s" placeholder:"TIME" group:"Worker:" help:"How long a lane rests when the provider refused five times in a row; each further rest is twice as long, up to 60 times. No attempt is lost meanwhile."`
 	WorkerName string `name:"worker-name" var:"OBS_WORKER_NAME" placeholder:"WORD" group:"Worker:" help:"In place of the host's name in the worker's id."`
-}
-
-// ProviderFlags say who writes the observations.
-type ProviderFlags struct {
-	Provider  string `name:"provider" var:"OBS_PROVIDER" default:"offline" placeholder:"NAME" group:"Provider:" help:"Who writes the observations: offline, which needs no key and no network, or openai, which is whoever speaks its API."`
-	Model     string `name:"provider-model" aliases:"model" var:"OBS_PROVIDER_MODEL" placeholder:"NAME" group:"Provider:" help:"Its model; also --model."`
-	URL       string `name:"provider-url" aliases:"base-url" var:"OBS_PROVIDER_URL" placeholder:"URL" group:"Provider:" help:"Its API's base URL, such as http://127.0.0.1:11434/v1; also --base-url."`
-	Key       string `name:"provider-key" var:"OBS_PROVIDER_KEY" placeholder:"KEY" group:"Provider:" help:"Its key. Better in the variable or a file: others can read a command line."`
-	KeyFile   string `name:"provider-key-file" var:"OBS_PROVIDER_KEY_FILE" placeholder:"FILE" group:"Provider:" help:"The file that holds its key."`
-	Answer    string `name:"provider-timeout" var:"OBS_PROVIDER_TIMEOUT" default:"2m" placeholder:"TIME" group:"Provider:" help:"How long one answer may take."`
-	MaxTokens string `name:"provider-max-tokens" var:"OBS_PROVIDER_MAX_TOKENS" default:"4096" placeholder:"N" group:"Provider:" help:"Tokens of one answer, at most."`
 }

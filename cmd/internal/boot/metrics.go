@@ -53,6 +53,8 @@ var (
 	descSlots   = describe("worker_slots", "Attempts that may run at once.", "kind")
 	descRests   = describe("worker_lane_rests_total", "Times that a lane came to rest because its provider refused or was away.", "kind")
 	descRest    = describe("worker_lane_rest_until_seconds", "Until when the lane rests, as Unix time; 0 when it works.", "kind")
+	descAway    = describe("provider_rest_until_seconds", "Until when a provider is not asked, as Unix time, where there are several; 0 when it is.", "provider")
+	descCapped  = describe("teams_held", "Teams that have used up their month and have jobs that wait for the next.")
 	descHeld    = describe("worker_lease_held", "1 while Postgres knows that this worker lives.")
 )
 
@@ -107,6 +109,10 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	if c.p.worker != nil {
 		s := c.p.worker.State()
 		gauge(descHeld, yes(s.Held))
+		gauge(descCapped, float64(c.p.held()))
+		for name, until := range restUntil(c.p.provider) {
+			gauge(descAway, until, name)
+		}
 		for _, l := range s.Lanes {
 			kind := string(l.Kind)
 			gauge(descActive, float64(l.Active), kind)

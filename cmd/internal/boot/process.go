@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -38,7 +39,10 @@ type Process struct {
 	serves  bool             // the API is in this process
 	relay   *outbox.Relay    // nil: not in this process
 	worker  *pipeline.Worker // likewise
-	parts   [lastRank][]part // by rank, which is the order in which they stop
+
+	provider llm.Provider     // of the worker
+	held     func() int64     // teams that have used up their month, as the worker knows
+	parts    [lastRank][]part // by rank, which is the order in which they stop
 }
 
 type part struct {
@@ -84,9 +88,17 @@ func (p *Process) add(rank int, name string, run func(ctx context.Context) error
 	p.parts[rank] = append(p.parts[rank], part{name, run})
 }
 
+// gcPercent is how much the heap of a process grows before it is collected,
+// unless GOGC says: little of it lives, a few MiB, and collecting when that
+// has doubled took a seventh of the CPU.
+const gcPercent = 300
+
 // Run runs the parts until ctx ends or one of them does, and stops them in
 // order: the doors, the relay, the worker, the rest.
 func (p *Process) Run(ctx context.Context) error {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
 	p.Health.Look(ctx) // the first one who asks is to be told
 	stages := Stages{Log: p.Log}
 	for _, parts := range p.parts {
@@ -100,9 +112,10 @@ func (p *Process) Run(ctx context.Context) error {
 // Service makes the application. The provider may be nil where no handler
 // runs.
 func (p *Process) Service(provider llm.Provider) *observe.Service {
+	p.provider = provider
 	return observe.New(p.tortured(observe.Config{
 		Pool: p.Links.Pool, Jobs: p.Jobs, Provider: provider, Log: p.Log,
-		Ring: p.Bell.Ring, Policy: p.Config.Policy, Debounce: p.Config.Debounce, MaxAttempts: p.Config.MaxAttempts, Limits: p.Config.Limits,
+		Ring: p.Bell.Ring, Policy: p.Config.Policy, Debounce: p.Config.Debounce, MaxAttempts: p.Config.MaxAttempts, Limits: p.Config.Limits, Prices: p.Config.Prices,
 		Peppers: p.Config.Peppers,
 		Process: p.ID, Build: Build(),
 	}))
@@ -167,6 +180,8 @@ func (p *Process) Worker(service *observe.Service) {
 	})
 	service.Register(p.worker)
 	p.add(rankWorker, "worker", p.worker.Run)
+	p.Add("budgets", service.KeepBudgets)
+	p.held = service.HeldTeams
 }
 
 // Status makes the process serve the small HTTP endpoint of a relay or a
@@ -204,6 +219,12 @@ func (p *Process) checks() []api.Check {
 	}
 	if p.worker != nil {
 		own = append(own, workerCheck(p.worker.State()))
+		if c, several := providerCheck(p.provider); several {
+			own = append(own, c)
+		}
+		if n := p.held(); n > 0 { // nothing is broken: it is as they were told
+			own = append(own, api.Check{Name: "budgets", OK: true, Note: fmt.Sprintf("%d teams have used up their month, and their jobs wait", n)})
+		}
 	}
 	return own
 }

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-
-	"github.com/seed-245eaa15/obs/internal/llm"
 )
 
 // RelayFlags are those of a relay: `obs relay` and obs-relay are the same.
@@ -45,11 +43,11 @@ func (f WorkerFlags) Run(ctx context.Context, std Std) error {
 	if err != nil {
 		return err
 	}
-	provider, err := llm.Open(c.Provider)
-	if err != nil {
-		return err
-	}
 	return alone(ctx, std, c, "worker", func(p *Process) error {
+		provider, err := c.OpenProvider(p.Log)
+		if err != nil {
+			return err
+		}
 		p.Worker(p.Service(provider))
 		return nil
 	})

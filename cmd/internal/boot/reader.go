@@ -51,6 +51,24 @@ func (r *reader) integer(flag, value string, least, most int) int {
 	return n
 }
 
+// dollars reads US dollars as millionths of them.
+func (r *reader) dollars(flag, value string) int64 {
+	n, err := Dollars(value)
+	if err != nil {
+		r.bad(flag, value, "US dollars such as 5 or 12.50")
+	}
+	return n
+}
+
+// Dollars reads US dollars as millionths of them.
+func Dollars(s string) (int64, error) {
+	f, err := strconv.ParseFloat(s, 64)
+	if err != nil || !(f >= 0 && f <= 1e9) {
+		return 0, fmt.Errorf("%.40q is no sum of US dollars", s)
+	}
+	return int64(f*1e6 + 0.5), nil
+}
+
 func (r *reader) size(flag, value string, least int64) int64 {
 	number, unit := value, int64(1)
 	for _, u := range []struct {
@@ -75,16 +93,15 @@ func (r *reader) oneOf(flag, value string, words ...string) {
 	}
 }
 
-// file reports whether a file that is named can be read.
-func (r *reader) file(flag, path string) bool {
+// file looks whether a file that is named can be read.
+func (r *reader) file(flag, path string) {
 	if path == "" {
-		return true
+		return
 	}
 	f, err := os.Open(path)
 	if err != nil {
 		r.add(flag, err.Error())
-		return false
+		return
 	}
 	_ = f.Close() // only opened to see whether it can be
-	return true
 }

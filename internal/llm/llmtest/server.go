@@ -1,8 +1,10 @@
 // Package llmtest is a provider for tests: a server on loopback that speaks
-// OpenAI's chat completions, and misbehaves as it is told. Start with [New].
+// OpenAI's chat completions, Anthropic's messages and Gemini's generateContent,
+// and misbehaves as it is told. Start with [New].
 package llmtest
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -28,24 +30,32 @@ type Server struct {
 // Asked is one request that came.
 type Asked struct {
 	At     time.Time
+	URL    string // path and query
 	Header http.Header
 	Body   Question
 	Raw    string
 }
 
-// Question is what of the request's body a test looks at.
+// Question is what of the request's body a test looks at, whatever the API.
 type Question struct {
-	Model     string `json:"model"`
-	MaxTokens int    `json:"max_tokens"`
-	MaxNew    int    `json:"max_completion_tokens"`
-	Format    *struct {
-		Type string `json:"type"`
-	} `json:"response_format"`
-	Temperature *float64 `json:"temperature"`
-	Messages    []struct {
-		Role    string `json:"role"`
-		Content string `json:"content"`
-	} `json:"messages"`
+	API         string    `json:"-"` // openai, anthropic or gemini
+	Model       string    `json:"model"`
+	MaxTokens   int       `json:"max_tokens"`
+	MaxNew      int       `json:"max_completion_tokens"`
+	Format      *format   `json:"response_format"`
+	Temperature *float64  `json:"temperature"`
+	Messages    []Message `json:"messages"`
+}
+
+// format says that the answer was asked for by a schema.
+type format struct {
+	Type string `json:"type"`
+}
+
+// Message is a turn of the talk.
+type Message struct {
+	Role    string `json:"role"`
+	Content string `json:"content"`
 }
 
 // Answer is one way to answer a question.
@@ -85,13 +95,13 @@ func (s *Server) Asked() []Asked {
 
 func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	raw, err := io.ReadAll(r.Body)
-	var q Question
-	if err != nil || r.Method != http.MethodPost || r.URL.Path != "/v1/chat/completions" || json.Unmarshal(raw, &q) != nil {
-		http.Error(w, "not a chat completion", http.StatusNotFound)
+	q, ok := question(r.URL.Path, raw)
+	if err != nil || r.Method != http.MethodPost || !ok {
+		http.Error(w, "not a question", http.StatusNotFound)
 		return
 	}
 	s.mu.Lock()
-	s.asked = append(s.asked, Asked{At: time.Now(), Header: r.Header.Clone(), Body: q, Raw: string(raw)})
+	s.asked = append(s.asked, Asked{At: time.Now(), URL: r.URL.String(), Header: r.Header.Clone(), Body: q, Raw: string(raw)})
 	answer := s.always
 	if len(s.plan) > 0 {
 		answer, s.plan = s.plan[0], s.plan[1:]
@@ -153,19 +163,27 @@ func Prose(w http.ResponseWriter, r *http.Request, q Question) {
 
 // Says answers with a text.
 func Says(text string) Answer {
-	return func(w http.ResponseWriter, _ *http.Request, _ Question) {
+	return func(w http.ResponseWriter, _ *http.Request, q Question) {
 		w.Header().Set("Content-Type", "application/json")
-		_, _ = w.Write(completion(text)) // who left does not read it
+		_, _ = w.Write(q.completion(text)) // who left does not read it
 	}
 }
 
-// Status refuses, in OpenAI's words for an error, with the code that is given.
+// Status refuses, in the API's words for an error, with the code that is given.
 func Status(status int, code string) Answer {
-	return func(w http.ResponseWriter, r *http.Request, _ Question) {
+	return func(w http.ResponseWriter, r *http.Request, q Question) {
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(status)
 		// As some do: the key and the prompt in the message.
-		fmt.Fprintf(w, `{"error":{"message":"no: %s","type":%q,"code":%q}}`, r.Header.Get("Authorization"), code, code)
+		key := cmp.Or(r.Header.Get("Authorization"), r.Header.Get("X-Api-Key"), r.Header.Get("X-Goog-Api-Key"))
+		switch q.API {
+		case "anthropic":
+			fmt.Fprintf(w, `{"type":"error","error":{"type":%q,"message":"no: %s"},"request_id":"req_1"}`, code, key)
+		case "gemini":
+			fmt.Fprintf(w, `{"error":{"code":%d,"message":"no: %s","status":%q}}`, status, key, code)
+		default:
+			fmt.Fprintf(w, `{"error":{"message":"no: %s","type":%q,"code":%q}}`, key, code, code)
+		}
 	}
 }
 
@@ -184,7 +202,7 @@ func Hang(_ http.ResponseWriter, r *http.Request, _ Question) { <-r.Context().Do
 
 // Truncated promises more than it sends.
 func Truncated(w http.ResponseWriter, _ *http.Request, q Question) {
-	body := completion("<observation><title>Note on " + first(q) + "</title></observation>")
+	body := q.completion("<observation><title>Note on " + first(q) + "</title></observation>")
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Content-Length", fmt.Sprint(len(body)))
 	_, _ = w.Write(body[:len(body)/2])
@@ -214,7 +232,7 @@ func WrongType(w http.ResponseWriter, _ *http.Request, _ Question) {
 }
 
 // Huge answers with more than anybody wants to read.
-func Huge(w http.ResponseWriter, _ *http.Request, _ Question) {
+func Huge(w http.ResponseWriter, _ *http.Request, q Question) {
 	w.Header().Set("Content-Type", "application/json")
 	chunk := []byte(strings.Repeat(" ", 1<<20))
 	for range 16 {
@@ -222,19 +240,7 @@ func Huge(w http.ResponseWriter, _ *http.Request, _ Question) {
 			return
 		}
 	}
-	_, _ = w.Write(completion("<skip_summary/>"))
-}
-
-func completion(text string) []byte {
-	b, err := json.Marshal(map[string]any{
-		"id": "c", "object": "chat.completion", "model": "loopback-1",
-		"choices": []any{map[string]any{"index": 0, "finish_reason": "stop", "message": map[string]any{"role": "assistant", "content": text}}},
-		"usage":   map[string]int{"prompt_tokens": 100, "completion_tokens": 20, "total_tokens": 120},
-	})
-	if err != nil {
-		panic(err)
-	}
-	return b
+	_, _ = w.Write(q.completion("<skip_summary/>"))
 }
 
 func first(q Question) string {

@@ -1,0 +1,97 @@
+package outbox
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	"github.com/seed-245eaa15/obs/internal/testenv"
+)
+
+// Whatever else is published, known before, refused or made anew: what is said
+// to be on the stream is there, once, at the sequence that was told.
+func TestPublisherTellsWhatTheStreamHas(t *testing.T) {
+	t.Parallel()
+	js, err := jetstream.New(testenv.NATS(t))
+	require.NoError(t, err)
+	run := 0
+	rapid.Check(t, func(t *rapid.T) {
+		run++
+		name := fmt.Sprint("S", run)
+		cfg := jetstream.StreamConfig{
+			Name: name, Subjects: []string{fmt.Sprintf("s%d.>", run)}, AllowAtomicPublish: true, Storage: jetstream.MemoryStorage,
+			MaxMsgSize: 1000, MaxMsgs: 400, Discard: jetstream.DiscardNew,
+		}
+		stream, err := js.CreateStream(t.Context(), cfg)
+		require.NoError(t, err)
+		defer func() { _ = js.DeleteStream(t.Context(), name) }()
+		p := newPublisher(js, rapid.SampledFrom([]Mode{Auto, Async, Atomic}).Draw(t, "mode"), 5*time.Second)
+		known := 0          // ids so far
+		purged := uint64(0) // up to here
+		msg := func(id int, size int) *nats.Msg {
+			return &nats.Msg{
+				Subject: fmt.Sprintf("s%d.x", run), Data: make([]byte, size),
+				Header: nats.Header{jetstream.MsgIDHeader: {fmt.Sprint(id)}, jetstream.ExpectedStreamHeader: {name}},
+			}
+		}
+		t.Repeat(map[string]func(*rapid.T){
+			"publish": func(t *rapid.T) {
+				n := rapid.IntRange(1, 90).Draw(t, "n")
+				msgs := make([]*nats.Msg, n)
+				ids := make([]int, n)
+				for i := range msgs {
+					known++
+					ids[i] = known
+					msgs[i] = msg(ids[i], 10)
+				}
+				at := rapid.IntRange(0, n-1)
+				switch rapid.SampledFrom([]string{"good", "good", "good", "known", "large"}).Draw(t, "what") {
+				case "known":
+					i := at.Draw(t, "at")
+					ids[i] = rapid.IntRange(1, known).Draw(t, "id")
+					msgs[i] = msg(ids[i], 10)
+				case "large":
+					i := at.Draw(t, "at")
+					msgs[i] = msg(ids[i], 2000)
+				}
+				for i, a := range p.publish(t.Context(), msgs) {
+					if a.err != nil {
+						require.True(t, isRefused(a.err) && len(msgs[i].Data) == 2000 || isFull(a.err), "%v", a.err)
+						continue
+					}
+					m, err := stream.GetMsg(t.Context(), a.seq)
+					if a.seq <= purged && errors.Is(err, jetstream.ErrMsgNotFound) {
+						continue // one that was known
+					}
+					require.NoError(t, err, "message %d of %d at %d", i, n, a.seq)
+					require.Equal(t, fmt.Sprint(ids[i]), m.Header.Get(jetstream.MsgIDHeader))
+				}
+			},
+			"somebody else": func(t *rapid.T) {
+				known++
+				_, _ = js.PublishMsg(t.Context(), msg(known, 10)) // it may be full
+			},
+			"anew": func(t *rapid.T) {
+				require.NoError(t, js.DeleteStream(t.Context(), name))
+				purged = 0
+				stream, err = js.CreateStream(t.Context(), cfg)
+				require.NoError(t, err)
+			},
+			"purge": func(t *rapid.T) {
+				info, err := stream.Info(t.Context())
+				require.NoError(t, err)
+				purged = info.State.LastSeq
+				require.NoError(t, stream.Purge(t.Context()))
+				p.mu.Lock()
+				p.after = time.Time{} // as if time went by
+				p.mu.Unlock()
+			},
+		})
+	})
+}
