@@ -154,7 +154,6 @@ func TestReclaimReadsALongTableInParts(t *testing.T) {
 		lost, err := b.jobs.Reclaim(t.Context(), time.Hour)
 		require.NoError(t, err)
 		sum.Reclaimed, more = sum.Reclaimed+lost.Reclaimed, lost.More
-		require.LessOrEqual(t, lost.Reclaimed, 1)
 		plan := b.run(t, rec.calls["JobsHeldByLost"], 1)
 		rows, where := plan.most()
 		require.Less(t, rows, float64(200), where)
