@@ -34,6 +34,7 @@ type feedMark struct {
 	mark    int64                // all rows up to here were read, but for those in again
 	again   map[int64]*unsettled // rows up to mark to look at again
 	started *unsettled           // what ran at the first read may still run; nil: it has ended
+	base    int64                // the last row of the first read
 	head    time.Time            // when the feed was last read from its head
 }
 
@@ -114,11 +115,11 @@ func (m *feedMark) learn(rows []sqlc.FreshFeedRow, limit int) {
 			delete(m.again, id) // told by another process, or empty for ever
 		}
 	}
-	if m.started != nil && ended(m.started) {
+	if m.started != nil && ended(m.started) && shown >= m.base {
 		m.started = nil
 	}
 	if m.mark == 0 || last-m.mark > mostAgain || len(m.again) > mostAgain {
-		m.again, m.started = map[int64]*unsettled{}, &unsettled{} // the start, or as good as one
+		m.again, m.started, m.base = map[int64]*unsettled{}, &unsettled{}, last // the start, or as good as one
 	} else {
 		for id := m.mark + 1; id < last; id++ {
 			if !there[id] {

@@ -78,7 +78,7 @@ func TestFeedTellsWhatIsCommittedLate(t *testing.T) {
 // each event is told, and those of a job in their order.
 func TestFeedKeepsTheOrderOfEachJob(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(4) {
+	for seed := range uint64(10) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			t.Parallel()
 			b := setup(t)
