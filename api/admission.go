@@ -27,7 +27,8 @@ func (l *Load) Running() int64 { return l.running.Load() }
 // Queued is how many wait for their turn.
 func (l *Load) Queued() int64 { return l.queued.Load() }
 
-// Waiting is how many wait for a job, at the client's wish.
+// Waiting is how many wait for a job, at the client's wish, or for somebody who
+// holds their project.
 func (l *Load) Waiting() int64 { return l.waiting.Load() }
 
 // Bytes is what the bodies of requests in work may come to.
@@ -44,7 +45,7 @@ type Admission struct {
 	Queue    int           // more of them that wait for their turn; zero means 4 × Requests
 	Wait     time.Duration // for their turn; zero means 1 s
 	Bytes    int64         // of the bodies of all of these; zero means 64 MiB
-	Waiting  int           // requests that wait for a job, which are not counted in Requests; zero means 8 × Requests
+	Waiting  int           // requests that wait for a job, or for who holds their project, which are not counted in Requests; zero means 8 × Requests
 	Load     *Load         // what to tell; nil: nobody asks
 }
 
@@ -88,16 +89,44 @@ func newGate(a Admission) *gate {
 // key is looked up, because that costs a connection as well.
 func (s *server) admitted(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
-		leave, err := s.gate.enter(c, s.cfg.BodyLimit)
+		p, err := s.gate.enter(c, s.cfg.BodyLimit)
 		if err != nil {
 			return err
 		}
-		defer leave()
+		defer p.leave()
+		c.Set(keyPlace, p)
 		return next(c)
 	}
 }
 
-func (g *gate) enter(c echo.Context, bodyLimit int64) (leave func(), err error) {
+// place is what a request has of the gate.
+type place struct {
+	g     *gate
+	slots *semaphore.Weighted
+	count *atomic.Int64
+	size  int64
+}
+
+// wait makes the place free for others while its request waits for something
+// that may take long, if there is room among those that wait.
+func (p *place) wait() {
+	if p.slots == p.g.waits || !p.g.waits.TryAcquire(1) {
+		return
+	}
+	p.slots.Release(1)
+	p.count.Add(-1)
+	p.slots, p.count = p.g.waits, &p.g.Load.waiting
+	p.count.Add(1)
+}
+
+func (p *place) leave() {
+	p.g.Load.bytes.Add(-p.size)
+	p.count.Add(-1)
+	p.g.bytes.Release(p.size)
+	p.slots.Release(1)
+}
+
+func (g *gate) enter(c echo.Context, bodyLimit int64) (*place, error) {
 	size := c.Request().ContentLength
 	if size < 0 || size > bodyLimit {
 		size = bodyLimit // it may be as much, and more is not read
@@ -112,23 +141,28 @@ func (g *gate) enter(c echo.Context, bodyLimit int64) (leave func(), err error) 
 		return nil, g.full(c)
 	}
 	defer g.Load.queued.Add(-1)
-	ctx, cancel := context.WithTimeout(c.Request().Context(), g.Wait)
-	defer cancel()
-	if !slots.TryAcquire(1) && slots.Acquire(ctx, 1) != nil {
+	until := time.Time{} // most wait for nothing
+	acquire := func(of *semaphore.Weighted, n int64) bool {
+		if of.TryAcquire(n) {
+			return true
+		}
+		if until.IsZero() {
+			until = time.Now().Add(g.Wait)
+		}
+		ctx, cancel := context.WithDeadline(c.Request().Context(), until)
+		defer cancel()
+		return of.Acquire(ctx, n) == nil
+	}
+	if !acquire(slots, 1) {
 		return nil, g.full(c)
 	}
-	if !g.bytes.TryAcquire(size) && g.bytes.Acquire(ctx, size) != nil {
+	if !acquire(g.bytes, size) {
 		slots.Release(1)
 		return nil, g.full(c)
 	}
 	count.Add(1)
 	g.Load.bytes.Add(size)
-	return func() {
-		g.Load.bytes.Add(-size)
-		count.Add(-1)
-		g.bytes.Release(size)
-		slots.Release(1)
-	}, nil
+	return &place{g, slots, count, size}, nil
 }
 
 // full is the answer to who found no room. They are not all to come back in

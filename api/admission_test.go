@@ -3,6 +3,7 @@ package api_test
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -27,7 +28,7 @@ func full(t *testing.T, a api.Admission) (w *world, load *api.Load, release func
 	w = newWorld(t, func(c *api.Config) { c.Admission = a })
 	tx, err := w.pool.Begin(t.Context())
 	require.NoError(t, err)
-	_, err = tx.Exec(t.Context(), "LOCK TABLE agent_events IN ACCESS EXCLUSIVE MODE")
+	_, err = tx.Exec(t.Context(), "LOCK TABLE observations IN ACCESS EXCLUSIVE MODE")
 	require.NoError(t, err)
 	var once sync.Once
 	release = func() { once.Do(func() { _ = tx.Rollback(context.Background()) }) }
@@ -35,14 +36,21 @@ func full(t *testing.T, a api.Admission) (w *world, load *api.Load, release func
 	return w, load, release
 }
 
+// memory is the body of a good memory, in the world's project.
+func (w *world) memory(content string) string {
+	return fmt.Sprintf(`{"projectId":%q,"content":%q}`, w.project, content)
+}
+
 func TestWhoFindsNoRoomIsToldToComeBack(t *testing.T) {
 	t.Parallel()
 	w, load, release := full(t, api.Admission{Requests: 1, Queue: 1, Wait: 50 * time.Millisecond})
 	first := make(chan answer, 1)
-	go func() { first <- w.do(request{method: "POST", path: "/v1/events", key: "team", body: w.event("e1")}) }()
+	go func() {
+		first <- w.do(request{method: "POST", path: "/v1/memories", key: "team", body: w.memory("e1")})
+	}()
 	require.Eventually(t, func() bool { return load.Running() == 1 }, patience, look)
 
-	a := w.do(request{method: "POST", path: "/v1/events", key: "team", body: w.event("e2")})
+	a := w.do(request{method: "POST", path: "/v1/memories", key: "team", body: w.memory("e2")})
 	require.Equal(t, http.StatusServiceUnavailable, a.status, a.text)
 	require.Equal(t, "overloaded", a.at("error"))
 	after, err := strconv.Atoi(a.header.Get("Retry-After"))
@@ -55,7 +63,7 @@ func TestWhoFindsNoRoomIsToldToComeBack(t *testing.T) {
 
 	release()
 	require.Equal(t, http.StatusCreated, (<-first).status)
-	require.Equal(t, http.StatusCreated, w.do(request{method: "POST", path: "/v1/events", key: "team", body: w.event("e2")}).status)
+	require.Equal(t, http.StatusCreated, w.do(request{method: "POST", path: "/v1/memories", key: "team", body: w.memory("e2")}).status)
 	require.Zero(t, load.Running()+load.Queued()+load.Bytes())
 }
 
@@ -66,7 +74,7 @@ func TestTheQueueIsBounded(t *testing.T) {
 	var sent sync.WaitGroup
 	// One after the other: two that come at once may both be counted as waiting.
 	for i, name := range []string{"e1", "e2"} {
-		sent.Go(func() { w.do(request{method: "POST", path: "/v1/events", key: "team", body: w.event(name)}) })
+		sent.Go(func() { w.do(request{method: "POST", path: "/v1/memories", key: "team", body: w.memory(name)}) })
 		require.Eventually(t, func() bool { return load.Running() == 1 && load.Queued() == int64(i) }, patience, look)
 	}
 	require.Equal(t, http.StatusServiceUnavailable, w.do(request{method: "GET", path: "/v1/jobs", key: "team"}).status)
@@ -81,9 +89,11 @@ func TestBodiesAreBoundedTogether(t *testing.T) {
 	t.Parallel()
 	w, load, release := full(t, api.Admission{Requests: 10, Wait: 50 * time.Millisecond, Bytes: 1 << 20})
 	first := make(chan answer, 1)
-	go func() { first <- w.do(request{method: "POST", path: "/v1/events", key: "team", body: w.event("e1")}) }()
+	go func() {
+		first <- w.do(request{method: "POST", path: "/v1/memories", key: "team", body: w.memory("e1")})
+	}()
 	require.Eventually(t, func() bool { return load.Running() == 1 }, patience, look)
-	require.EqualValues(t, len(w.event("e1")), load.Bytes())
+	require.EqualValues(t, len(w.memory("e1")), load.Bytes())
 	large := `{"a":"` + strings.Repeat("x", 1<<20) + `"}`
 	require.Equal(t, http.StatusServiceUnavailable, w.do(request{method: "POST", path: "/v1/events", key: "team", body: large}).status)
 	require.Equal(t, http.StatusOK, w.do(request{method: "GET", path: "/v1/jobs", key: "team"}).status, "who sends none needs none")
@@ -124,6 +134,37 @@ func TestWaitingForAJobTakesNoPlace(t *testing.T) {
 }
 
 // Wrong keys are bounded by address; good ones go on working behind it.
+// Events for a project that somebody holds, as while it is emptied, wait and
+// leave their places to others'.
+func TestWhoWaitsForAProjectTakesNoPlace(t *testing.T) {
+	t.Parallel()
+	load := &api.Load{}
+	w := newWorld(t, func(c *api.Config) { c.Admission = api.Admission{Requests: 1, Queue: 10, Wait: patience, Load: load} })
+	tx, err := w.pool.Begin(t.Context())
+	require.NoError(t, err)
+	defer func() { _ = tx.Rollback(context.WithoutCancel(t.Context())) }()
+	_, err = tx.Exec(t.Context(), "SELECT FROM projects WHERE id = $1 FOR UPDATE", w.sibling)
+	require.NoError(t, err)
+
+	const held = 4 // of the 8 that may wait
+	answers := make(chan answer, held)
+	for i := range held {
+		go func() {
+			answers <- w.do(request{method: "POST", path: "/v1/events", key: "team", body: eventOf(w.sibling, fmt.Sprint("held-", i))})
+		}()
+	}
+	require.Eventually(t, func() bool { return load.Waiting() == held && load.Running() == 0 }, patience, look)
+	for i := range 5 {
+		require.Equal(t, http.StatusCreated, w.do(request{method: "POST", path: "/v1/events", key: "foreign", body: eventOf(w.abroad, fmt.Sprint("e", i))}).status)
+	}
+	require.Empty(t, answers)
+	require.NoError(t, tx.Rollback(t.Context()))
+	for range held {
+		require.Equal(t, http.StatusCreated, (<-answers).status)
+	}
+	require.Zero(t, load.Running()+load.Waiting()+load.Queued()+load.Bytes())
+}
+
 func TestWrongKeysAreBounded(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, func(c *api.Config) { c.FailedKeys = 3 })

@@ -162,6 +162,7 @@ func (s *server) routes() []route {
 		{get, "/v1/teams/:teamId/jobs", reads, handle(s, s.listTeamJobs)},
 		{get, "/v1/projects/:projectId/jobs", reads, handle(s, s.listProjectJobs)},
 		{get, "/v1/jobs/:id", reads, handle(s, s.getJob)},
+		{get, "/v1/jobs/:id/prompt", reads, handle(s, s.getJobPrompt)},
 		{post, "/v1/jobs/:id/retry", writes, handle(s, s.retryJob)},
 		{post, "/v1/jobs/:id/cancel", writes, handle(s, s.cancelJob)},
 
@@ -188,7 +189,7 @@ func (s *server) routes() []route {
 		{get, "/v1/projects", reads, handle(s, s.listProjects)},
 		{post, "/v1/projects", admins, handle(s, s.createProject)},
 		{get, "/v1/projects/:id", reads, handle(s, s.getProject)},
-		{patch, "/v1/projects/:id", admins, handle(s, s.setPolicy)},
+		{patch, "/v1/projects/:id", admins, handle(s, s.setProject)},
 		{get, "/v1/teams", reads, handle(s, s.listTeams)},
 		{post, "/v1/teams", all, handle(s, s.createTeam)},
 		{get, "/v1/connect", reads, handle(s, s.connect)},

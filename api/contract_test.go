@@ -283,6 +283,7 @@ func wide(body string) bool {
 
 // beyond are the issues that a schema cannot have, and why.
 var beyond = map[string]string{
+	"no mode that this server has":                                          "which modes there are is the server's affair",
 	"at least 1 character that is not private":                              "what is private is known after the tags are read",
 	"Too big: expected string to have <=65536 bytes, of all parts together": "a schema does not add up",
 

@@ -1,7 +1,9 @@
 package api
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -78,4 +80,55 @@ func GuardMemory(n int) (addresses, keys int) {
 		g.note(p, "good"+strconv.Itoa(i), true)
 	}
 	return len(g.tries), len(g.good)
+}
+
+// Written gives the answer about events as the door writes it, alone and in a
+// list, and as encoding/json would.
+func Written(all []observe.Recorded, waited, timedOut bool) (ours, theirs []string, err error) {
+	both := func(v appender) error {
+		a, err := encode(v)
+		if err != nil {
+			return err
+		}
+		var b bytes.Buffer
+		enc := json.NewEncoder(&b)
+		enc.SetEscapeHTML(false)
+		ours = append(ours, string(a))
+		err = enc.Encode(v)
+		theirs = append(theirs, b.String())
+		return err
+	}
+	var list recordedBatchBody
+	list.WaitTimedOut = timedOut
+	for _, one := range all {
+		body := recordedBody{Event: asEvent(one.Event), WaitTimedOut: timedOut}
+		switch {
+		case one.Job != nil && waited:
+			body.GenerationJob = asWaited(*one.Job, "enqueued")
+		case one.Job != nil:
+			body.GenerationJob = asBrief(*one.Job)
+		case waited:
+			body.GenerationJob = json.RawMessage("null")
+		}
+		list.Events = append(list.Events, body)
+		if err := both(body); err != nil {
+			return nil, nil, err
+		}
+	}
+	return ours, theirs, both(list)
+}
+
+// TakenApart are the members of an object, or the elements of an array, as
+// the door takes them apart, of a text that it has found to be good.
+func TakenApart(text []byte) (of map[string]json.RawMessage, list []json.RawMessage, err error) {
+	if err := wellFormed(text); err != nil {
+		return nil, nil, err
+	}
+	switch typeOf(text) {
+	case "object":
+		of = members(text)
+	case "array":
+		list = elements(text)
+	}
+	return of, list, nil
 }

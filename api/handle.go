@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -29,7 +30,11 @@ func handle[Req, Resp any, P reader[Req]](s *server, fn func(context.Context, ob
 			return err
 		}
 		caller, _ := c.Get(keyCaller).(observe.Caller) // the zero Caller on routes without a key
-		resp, err := fn(c.Request().Context(), caller, req)
+		ctx := c.Request().Context()
+		if p, ok := c.Get(keyPlace).(*place); ok {
+			ctx = observe.OnHold(ctx, p.wait)
+		}
+		resp, err := fn(ctx, caller, req)
 		if err != nil {
 			return err
 		}
@@ -57,7 +62,7 @@ func readBody(c echo.Context, limit int64) ([]byte, error) {
 	if e := r.Header.Get(echo.HeaderContentEncoding); e != "" && !strings.EqualFold(e, "identity") {
 		return nil, &refusal{http.StatusUnsupportedMediaType, "Content-Encoding is not supported: send the JSON as it is"}
 	}
-	if ct := r.Header.Get(echo.HeaderContentType); ct != "" {
+	if ct := r.Header.Get(echo.HeaderContentType); ct != "" && ct != echo.MIMEApplicationJSON {
 		kind, params, err := mime.ParseMediaType(ct)
 		charset := params["charset"]
 		// curl says form when it is told nothing: what the body is, its own
@@ -75,7 +80,7 @@ func readBody(c echo.Context, limit int64) ([]byte, error) {
 	slow := http.NewResponseController(c.Response())
 	_ = slow.SetReadDeadline(time.Now().Add(bodyTime))
 	defer func() { _ = slow.SetReadDeadline(time.Time{}) }()
-	body, err := io.ReadAll(http.MaxBytesReader(c.Response(), r.Body, limit))
+	body, err := readAll(c, limit)
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return nil, tooLarge(limit)
 	}
@@ -90,6 +95,17 @@ func readBody(c echo.Context, limit int64) ([]byte, error) {
 	default:
 		return nil, &refusal{http.StatusBadRequest, "The body ended early"}
 	}
+}
+
+func readAll(c echo.Context, limit int64) ([]byte, error) {
+	r := c.Request()
+	if r.ContentLength <= 0 {
+		return io.ReadAll(http.MaxBytesReader(c.Response(), r.Body, limit))
+	}
+	var b bytes.Buffer
+	b.Grow(int(min(r.ContentLength, 1<<20)) + bytes.MinRead) // no more than comes is kept for one who only says so
+	_, err := b.ReadFrom(r.Body)                             // net/http gives no more than was said
+	return b.Bytes(), err
 }
 
 func tooLarge(limit int64) error {

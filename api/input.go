@@ -1,7 +1,6 @@
 package api
 
 import (
-	"encoding/json"
 	"fmt"
 	"net/url"
 	"strconv"
@@ -128,21 +127,17 @@ func (in *input) objects(low, high int) []object {
 		in.found(nil, wrongType("array", got))
 		return nil
 	}
-	var elements []json.RawMessage
-	if err := json.Unmarshal(body, &elements); err != nil {
-		in.err = &syntaxError{err}
-		return nil
-	}
+	parts := elements(body)
 	switch {
-	case len(elements) < low:
+	case len(parts) < low:
 		in.found(nil, tooSmall("array", int64(low), " items"))
 		return nil
-	case len(elements) > high:
+	case len(parts) > high:
 		in.found(nil, tooBig("array", int64(high), " items"))
 		return nil
 	}
-	objects := make([]object, len(elements))
-	for i, e := range elements {
+	objects := make([]object, len(parts))
+	for i, e := range parts {
 		objects[i] = in.asObject(e, []any{i})
 	}
 	return objects
@@ -169,10 +164,7 @@ func (in *input) asObject(raw []byte, path []any) object {
 		in.found(path, wrongType("object", got))
 		return o
 	}
-	// A member that comes twice counts as it came last. Names are compared
-	// exactly, which decoding into a struct would not do.
-	if err := json.Unmarshal(raw, &o.members); err != nil {
-		in.err = &syntaxError{err}
-	}
+	// Names are compared exactly, which decoding into a struct would not do.
+	o.members = members(raw)
 	return o
 }

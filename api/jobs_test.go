@@ -28,6 +28,7 @@ func init() {
 		)
 	}
 	routeCases["GET /v1/jobs/:id"] = jobCases
+	routeCases["GET /v1/jobs/:id/prompt"] = jobPromptCases
 	routeCases["POST /v1/jobs/:id/retry"] = retryCases
 	routeCases["POST /v1/jobs/:id/cancel"] = cancelCases
 }
@@ -149,5 +150,21 @@ func cancelCases(w *world) []check {
 		{name: "good", request: request{path: path(waiting), key: "team"}, want: 200, has: map[string]any{"generationJob.status": "cancelled", "alreadyCancelled": false}},
 		{name: "again", request: request{path: path(waiting), key: "team"}, want: 200, has: map[string]any{"generationJob.status": "cancelled", "alreadyCancelled": true}},
 		{name: "while it runs", request: request{path: path(running), key: "team"}, want: 200, has: map[string]any{"generationJob.status": "cancelled"}},
+	}
+}
+
+func jobPromptCases(w *world) []check {
+	job := w.posted("e1").str("generationJob.id")
+	path := "/v1/jobs/" + job + "/prompt"
+	re := w.do(request{method: "POST", path: "/v1/reindex", key: "team", body: `{"projectId":"` + w.project + `"}`}).str("generationJob.id")
+	return []check{
+		{name: "form", request: request{path: path + "?form=prose", key: "star"}, want: 400, has: map[string]any{"error": "ValidationError", "issues.0.path.0": "form"}},
+		{name: "good", request: request{path: path, key: "team"}, want: 200, has: map[string]any{
+			"jobId": job, "task": "observe", "privateEvents": 0, "prompts.0.schema.type": "object", "prompts.0.leftOut": 0, "prompts.1": missing{},
+		}, says: "<agent_event id="},
+		{name: "grammar", request: request{path: path + "?form=grammar", key: "project"}, want: 200, has: map[string]any{"prompts.0.schema": nil}},
+		{name: "a job that asks nobody", request: request{path: "/v1/jobs/" + re + "/prompt", key: "team"}, want: 409, has: map[string]any{"error": "Conflict"}},
+		{name: "another project's key", request: request{path: path, key: "sibling"}, want: 404, has: map[string]any{"message": "Generation job not found"}},
+		{name: "another team", request: request{path: path, key: "foreign"}, want: 404, has: map[string]any{"message": "Generation job not found"}},
 	}
 }

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -21,8 +22,11 @@ func wellFormed(body []byte) error {
 	if at := tooDeep(body); at > 0 {
 		return fmt.Errorf("nested deeper than %d, at byte %d", maxDepth, at)
 	}
+	if json.Valid(body) {
+		return nil
+	}
 	var whole json.RawMessage
-	err := json.Unmarshal(body, &whole)
+	err := json.Unmarshal(body, &whole) // knows what is wrong
 	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
 		return fmt.Errorf("%w, at byte %d", err, syntax.Offset)
 	}
@@ -51,4 +55,102 @@ func tooDeep(body []byte) int {
 		}
 	}
 	return 0
+}
+
+// The following take apart what wellFormed has found to be good, without a
+// copy: it is not checked again.
+
+// members are those of an object. One that comes twice counts as it came last.
+func members(object []byte) map[string]json.RawMessage {
+	out := make(map[string]json.RawMessage, 8)
+	for at := skipBlank(object, 0) + 1; ; {
+		at = skipBlank(object, at)
+		if object[at] == '}' {
+			return out
+		}
+		end := skipValue(object, at)
+		name, ok := stringIn(object[at:end])
+		if !ok {
+			return out
+		}
+		at = skipBlank(object, end) + 1 // the colon
+		at = skipBlank(object, at)
+		end = skipValue(object, at)
+		out[name] = object[at:end:end]
+		if at = skipBlank(object, end); object[at] == ',' {
+			at++
+		}
+	}
+}
+
+// elements are those of an array.
+func elements(array []byte) (out []json.RawMessage) {
+	for at := skipBlank(array, 0) + 1; ; {
+		at = skipBlank(array, at)
+		if array[at] == ']' {
+			return out
+		}
+		end := skipValue(array, at)
+		out = append(out, array[at:end:end])
+		if at = skipBlank(array, end); array[at] == ',' {
+			at++
+		}
+	}
+}
+
+func skipBlank(text []byte, at int) int {
+	for at < len(text) && (text[at] == ' ' || text[at] == '\t' || text[at] == '\n' || text[at] == '\r') {
+		at++
+	}
+	return at
+}
+
+// skipValue is where the value ends that begins at at.
+func skipValue(text []byte, at int) int {
+	switch text[at] {
+	case '"':
+		return skipString(text, at)
+	case '{', '[':
+		for depth := 0; ; at++ {
+			switch text[at] {
+			case '"':
+				at = skipString(text, at) - 1
+			case '{', '[':
+				depth++
+			case '}', ']':
+				if depth--; depth == 0 {
+					return at + 1
+				}
+			}
+		}
+	}
+	for at < len(text) {
+		switch text[at] {
+		case ',', '}', ']', ' ', '\t', '\n', '\r':
+			return at
+		}
+		at++
+	}
+	return at
+}
+
+func skipString(text []byte, at int) int {
+	for at++; text[at] != '"'; at++ {
+		if text[at] == '\\' {
+			at++
+		}
+	}
+	return at + 1
+}
+
+// stringIn is the string that a JSON text is; ok is false when it is another
+// value. Most have nothing to decode.
+func stringIn(raw []byte) (s string, ok bool) {
+	if len(raw) < 2 || raw[0] != '"' {
+		return "", false
+	}
+	if inner := raw[1 : len(raw)-1]; bytes.IndexByte(inner, '\\') < 0 {
+		return string(inner), true
+	}
+	return s, json.Unmarshal(raw, &s) == nil
 }

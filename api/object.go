@@ -35,9 +35,8 @@ func (o object) has(name string) bool {
 
 // text is a required string of 1 to limit bytes.
 func (o object) text(name string, limit int) string {
-	var s string
-	raw, ok := o.members[name]
-	if !ok || json.Unmarshal(raw, &s) != nil || typeOf(raw) != "string" {
+	s, ok := stringIn(o.members[name])
+	if !ok {
 		o.wrong(name, "string")
 		return ""
 	}
@@ -87,8 +86,8 @@ func (o object) optionalText(name string, limit int) *string {
 	if !o.has(name) {
 		return nil
 	}
-	var s string
-	if json.Unmarshal(o.members[name], &s) != nil {
+	s, ok := stringIn(o.members[name])
+	if !ok {
 		o.wrong(name, "string")
 		return nil
 	}
@@ -100,8 +99,8 @@ func (o object) optionalText(name string, limit int) *string {
 
 // oneOf is a required string of the given ones.
 func (o object) oneOf(name string, options ...string) string {
-	var s string
-	if raw, ok := o.members[name]; !ok || json.Unmarshal(raw, &s) != nil || !slices.Contains(options, s) {
+	s, ok := stringIn(o.members[name])
+	if !ok || !slices.Contains(options, s) {
 		o.found(name, wrongOption(options...))
 	}
 	return s
@@ -173,6 +172,15 @@ func (o object) anything(name string) json.RawMessage {
 		return nil
 	}
 	return o.members[name]
+}
+
+// inner is a member that is an object.
+func (o object) inner(name string) object {
+	in := object{in: o.in, path: append(slices.Clone(o.path), name)}
+	if typeOf(o.members[name]) != "object" || json.Unmarshal(o.members[name], &in.members) != nil {
+		o.wrong(name, "object")
+	}
+	return in
 }
 
 // record is a JSON object or null or absent, which are nil.

@@ -12,6 +12,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 
 	"github.com/labstack/echo/v4"
@@ -269,16 +270,27 @@ func fail(err error, c echo.Context) {
 // write sends v as JSON. It encodes before it writes, so that what cannot be
 // encoded is a 500 and not half an answer.
 func write(c echo.Context, status int, contentType string, v any) error {
+	body, err := encode(v)
+	if err != nil {
+		return fmt.Errorf("encode the answer: %w", err)
+	}
+	if status < http.StatusMultipleChoices && unchanged(c, status, body) {
+		return c.NoContent(http.StatusNotModified)
+	}
+	c.Response().Header().Set(echo.HeaderContentLength, strconv.Itoa(len(body)))
+	return c.Blob(status, contentType, body)
+}
+
+func encode(v any) ([]byte, error) {
+	if a, ok := v.(appender); ok {
+		b, err := a.appendJSON(make([]byte, 0, 2048))
+		return append(b, '\n'), err
+	}
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
-	if err := enc.Encode(v); err != nil {
-		return fmt.Errorf("encode the answer: %w", err)
-	}
-	if status < http.StatusMultipleChoices && unchanged(c, status, b.Bytes()) {
-		return c.NoContent(http.StatusNotModified)
-	}
-	return c.Blob(status, contentType, b.Bytes())
+	err := enc.Encode(v)
+	return b.Bytes(), err
 }
 
 // unchanged tags the answer with what it says, and reports whether the client

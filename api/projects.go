@@ -57,10 +57,18 @@ func asPolicy(p observe.Policy) policyBody {
 	return b
 }
 
+// settingsBody is what a project has of its own besides.
+type settingsBody struct {
+	Storage string        `json:"storage"`
+	Mode    string        `json:"mode"`
+	Prompts observe.Texts `json:"prompts"` // of its own; what is the mode's is not there
+}
+
 type ruledProjectBody struct {
 	Project struct {
 		projectBody
 		policyBody
+		settingsBody
 	} `json:"project"`
 }
 
@@ -70,44 +78,78 @@ func (s *server) getProject(ctx context.Context, c observe.Caller, r named) (bod
 		return body, err
 	}
 	policy, err := s.cfg.Service.ProjectPolicy(ctx, c, p.ID)
+	if err != nil {
+		return body, err
+	}
+	set, err := s.cfg.Service.ProjectSettings(ctx, c, p.ID)
 	body.Project.projectBody, body.Project.policyBody = asProject(p), asPolicy(policy)
+	body.Project.settingsBody = settingsBody{cmp.Or(set.Storage, observe.StorageRaw), cmp.Or(set.Mode, observe.DefaultMode), set.Texts}
 	return body, err
 }
 
-type policyRequest struct {
+// settingsRequest changes what is named.
+type settingsRequest struct {
 	named
-	policy observe.Policy
+	change observe.SettingsChange
 }
 
-func (r *policyRequest) read(in *input) {
+func (r *settingsRequest) read(in *input) {
 	r.named.read(in)
 	o := in.object()
-	if r.policy.Name = o.oneOf("policy", append(observe.Policies(), serverPolicy)...); r.policy.Name == serverPolicy {
-		r.policy.Name = ""
+	if o.has("storage") {
+		r.change.Storage = new(o.oneOf("storage", observe.Storages()...))
 	}
-	r.policy.Debounce = time.Duration(o.optionalInteger("debounceMs", 0, 0, time.Hour.Milliseconds())) * time.Millisecond
+	if o.has("mode") {
+		r.change.Mode = new(o.text("mode", 64))
+	}
+	if o.has("prompts") {
+		p := o.inner("prompts")
+		text := func(name string) string {
+			if t := p.optionalText(name, 16<<10); t != nil {
+				return *t
+			}
+			return ""
+		}
+		r.change.Texts = &observe.Texts{System: text("system"), Observe: text("observe"), Summary: text("summary")}
+	}
+	if other := r.change.Storage != nil || r.change.Mode != nil || r.change.Texts != nil; other && !o.has("policy") {
+		return
+	}
+	policy := &observe.Policy{Name: o.oneOf("policy", append(observe.Policies(), serverPolicy)...)}
+	policy.Debounce = time.Duration(o.optionalInteger("debounceMs", 0, 0, time.Hour.Milliseconds())) * time.Millisecond
+	switch policy.Name {
+	case observe.PolicyDebounce, observe.PolicyEndOfSession:
+		policy.Debounce = cmp.Or(policy.Debounce, observe.DefaultDebounce)
+	case serverPolicy:
+		*policy = observe.Policy{}
+	default:
+		policy.Debounce = 0 // it means nothing there
+	}
+	r.change.Policy = policy
 }
 
-type setPolicyBody struct {
+type changedProjectBody struct {
 	Project struct {
 		ID string `json:"id"`
-		policyBody
+		*policyBody
+		Storage *string        `json:"storage,omitempty"`
+		Mode    *string        `json:"mode,omitempty"`
+		Prompts *observe.Texts `json:"prompts,omitempty"`
 	} `json:"project"`
 }
 
-// setPolicy answers with what counts from now on. A project that the caller
-// may not see is as if it did not exist.
-func (s *server) setPolicy(ctx context.Context, c observe.Caller, r policyRequest) (body setPolicyBody, err error) {
-	if r.policy.Name == observe.PolicyDebounce || r.policy.Name == observe.PolicyEndOfSession {
-		r.policy.Debounce = cmp.Or(r.policy.Debounce, observe.DefaultDebounce)
-	} else {
-		r.policy.Debounce = 0 // it means nothing there
-	}
-	err = s.cfg.Service.SetPolicy(ctx, c, r.id, r.policy)
+// setProject answers with what was named and counts from now on. A project
+// that the caller may not see is as if it did not exist.
+func (s *server) setProject(ctx context.Context, c observe.Caller, r settingsRequest) (body changedProjectBody, err error) {
+	err = s.cfg.Service.SetSettings(ctx, c, r.id, r.change)
 	if errors.Is(err, observe.ErrForbidden) {
 		err = &observe.Problem{Kind: observe.ErrNotFound, Message: "Project not found"}
 	}
-	body.Project.ID, body.Project.policyBody = r.id, asPolicy(r.policy)
+	p := &body.Project
+	p.ID, p.Storage, p.Mode, p.Prompts = r.id, r.change.Storage, r.change.Mode, r.change.Texts
+	if r.change.Policy != nil {
+		p.policyBody = new(asPolicy(*r.change.Policy))
+	}
 	return body, err
 }
 

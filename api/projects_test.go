@@ -11,7 +11,7 @@ func init() {
 	routeCases["GET /v1/projects"] = listProjectsCases
 	routeCases["POST /v1/projects"] = createProjectCases
 	routeCases["GET /v1/projects/:id"] = getProjectCases
-	routeCases["PATCH /v1/projects/:id"] = setPolicyCases
+	routeCases["PATCH /v1/projects/:id"] = setProjectCases
 	routeCases["GET /v1/teams"] = listTeamsCases
 	routeCases["POST /v1/teams"] = createTeamCases
 	routeCases["GET /v1/audit"] = auditCases
@@ -101,7 +101,7 @@ func auditCases(w *world) []check {
 	}
 }
 
-func setPolicyCases(w *world) []check {
+func setProjectCases(w *world) []check {
 	path := "/v1/projects/" + w.project
 	w.issue("narrow", w.team, w.sibling, []string{observe.ScopeAdmin}, time.Time{})
 	w.issue("chief", w.foreign, "", []string{observe.ScopeAdmin}, time.Time{})
@@ -132,5 +132,19 @@ func setPolicyCases(w *world) []check {
 		shows("per-event", nil),
 		check{name: "the server's", request: set("star", `{"policy":"server"}`), want: 200},
 		shows("server", nil),
+		invalid(`{"storage":"attic"}`, "storage", "invalid_value"), invalid(`{"storage":7}`, "storage", "invalid_value"), invalid(`{"storage":null}`, "policy", "invalid_value"),
+		invalid(`{"mode":""}`, "mode", "too_small"), invalid(`{"mode":"nobody"}`, "mode", "invalid_value"), invalid(`{"prompts":"x"}`, "prompts", "invalid_type"),
+		invalid(`{"prompts":{"system":7}}`, "prompts", "invalid_type"), invalid(`{"prompts":{"observe":"`+strings.Repeat("x", 16385)+`"}}`, "prompts", "too_big"),
+		check{name: "the words of another team's project", request: set("chief", `{"prompts":{"observe":"x"}}`), want: 404, has: map[string]any{"message": "Project not found"}},
+		check{name: "storage", request: set(observe.ScopeAdmin, `{"storage":"redacted"}`), want: 200, has: map[string]any{"project.storage": "redacted", "project.policy": missing{}}},
+		check{name: "mode and words", request: set("star", `{"mode":"code","prompts":{"observe":"Only decisions: {types}"}}`), want: 200, has: map[string]any{
+			"project.mode": "code", "project.prompts.observe": "Only decisions: {types}", "project.prompts.system": missing{}, "project.storage": missing{},
+		}},
+		check{name: "all of it is read", request: request{method: "GET", path: path, key: "team"}, want: 200, has: map[string]any{
+			"project.policy": "server", "project.storage": "redacted", "project.mode": "code", "project.prompts.observe": "Only decisions: {types}",
+		}},
+		check{name: "the mode's words again", request: set("star", `{"prompts":{},"storage":"raw","policy":"per-event"}`), want: 200, has: map[string]any{
+			"project.policy": "per-event", "project.storage": "raw", "project.prompts.observe": missing{},
+		}},
 	)
 }

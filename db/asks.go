@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/seed-245eaa15/obs/events"
 	"github.com/seed-245eaa15/obs/sqlc"
@@ -216,9 +215,4 @@ func (s *Jobs) Lead(ctx context.Context) (context.Context, func(), error) {
 		}
 	}()
 	return led, func() { cancel(context.Canceled); <-done }, nil
-}
-
-// lazily commits without waiting for the disk.
-func lazily(ctx context.Context, pool *pgxpool.Pool, fn func(pgx.Tx) error) error {
-	return pgx.BeginTxFunc(ctx, pool, pgx.TxOptions{BeginQuery: "BEGIN; SET LOCAL synchronous_commit = off"}, fn)
 }

@@ -19,12 +19,18 @@ import (
 // three shares against each other. What is written is told as well: a busy
 // machine does not change that.
 func BenchmarkLedger(b *testing.B) {
+	for _, batch := range []int{1, 20, 500} {
+		b.Run(fmt.Sprint(batch), func(b *testing.B) { benchLedger(b, batch) })
+	}
+}
+
+func benchLedger(b *testing.B, batch int) {
+	b.Helper()
 	ctx := b.Context()
 	pool := testenv.Pool(b)
 	_, err := pool.Exec(ctx, `INSERT INTO teams VALUES ('t', 't'); INSERT INTO projects (id, team_id, name) VALUES ('p', 't', 'p')`)
 	require.NoError(b, err)
 	jobs := db.NewJobs(pool, db.JobsConfig{})
-	const batch = 500
 	worker := events.Holder{ID: "w"}
 	var spent [3]time.Duration
 	var begun string

@@ -6,8 +6,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/seed-245eaa15/obs/events"
 	"github.com/seed-245eaa15/obs/sqlc"
 )
@@ -141,11 +139,7 @@ func (s *Jobs) Told(ctx context.Context, rows []int64) error {
 	}
 	s.fed.mu.Lock()
 	defer s.fed.mu.Unlock()
-	var xid int64
-	err := lazily(ctx, s.pool, func(tx pgx.Tx) (err error) {
-		xid, err = s.q.WithTx(tx).ForgetFeed(ctx, rows)
-		return err
-	})
+	xid, err := s.q.ForgetFeed(ctx, rows)
 	if err != nil {
 		return fmt.Errorf("take %d rows out of the feed: %w", len(rows), err)
 	}

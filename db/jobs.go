@@ -49,11 +49,32 @@ var ErrNoProject = errors.New("no such project")
 // Make the steps with events.New. Ring the relay's bell after the commit.
 // ErrNoProject spoils the transaction's purpose, not the transaction.
 func (s *Jobs) Enqueue(ctx context.Context, tx pgx.Tx, steps ...events.Step) (added []bool, err error) {
+	made, err := s.Add(ctx, tx, steps...)
+	if err != nil || len(steps) == 0 {
+		return nil, err
+	}
+	added = make([]bool, len(steps))
+	for i := range made {
+		added[i] = made[i] != nil
+	}
+	return added, nil
+}
+
+// Add is [Jobs.Enqueue] for those who want to see the jobs: those that were
+// added, as they are now, and nil for those that exist already.
+func (s *Jobs) Add(ctx context.Context, tx pgx.Tx, steps ...events.Step) ([]*events.Job, error) {
 	if len(steps) == 0 {
 		return nil, nil
 	}
-	p := sqlc.EnqueueJobsParams{Process: s.cfg.Process, Build: s.cfg.Build, Schema: events.Schema}
-	place := make(map[string]int, len(steps)) // the same job twice in one call is added once
+	n := len(steps)
+	p := sqlc.EnqueueJobsParams{
+		Ids: make([]string, 0, n), TeamIds: make([]string, 0, n), ProjectIds: make([]string, 0, n), JobTypes: make([]string, 0, n),
+		SourceTypes: make([]string, 0, n), SourceIds: make([]string, 0, n), Payloads: make([]string, 0, n), RequestIds: make([]string, 0, n),
+		Priorities: make([]int32, 0, n), MaxAttempts: make([]int32, 0, n), DelaysUs: make([]int64, 0, n),
+		Actors: make([]string, 0, n), Reasons: make([]string, 0, n),
+		Process: s.cfg.Process, Build: s.cfg.Build, Schema: events.Schema,
+	}
+	place := make(map[string]int, n) // the same job twice in one call is added once
 	for i, st := range steps {
 		j, _, err := st.Next()
 		if err != nil {
@@ -78,18 +99,25 @@ func (s *Jobs) Enqueue(ctx context.Context, tx pgx.Tx, steps ...events.Step) (ad
 		p.Reasons = append(p.Reasons, st.Event.Reason)
 	}
 	q := s.q.WithTx(tx)
-	ids, err := q.EnqueueJobs(ctx, p)
-	if err == nil && len(ids) < len(p.Ids) {
+	rows, err := q.EnqueueJobs(ctx, p)
+	if err == nil && len(rows) < len(p.Ids) {
 		err = knownProjects(ctx, q, steps)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("enqueue %d jobs: %w", len(steps), err)
 	}
-	added = make([]bool, len(steps))
-	for _, id := range ids {
-		added[place[id]] = true
+	made := make([]*events.Job, len(steps))
+	for _, r := range rows {
+		i := place[r.ID]
+		e := steps[i].Event
+		e.At, e.NextAt = r.CreatedAt.UTC(), timeOf(r.NextAttemptAt)
+		j, err := steps[i].Job.Apply(e)
+		if err != nil {
+			return nil, fmt.Errorf("enqueue job %s: %w", r.ID, err)
+		}
+		made[i] = &j
 	}
-	return added, nil
+	return made, nil
 }
 
 // knownProjects looks whether jobs were not made because their project is not

@@ -219,6 +219,9 @@ func (s *Jobs) tellUnknown(ctx context.Context, es []events.Envelope, unknown []
 // transaction; see pipeline.Ledger. The jobs are moved first, so that no
 // commit runs for an attempt that this worker has lost.
 func (s *Jobs) Settle(ctx context.Context, steps []events.Step, commits []func(context.Context, pgx.Tx) error, last ...func(context.Context, pgx.Tx) error) ([]error, error) {
+	if len(last) == 0 && !slices.ContainsFunc(commits, func(c func(context.Context, pgx.Tx) error) bool { return c != nil }) {
+		return s.Move(ctx, nil, steps) // one statement needs no transaction around it
+	}
 	var errs []error
 	err := InTx(ctx, s.pool, func(tx pgx.Tx) error {
 		var moved []*events.Job

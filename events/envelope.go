@@ -30,10 +30,9 @@ func (j Job) Envelope() Envelope {
 // the job and of the version that asked. Whatever asks again has a new one,
 // because a stream remembers an id even after its message is gone.
 func (e Envelope) MsgID() string {
-	h := sha256.New()
-	writePart(h, string(e.Job))
-	writePart(h, strconv.Itoa(e.Asked))
-	return base64.RawURLEncoding.EncodeToString(h.Sum(nil)[:16])
+	room := [128]byte{}
+	sum := sha256.Sum256(appendPart(appendPart(room[:0], string(e.Job)), strconv.Itoa(e.Asked)))
+	return base64.RawURLEncoding.EncodeToString(sum[:16])
 }
 
 // wire is the JSON form. The names are on the wire for ever.
@@ -65,9 +64,9 @@ func ParseEnvelope(b []byte) (Envelope, error) {
 		return Envelope{}, fmt.Errorf("envelope: %w", err)
 	}
 	switch {
-	case !plainToken.MatchString(string(w.Job)):
+	case !isToken(string(w.Job)):
 		return Envelope{}, fmt.Errorf("envelope: %.80q is no job id", w.Job)
-	case !plainToken.MatchString(string(w.Kind)):
+	case !isToken(string(w.Kind)):
 		return Envelope{}, fmt.Errorf("envelope: %.80q is no kind", w.Kind)
 	case w.Asked < 1:
 		return Envelope{}, fmt.Errorf("envelope: asked is %d, want at least 1", w.Asked)

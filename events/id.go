@@ -5,8 +5,6 @@ import (
 	"encoding/base32"
 	"encoding/base64"
 	"encoding/binary"
-	"hash"
-	"regexp"
 	"time"
 )
 
@@ -59,7 +57,7 @@ const (
 
 func idWord(kind Kind) string {
 	word := string(kind)
-	if len(word) > maxWord || !plainToken.MatchString(word) {
+	if len(word) > maxWord || !isToken(word) {
 		sum := sha256.Sum256([]byte(word))
 		word = "k" + lower32.EncodeToString(sum[:15])
 	}
@@ -67,32 +65,40 @@ func idWord(kind Kind) string {
 }
 
 func idHash(kind Kind, parts []string) string {
-	h := sha256.New()
-	writePart(h, string(kind))
+	room := [512]byte{}
+	b := appendPart(room[:0], string(kind))
 	for _, p := range parts {
-		writePart(h, p)
+		b = appendPart(b, p)
 	}
-	return lower32.EncodeToString(h.Sum(nil)[:20])
+	sum := sha256.Sum256(b)
+	return lower32.EncodeToString(sum[:20])
 }
 
 // maxWord leaves room for '_' and the hash in the 64 characters of an id.
 const maxWord = 31
 
-func writePart(h hash.Hash, p string) {
-	var n [8]byte
-	binary.BigEndian.PutUint64(n[:], uint64(len(p)))
-	h.Write(n[:])
-	h.Write([]byte(p))
+func appendPart(b []byte, p string) []byte {
+	return append(binary.BigEndian.AppendUint64(b, uint64(len(p))), p...)
 }
 
-var plainToken = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
+// isToken reports whether s is 1 to 64 letters, digits, '_' or '-'.
+func isToken(s string) bool {
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '_', c == '-':
+		default:
+			return false
+		}
+	}
+	return len(s) >= 1 && len(s) <= 64
+}
 
 // Token makes one subject token of s: s itself where it is made of letters,
 // digits, '_' and '-' and has at most 64 of them, otherwise '~' and 22
 // characters of its SHA-256. The server stores subjects literally, so an
 // unchecked id could hold a wildcard or close the connection by its length.
 func Token(s string) string {
-	if plainToken.MatchString(s) {
+	if isToken(s) {
 		return s
 	}
 	sum := sha256.Sum256([]byte(s))

@@ -111,9 +111,9 @@ func New(j Job, e Event) (Step, error) {
 		j.MaxAttempts = DefaultMaxAttempts
 	}
 	switch {
-	case !plainToken.MatchString(string(j.ID)):
+	case !isToken(string(j.ID)):
 		return Step{}, fmt.Errorf("job id %q: want 1 to 64 letters, digits, '_' or '-'", j.ID)
-	case !plainToken.MatchString(string(j.Kind)):
+	case !isToken(string(j.Kind)):
 		return Step{}, fmt.Errorf("job kind %q: want 1 to 64 letters, digits, '_' or '-'", j.Kind)
 	case j.Scope.Team == "" || j.Scope.Project == "":
 		return Step{}, fmt.Errorf("job %s: want a team and a project", j.ID)

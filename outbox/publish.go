@@ -102,7 +102,7 @@ func (p *publisher) publish(ctx context.Context, msgs []*nats.Msg) []ack {
 const (
 	fewForBatch = 64                     // Auto makes no batch of fewer, and no judgement by fewer
 	slowMessage = 150 * time.Microsecond // a message that takes longer, among many, was synced
-	slowInARow  = 8
+	slowInARow  = 3
 	trustSynced = time.Minute
 )
 
@@ -124,8 +124,8 @@ func (p *publisher) timed(n int, took time.Duration, batch bool) {
 	switch {
 	case !batch && each < int64(slowMessage):
 		p.slow.Store(0)
-	case !batch && p.slow.Add(1) >= slowInARow: // one of so many would have been fast on a machine that is only busy
-		p.slow.Store(0)
+	case !batch && p.slow.Add(1) >= slowInARow: // one of them would have been fast on a machine that is only busy
+		p.slow.Store(slowInARow - 1) // the next time one is enough
 		p.alone.Store(each)
 		p.synced.Store(time.Now().Add(trustSynced).UnixNano())
 	case batch && each > p.alone.Load()/2: // it was something else

@@ -104,7 +104,7 @@ func (l *lane) store(ctx context.Context, as []*attempt) ([]error, error) {
 	steps := make([]events.Step, len(as))
 	commits := make([]Commit, len(as))
 	var last []Commit
-	if len(as) > 1 {
+	if len(as) > 1 && slices.ContainsFunc(as, func(a *attempt) bool { return a.commit != nil }) {
 		all := &joined{}
 		ctx = context.WithValue(ctx, joinedKey{}, all)
 		last = []Commit{func(ctx context.Context, tx pgx.Tx) error { return l.writeJoined(ctx, tx, all, as) }}

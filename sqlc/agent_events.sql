@@ -1,9 +1,11 @@
 -- What agents did. Used by internal/observe only.
 
 -- name: InsertAgentEvents :many
--- Those that were not known. In one order for everybody: no deadlocks.
+-- Those that were not known, of any tenants. In one order for everybody: no
+-- deadlocks. What was sent is not given back.
 WITH want AS (
     SELECT unnest(@ids::text[]) AS id,
+           unnest(@team_ids::text[]) AS team_id,
            unnest(@project_ids::text[]) AS project_id,
            unnest(@session_ids::text[]) AS session_id,
            unnest(@source_adapters::text[]) AS source_adapter,
@@ -18,24 +20,27 @@ WITH want AS (
 INSERT INTO agent_events (
     id, team_id, project_id, server_session_id, source_adapter, source_event_id, idempotency_key,
     event_type, platform_source, payload, metadata, occurred_at)
-SELECT w.id, @team_id, w.project_id, NULLIF(w.session_id, ''), w.source_adapter, NULLIF(w.source_event_id, ''),
+SELECT w.id, w.team_id, w.project_id, NULLIF(w.session_id, ''), w.source_adapter, NULLIF(w.source_event_id, ''),
        w.idempotency_key, w.event_type, NULLIF(w.platform, ''), w.payload::jsonb, w.metadata::jsonb, w.occurred_at
 FROM want w
 ORDER BY w.id
 ON CONFLICT DO NOTHING
-RETURNING *;
+RETURNING id, received_at, created_at;
 
 -- name: MergeAgentEvents :exec
 -- A known event takes on what is new in the metadata, nothing else.
 UPDATE agent_events e SET metadata = e.metadata || w.metadata::jsonb
-FROM (SELECT unnest(@ids::text[]) AS id, unnest(@project_ids::text[]) AS project_id, unnest(@metadatas::text[]) AS metadata) w
-WHERE e.id = w.id AND CASE WHEN e.project_id = w.project_id AND e.team_id = @team_id THEN true END
+FROM (
+    SELECT unnest(@ids::text[]) AS id, unnest(@team_ids::text[]) AS team_id, unnest(@project_ids::text[]) AS project_id,
+           unnest(@metadatas::text[]) AS metadata
+) w
+WHERE e.id = w.id AND CASE WHEN e.project_id = w.project_id AND e.team_id = w.team_id THEN true END
   AND NOT e.metadata @> w.metadata::jsonb;
 
 -- name: GetAgentEvents :many
 SELECT e.* FROM agent_events e
-JOIN (SELECT unnest(@ids::text[]) AS id, unnest(@project_ids::text[]) AS project_id) w
-  ON e.id = w.id AND CASE WHEN e.project_id = w.project_id AND e.team_id = @team_id THEN true END;
+JOIN (SELECT unnest(@ids::text[]) AS id, unnest(@team_ids::text[]) AS team_id, unnest(@project_ids::text[]) AS project_id) w
+  ON e.id = w.id AND CASE WHEN e.project_id = w.project_id AND e.team_id = w.team_id THEN true END;
 
 -- name: GetAgentEvent :one
 SELECT * FROM agent_events

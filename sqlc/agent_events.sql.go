@@ -220,18 +220,18 @@ func (q *Queries) GetAgentEvent(ctx context.Context, arg GetAgentEventParams) (A
 
 const getAgentEvents = `-- name: GetAgentEvents :many
 SELECT e.id, e.team_id, e.project_id, e.server_session_id, e.source_adapter, e.source_event_id, e.idempotency_key, e.event_type, e.platform_source, e.payload, e.metadata, e.batch_job_id, e.occurred_at, e.received_at, e.created_at, e.pruned_at FROM agent_events e
-JOIN (SELECT unnest($1::text[]) AS id, unnest($2::text[]) AS project_id) w
-  ON e.id = w.id AND CASE WHEN e.project_id = w.project_id AND e.team_id = $3 THEN true END
+JOIN (SELECT unnest($1::text[]) AS id, unnest($2::text[]) AS team_id, unnest($3::text[]) AS project_id) w
+  ON e.id = w.id AND CASE WHEN e.project_id = w.project_id AND e.team_id = w.team_id THEN true END
 `
 
 type GetAgentEventsParams struct {
 	Ids        []string
+	TeamIds    []string
 	ProjectIds []string
-	TeamID     string
 }
 
 func (q *Queries) GetAgentEvents(ctx context.Context, arg GetAgentEventsParams) ([]AgentEvent, error) {
-	rows, err := q.db.Query(ctx, getAgentEvents, arg.Ids, arg.ProjectIds, arg.TeamID)
+	rows, err := q.db.Query(ctx, getAgentEvents, arg.Ids, arg.TeamIds, arg.ProjectIds)
 	if err != nil {
 		return nil, err
 	}
@@ -270,7 +270,8 @@ func (q *Queries) GetAgentEvents(ctx context.Context, arg GetAgentEventsParams) 
 const insertAgentEvents = `-- name: InsertAgentEvents :many
 
 WITH want AS (
-    SELECT unnest($2::text[]) AS id,
+    SELECT unnest($1::text[]) AS id,
+           unnest($2::text[]) AS team_id,
            unnest($3::text[]) AS project_id,
            unnest($4::text[]) AS session_id,
            unnest($5::text[]) AS source_adapter,
@@ -285,17 +286,17 @@ WITH want AS (
 INSERT INTO agent_events (
     id, team_id, project_id, server_session_id, source_adapter, source_event_id, idempotency_key,
     event_type, platform_source, payload, metadata, occurred_at)
-SELECT w.id, $1, w.project_id, NULLIF(w.session_id, ''), w.source_adapter, NULLIF(w.source_event_id, ''),
+SELECT w.id, w.team_id, w.project_id, NULLIF(w.session_id, ''), w.source_adapter, NULLIF(w.source_event_id, ''),
        w.idempotency_key, w.event_type, NULLIF(w.platform, ''), w.payload::jsonb, w.metadata::jsonb, w.occurred_at
 FROM want w
 ORDER BY w.id
 ON CONFLICT DO NOTHING
-RETURNING id, team_id, project_id, server_session_id, source_adapter, source_event_id, idempotency_key, event_type, platform_source, payload, metadata, batch_job_id, occurred_at, received_at, created_at, pruned_at
+RETURNING id, received_at, created_at
 `
 
 type InsertAgentEventsParams struct {
-	TeamID          string
 	Ids             []string
+	TeamIds         []string
 	ProjectIds      []string
 	SessionIds      []string
 	SourceAdapters  []string
@@ -308,12 +309,19 @@ type InsertAgentEventsParams struct {
 	OccurredAts     []time.Time
 }
 
+type InsertAgentEventsRow struct {
+	ID         string
+	ReceivedAt time.Time
+	CreatedAt  time.Time
+}
+
 // What agents did. Used by internal/observe only.
-// Those that were not known. In one order for everybody: no deadlocks.
-func (q *Queries) InsertAgentEvents(ctx context.Context, arg InsertAgentEventsParams) ([]AgentEvent, error) {
+// Those that were not known, of any tenants. In one order for everybody: no
+// deadlocks. What was sent is not given back.
+func (q *Queries) InsertAgentEvents(ctx context.Context, arg InsertAgentEventsParams) ([]InsertAgentEventsRow, error) {
 	rows, err := q.db.Query(ctx, insertAgentEvents,
-		arg.TeamID,
 		arg.Ids,
+		arg.TeamIds,
 		arg.ProjectIds,
 		arg.SessionIds,
 		arg.SourceAdapters,
@@ -329,27 +337,10 @@ func (q *Queries) InsertAgentEvents(ctx context.Context, arg InsertAgentEventsPa
 		return nil, err
 	}
 	defer rows.Close()
-	items := []AgentEvent{}
+	items := []InsertAgentEventsRow{}
 	for rows.Next() {
-		var i AgentEvent
-		if err := rows.Scan(
-			&i.ID,
-			&i.TeamID,
-			&i.ProjectID,
-			&i.ServerSessionID,
-			&i.SourceAdapter,
-			&i.SourceEventID,
-			&i.IdempotencyKey,
-			&i.EventType,
-			&i.PlatformSource,
-			&i.Payload,
-			&i.Metadata,
-			&i.BatchJobID,
-			&i.OccurredAt,
-			&i.ReceivedAt,
-			&i.CreatedAt,
-			&i.PrunedAt,
-		); err != nil {
+		var i InsertAgentEventsRow
+		if err := rows.Scan(&i.ID, &i.ReceivedAt, &i.CreatedAt); err != nil {
 			return nil, err
 		}
 		items = append(items, i)
@@ -402,14 +393,17 @@ func (q *Queries) JoinBatch(ctx context.Context, arg JoinBatchParams) ([]string,
 
 const mergeAgentEvents = `-- name: MergeAgentEvents :exec
 UPDATE agent_events e SET metadata = e.metadata || w.metadata::jsonb
-FROM (SELECT unnest($2::text[]) AS id, unnest($3::text[]) AS project_id, unnest($4::text[]) AS metadata) w
-WHERE e.id = w.id AND CASE WHEN e.project_id = w.project_id AND e.team_id = $1 THEN true END
+FROM (
+    SELECT unnest($1::text[]) AS id, unnest($2::text[]) AS team_id, unnest($3::text[]) AS project_id,
+           unnest($4::text[]) AS metadata
+) w
+WHERE e.id = w.id AND CASE WHEN e.project_id = w.project_id AND e.team_id = w.team_id THEN true END
   AND NOT e.metadata @> w.metadata::jsonb
 `
 
 type MergeAgentEventsParams struct {
-	TeamID     string
 	Ids        []string
+	TeamIds    []string
 	ProjectIds []string
 	Metadatas  []string
 }
@@ -417,8 +411,8 @@ type MergeAgentEventsParams struct {
 // A known event takes on what is new in the metadata, nothing else.
 func (q *Queries) MergeAgentEvents(ctx context.Context, arg MergeAgentEventsParams) error {
 	_, err := q.db.Exec(ctx, mergeAgentEvents,
-		arg.TeamID,
 		arg.Ids,
+		arg.TeamIds,
 		arg.ProjectIds,
 		arg.Metadatas,
 	)

@@ -47,3 +47,45 @@ func (q *Queries) InsertAudit(ctx context.Context, arg InsertAuditParams) error 
 	)
 	return err
 }
+
+const insertAudits = `-- name: InsertAudits :exec
+INSERT INTO audit_log (team_id, project_id, actor_id, api_key_id, action, resource_type, resource_id, request_id, job_id, details)
+SELECT w.team_id, NULLIF(w.project_id, ''), w.actor_id, NULLIF(w.api_key_id, ''), w.action, w.resource_type, w.resource_id,
+       NULLIF(w.request_id, ''), NULLIF(w.job_id, ''), w.details::jsonb
+FROM (
+    SELECT unnest($1::text[]) AS team_id, unnest($2::text[]) AS project_id, unnest($3::text[]) AS actor_id,
+           unnest($4::text[]) AS api_key_id, unnest($5::text[]) AS action,
+           unnest($6::text[]) AS resource_type, unnest($7::text[]) AS resource_id,
+           unnest($8::text[]) AS request_id, unnest($9::text[]) AS job_id, unnest($10::text[]) AS details
+) w
+`
+
+type InsertAuditsParams struct {
+	TeamIds       []string
+	ProjectIds    []string
+	ActorIds      []string
+	ApiKeyIds     []string
+	Actions       []string
+	ResourceTypes []string
+	ResourceIds   []string
+	RequestIds    []string
+	JobIds        []string
+	Details       []string
+}
+
+// An empty text is none, where there may be none.
+func (q *Queries) InsertAudits(ctx context.Context, arg InsertAuditsParams) error {
+	_, err := q.db.Exec(ctx, insertAudits,
+		arg.TeamIds,
+		arg.ProjectIds,
+		arg.ActorIds,
+		arg.ApiKeyIds,
+		arg.Actions,
+		arg.ResourceTypes,
+		arg.ResourceIds,
+		arg.RequestIds,
+		arg.JobIds,
+		arg.Details,
+	)
+	return err
+}

@@ -3,8 +3,9 @@
 -- with the events of each tenant. Used by package db only.
 
 -- name: EnqueueJobs :many
--- Makes the jobs that do not exist yet, each with its first event. Each id is
--- there once. One whose project is not there is not made.
+-- Makes the jobs that do not exist yet, each with its first event, and gives
+-- the times of those. Each id is there once. One whose project is not there is
+-- not made.
 WITH want AS (
     SELECT unnest(@ids::text[]) AS id,
            unnest(@team_ids::text[]) AS team_id,
@@ -55,7 +56,7 @@ WITH want AS (
     FROM made m JOIN want w ON w.id = m.id
     GROUP BY m.team_id, m.project_id, m.job_type, w.actor
 )
-SELECT m.id FROM made m;
+SELECT m.id, m.created_at, m.next_attempt_at FROM made m;
 
 -- name: MoveJobs :many
 -- Stores steps that events.Job.Apply has computed: each updates the row only

@@ -227,7 +227,7 @@ WITH want AS (
     FROM made m JOIN want w ON w.id = m.id
     GROUP BY m.team_id, m.project_id, m.job_type, w.actor
 )
-SELECT m.id FROM made m
+SELECT m.id, m.created_at, m.next_attempt_at FROM made m
 `
 
 type EnqueueJobsParams struct {
@@ -249,12 +249,19 @@ type EnqueueJobsParams struct {
 	Schema      int32
 }
 
+type EnqueueJobsRow struct {
+	ID            string
+	CreatedAt     time.Time
+	NextAttemptAt *time.Time
+}
+
 // The job table, its history, and what the statements that move a job leave
 // for the relay: a row in outbox while it is queued, and a row in job_feed
 // with the events of each tenant. Used by package db only.
-// Makes the jobs that do not exist yet, each with its first event. Each id is
-// there once. One whose project is not there is not made.
-func (q *Queries) EnqueueJobs(ctx context.Context, arg EnqueueJobsParams) ([]string, error) {
+// Makes the jobs that do not exist yet, each with its first event, and gives
+// the times of those. Each id is there once. One whose project is not there is
+// not made.
+func (q *Queries) EnqueueJobs(ctx context.Context, arg EnqueueJobsParams) ([]EnqueueJobsRow, error) {
 	rows, err := q.db.Query(ctx, enqueueJobs,
 		arg.Ids,
 		arg.TeamIds,
@@ -277,13 +284,13 @@ func (q *Queries) EnqueueJobs(ctx context.Context, arg EnqueueJobsParams) ([]str
 		return nil, err
 	}
 	defer rows.Close()
-	items := []string{}
+	items := []EnqueueJobsRow{}
 	for rows.Next() {
-		var id string
-		if err := rows.Scan(&id); err != nil {
+		var i EnqueueJobsRow
+		if err := rows.Scan(&i.ID, &i.CreatedAt, &i.NextAttemptAt); err != nil {
 			return nil, err
 		}
-		items = append(items, id)
+		items = append(items, i)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, err

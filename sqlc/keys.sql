@@ -1,18 +1,25 @@
 -- API keys. Used by internal/observe only.
 
--- name: UseKey :one
--- The key of one of the hashes, which are those of one secret under each
--- pepper, if it is good, and in the same statement a note that it was used, at
--- most once a minute: so most requests write nothing.
-WITH good AS (
-    SELECT a.* FROM api_keys a
-    WHERE a.key_hash = ANY(@key_hashes::bytea[]) AND a.revoked_at IS NULL AND (a.expires_at IS NULL OR a.expires_at > now())
-), noted AS (
-    UPDATE api_keys k SET last_used_at = now() FROM good g
-    WHERE k.id = g.id AND k.team_id = g.team_id AND k.project_id IS NOT DISTINCT FROM g.project_id
-      AND (k.last_used_at IS NULL OR k.last_used_at < now() - interval '1 minute')
-)
-SELECT g.id, g.team_id, g.project_id, g.actor_id, g.scopes, g.expires_at, g.key_hash FROM good g;
+-- name: FindKeys :many
+-- The good ones among the keys of these hashes, which are those of the secrets
+-- that were shown, each under each pepper. stale: that it was used is noted
+-- once a minute, so that most requests write nothing.
+SELECT k.id, k.team_id, k.project_id, k.actor_id, k.scopes, k.expires_at, k.key_hash,
+       (k.last_used_at IS NULL OR k.last_used_at < now() - interval '1 minute')::bool AS stale
+FROM api_keys k
+WHERE k.key_hash = ANY(@key_hashes::bytea[]) AND k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > now());
+
+-- name: NoteKeys :exec
+-- That they were used. Nobody waits for who holds one: then it is noted next
+-- time. An empty project is none.
+UPDATE api_keys k SET last_used_at = now() FROM (
+    SELECT o.id, o.team_id, o.project_id FROM api_keys o JOIN (
+        SELECT unnest(@ids::text[]) AS id, unnest(@team_ids::text[]) AS team_id, unnest(@project_ids::text[]) AS project_id
+    ) w ON o.id = w.id AND o.team_id = w.team_id AND o.project_id IS NOT DISTINCT FROM NULLIF(w.project_id, '')
+    ORDER BY o.id FOR NO KEY UPDATE OF o SKIP LOCKED
+) free
+WHERE k.id = free.id AND k.team_id = free.team_id AND k.project_id IS NOT DISTINCT FROM free.project_id
+  AND (k.last_used_at IS NULL OR k.last_used_at < now() - interval '1 minute');
 
 -- name: RehashKey :exec
 -- Another process may have been first.

@@ -10,6 +10,58 @@ import (
 	"time"
 )
 
+const findKeys = `-- name: FindKeys :many
+
+SELECT k.id, k.team_id, k.project_id, k.actor_id, k.scopes, k.expires_at, k.key_hash,
+       (k.last_used_at IS NULL OR k.last_used_at < now() - interval '1 minute')::bool AS stale
+FROM api_keys k
+WHERE k.key_hash = ANY($1::bytea[]) AND k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > now())
+`
+
+type FindKeysRow struct {
+	ID        string
+	TeamID    string
+	ProjectID *string
+	ActorID   string
+	Scopes    []string
+	ExpiresAt *time.Time
+	KeyHash   []byte
+	Stale     bool
+}
+
+// API keys. Used by internal/observe only.
+// The good ones among the keys of these hashes, which are those of the secrets
+// that were shown, each under each pepper. stale: that it was used is noted
+// once a minute, so that most requests write nothing.
+func (q *Queries) FindKeys(ctx context.Context, keyHashes [][]byte) ([]FindKeysRow, error) {
+	rows, err := q.db.Query(ctx, findKeys, keyHashes)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []FindKeysRow{}
+	for rows.Next() {
+		var i FindKeysRow
+		if err := rows.Scan(
+			&i.ID,
+			&i.TeamID,
+			&i.ProjectID,
+			&i.ActorID,
+			&i.Scopes,
+			&i.ExpiresAt,
+			&i.KeyHash,
+			&i.Stale,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const insertKey = `-- name: InsertKey :one
 INSERT INTO api_keys (id, team_id, project_id, actor_id, label, prefix, key_hash, pepper, scopes, expires_at)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
@@ -163,6 +215,30 @@ func (q *Queries) LockKey(ctx context.Context, arg LockKeyParams) (ApiKey, error
 	return i, err
 }
 
+const noteKeys = `-- name: NoteKeys :exec
+UPDATE api_keys k SET last_used_at = now() FROM (
+    SELECT o.id, o.team_id, o.project_id FROM api_keys o JOIN (
+        SELECT unnest($1::text[]) AS id, unnest($2::text[]) AS team_id, unnest($3::text[]) AS project_id
+    ) w ON o.id = w.id AND o.team_id = w.team_id AND o.project_id IS NOT DISTINCT FROM NULLIF(w.project_id, '')
+    ORDER BY o.id FOR NO KEY UPDATE OF o SKIP LOCKED
+) free
+WHERE k.id = free.id AND k.team_id = free.team_id AND k.project_id IS NOT DISTINCT FROM free.project_id
+  AND (k.last_used_at IS NULL OR k.last_used_at < now() - interval '1 minute')
+`
+
+type NoteKeysParams struct {
+	Ids        []string
+	TeamIds    []string
+	ProjectIds []string
+}
+
+// That they were used. Nobody waits for who holds one: then it is noted next
+// time. An empty project is none.
+func (q *Queries) NoteKeys(ctx context.Context, arg NoteKeysParams) error {
+	_, err := q.db.Exec(ctx, noteKeys, arg.Ids, arg.TeamIds, arg.ProjectIds)
+	return err
+}
+
 const rehashKey = `-- name: RehashKey :exec
 UPDATE api_keys SET key_hash = $1, pepper = $2
 WHERE id = $3 AND team_id = $4 AND project_id IS NOT DISTINCT FROM $5 AND key_hash = $6
@@ -243,48 +319,6 @@ func (q *Queries) RevokeKey(ctx context.Context, arg RevokeKeyParams) (ApiKey, e
 		&i.LastUsedAt,
 		&i.ReplacedBy,
 		&i.Pepper,
-	)
-	return i, err
-}
-
-const useKey = `-- name: UseKey :one
-
-WITH good AS (
-    SELECT a.id, a.team_id, a.project_id, a.actor_id, a.label, a.prefix, a.key_hash, a.scopes, a.created_at, a.expires_at, a.revoked_at, a.last_used_at, a.replaced_by, a.pepper FROM api_keys a
-    WHERE a.key_hash = ANY($1::bytea[]) AND a.revoked_at IS NULL AND (a.expires_at IS NULL OR a.expires_at > now())
-), noted AS (
-    UPDATE api_keys k SET last_used_at = now() FROM good g
-    WHERE k.id = g.id AND k.team_id = g.team_id AND k.project_id IS NOT DISTINCT FROM g.project_id
-      AND (k.last_used_at IS NULL OR k.last_used_at < now() - interval '1 minute')
-)
-SELECT g.id, g.team_id, g.project_id, g.actor_id, g.scopes, g.expires_at, g.key_hash FROM good g
-`
-
-type UseKeyRow struct {
-	ID        string
-	TeamID    string
-	ProjectID *string
-	ActorID   string
-	Scopes    []string
-	ExpiresAt *time.Time
-	KeyHash   []byte
-}
-
-// API keys. Used by internal/observe only.
-// The key of one of the hashes, which are those of one secret under each
-// pepper, if it is good, and in the same statement a note that it was used, at
-// most once a minute: so most requests write nothing.
-func (q *Queries) UseKey(ctx context.Context, keyHashes [][]byte) (UseKeyRow, error) {
-	row := q.db.QueryRow(ctx, useKey, keyHashes)
-	var i UseKeyRow
-	err := row.Scan(
-		&i.ID,
-		&i.TeamID,
-		&i.ProjectID,
-		&i.ActorID,
-		&i.Scopes,
-		&i.ExpiresAt,
-		&i.KeyHash,
 	)
 	return i, err
 }

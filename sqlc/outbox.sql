@@ -37,9 +37,10 @@ WHERE f.events - cardinality(f.job_ids) < @max_events::int
 ORDER BY f.id;
 
 -- name: ForgetFeed :one
--- Gives the transaction that did so.
+-- Gives the transaction that did so. Without waiting for the disk, which the
+-- statement says itself: a transaction around it would be two round trips more.
 WITH gone AS (DELETE FROM job_feed WHERE id = ANY(@row_ids::bigint[]))
-SELECT pg_current_xact_id()::text::bigint;
+SELECT pg_current_xact_id()::text::bigint WHERE set_config('synchronous_commit', 'off', true) = 'off';
 
 -- name: ForgetStrayAsks :exec
 -- A job that was deleted with its tenant leaves its row here, for there is no

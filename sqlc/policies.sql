@@ -5,9 +5,9 @@
 SELECT id AS project_id, metadata FROM projects
 WHERE id = ANY(@project_ids::text[]) AND CASE WHEN team_id = @team_id THEN metadata->'policy' IS NOT NULL END;
 
--- name: SetProjectPolicy :execrows
--- An empty object takes the policy away.
-UPDATE projects SET metadata = (metadata - 'policy' - 'debounceMs') || @policy::jsonb
+-- name: SetProjectSettings :execrows
+-- The named ones are taken away, and those given set.
+UPDATE projects SET metadata = (metadata - @names::text[]) || @settings::jsonb
 WHERE id = @project_id AND CASE WHEN team_id = @team_id THEN true END;
 
 -- name: EndedSessions :many

@@ -149,20 +149,26 @@ func (q *Queries) ProjectPolicies(ctx context.Context, arg ProjectPoliciesParams
 	return items, nil
 }
 
-const setProjectPolicy = `-- name: SetProjectPolicy :execrows
-UPDATE projects SET metadata = (metadata - 'policy' - 'debounceMs') || $1::jsonb
-WHERE id = $2 AND CASE WHEN team_id = $3 THEN true END
+const setProjectSettings = `-- name: SetProjectSettings :execrows
+UPDATE projects SET metadata = (metadata - $1::text[]) || $2::jsonb
+WHERE id = $3 AND CASE WHEN team_id = $4 THEN true END
 `
 
-type SetProjectPolicyParams struct {
-	Policy    json.RawMessage
+type SetProjectSettingsParams struct {
+	Names     []string
+	Settings  json.RawMessage
 	ProjectID string
 	TeamID    string
 }
 
-// An empty object takes the policy away.
-func (q *Queries) SetProjectPolicy(ctx context.Context, arg SetProjectPolicyParams) (int64, error) {
-	result, err := q.db.Exec(ctx, setProjectPolicy, arg.Policy, arg.ProjectID, arg.TeamID)
+// The named ones are taken away, and those given set.
+func (q *Queries) SetProjectSettings(ctx context.Context, arg SetProjectSettingsParams) (int64, error) {
+	result, err := q.db.Exec(ctx, setProjectSettings,
+		arg.Names,
+		arg.Settings,
+		arg.ProjectID,
+		arg.TeamID,
+	)
 	if err != nil {
 		return 0, err
 	}

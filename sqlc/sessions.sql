@@ -66,10 +66,11 @@ WHERE s.team_id = @team_id AND s.project_id = @project_id AND s.source_type = 's
 RETURNING o.id;
 
 -- name: FindSessions :many
--- For each place of a request the newest session with that content id, of the
+-- For each place of a group of requests the newest session with that content id, of the
 -- same platform where one was named (empty: none at all).
 WITH want AS (
     SELECT unnest(@places::int[]) AS place,
+           unnest(@team_ids::text[]) AS team_id,
            unnest(@project_ids::text[]) AS project_id,
            unnest(@content_ids::text[]) AS content_id,
            unnest(@any_platform::bool[]) AS any_platform,
@@ -78,15 +79,15 @@ WITH want AS (
 SELECT w.place::int AS place, s.id FROM want w
 CROSS JOIN LATERAL (
     SELECT t.id FROM server_sessions t
-    WHERE t.team_id = @team_id AND t.project_id = w.project_id AND t.content_session_id = w.content_id
+    WHERE t.team_id = w.team_id AND t.project_id = w.project_id AND t.content_session_id = w.content_id
       AND (w.any_platform OR t.platform_source IS NOT DISTINCT FROM NULLIF(w.platform, ''))
     ORDER BY t.created_at DESC, t.id DESC LIMIT 1
 ) s;
 
 -- name: KnownSessions :many
-SELECT s.id, s.project_id FROM server_sessions s
-JOIN (SELECT unnest(@ids::text[]) AS id, unnest(@project_ids::text[]) AS project_id) w
-  ON s.id = w.id AND CASE WHEN s.project_id = w.project_id AND s.team_id = @team_id THEN true END;
+SELECT s.id, s.team_id, s.project_id FROM server_sessions s
+JOIN (SELECT unnest(@ids::text[]) AS id, unnest(@team_ids::text[]) AS team_id, unnest(@project_ids::text[]) AS project_id) w
+  ON s.id = w.id AND CASE WHEN s.project_id = w.project_id AND s.team_id = w.team_id THEN true END;
 
 -- name: LockSessions :many
 -- One writer at a time decides which batch a session's events join. The lock

@@ -143,7 +143,8 @@ func (q *Queries) EndSession(ctx context.Context, arg EndSessionParams) (ServerS
 
 const findSessions = `-- name: FindSessions :many
 WITH want AS (
-    SELECT unnest($2::int[]) AS place,
+    SELECT unnest($1::int[]) AS place,
+           unnest($2::text[]) AS team_id,
            unnest($3::text[]) AS project_id,
            unnest($4::text[]) AS content_id,
            unnest($5::bool[]) AS any_platform,
@@ -152,15 +153,15 @@ WITH want AS (
 SELECT w.place::int AS place, s.id FROM want w
 CROSS JOIN LATERAL (
     SELECT t.id FROM server_sessions t
-    WHERE t.team_id = $1 AND t.project_id = w.project_id AND t.content_session_id = w.content_id
+    WHERE t.team_id = w.team_id AND t.project_id = w.project_id AND t.content_session_id = w.content_id
       AND (w.any_platform OR t.platform_source IS NOT DISTINCT FROM NULLIF(w.platform, ''))
     ORDER BY t.created_at DESC, t.id DESC LIMIT 1
 ) s
 `
 
 type FindSessionsParams struct {
-	TeamID      string
 	Places      []int32
+	TeamIds     []string
 	ProjectIds  []string
 	ContentIds  []string
 	AnyPlatform []bool
@@ -172,12 +173,12 @@ type FindSessionsRow struct {
 	ID    string
 }
 
-// For each place of a request the newest session with that content id, of the
+// For each place of a group of requests the newest session with that content id, of the
 // same platform where one was named (empty: none at all).
 func (q *Queries) FindSessions(ctx context.Context, arg FindSessionsParams) ([]FindSessionsRow, error) {
 	rows, err := q.db.Query(ctx, findSessions,
-		arg.TeamID,
 		arg.Places,
+		arg.TeamIds,
 		arg.ProjectIds,
 		arg.ContentIds,
 		arg.AnyPlatform,
@@ -329,24 +330,25 @@ func (q *Queries) InsertSession(ctx context.Context, arg InsertSessionParams) ([
 }
 
 const knownSessions = `-- name: KnownSessions :many
-SELECT s.id, s.project_id FROM server_sessions s
-JOIN (SELECT unnest($1::text[]) AS id, unnest($2::text[]) AS project_id) w
-  ON s.id = w.id AND CASE WHEN s.project_id = w.project_id AND s.team_id = $3 THEN true END
+SELECT s.id, s.team_id, s.project_id FROM server_sessions s
+JOIN (SELECT unnest($1::text[]) AS id, unnest($2::text[]) AS team_id, unnest($3::text[]) AS project_id) w
+  ON s.id = w.id AND CASE WHEN s.project_id = w.project_id AND s.team_id = w.team_id THEN true END
 `
 
 type KnownSessionsParams struct {
 	Ids        []string
+	TeamIds    []string
 	ProjectIds []string
-	TeamID     string
 }
 
 type KnownSessionsRow struct {
 	ID        string
+	TeamID    string
 	ProjectID string
 }
 
 func (q *Queries) KnownSessions(ctx context.Context, arg KnownSessionsParams) ([]KnownSessionsRow, error) {
-	rows, err := q.db.Query(ctx, knownSessions, arg.Ids, arg.ProjectIds, arg.TeamID)
+	rows, err := q.db.Query(ctx, knownSessions, arg.Ids, arg.TeamIds, arg.ProjectIds)
 	if err != nil {
 		return nil, err
 	}
@@ -354,7 +356,7 @@ func (q *Queries) KnownSessions(ctx context.Context, arg KnownSessionsParams) ([
 	items := []KnownSessionsRow{}
 	for rows.Next() {
 		var i KnownSessionsRow
-		if err := rows.Scan(&i.ID, &i.ProjectID); err != nil {
+		if err := rows.Scan(&i.ID, &i.TeamID, &i.ProjectID); err != nil {
 			return nil, err
 		}
 		items = append(items, i)

@@ -7,6 +7,7 @@ package sqlc
 
 import (
 	"context"
+	"encoding/json"
 )
 
 const hasTeam = `-- name: HasTeam :one
@@ -18,6 +19,54 @@ func (q *Queries) HasTeam(ctx context.Context, teamID string) (bool, error) {
 	var found bool
 	err := row.Scan(&found)
 	return found, err
+}
+
+const holdProjects = `-- name: HoldProjects :many
+WITH want AS (
+    SELECT DISTINCT u.id, u.team_id FROM (SELECT unnest($1::text[]) AS id, unnest($2::text[]) AS team_id) u
+), held AS MATERIALIZED (
+    SELECT p.id, p.team_id, p.metadata FROM projects p JOIN want w ON p.id = w.id AND CASE WHEN p.team_id = w.team_id THEN true END
+    ORDER BY p.id FOR KEY SHARE OF p
+)
+SELECT h.id AS project_id, h.team_id, CASE WHEN h.metadata ? 'policy' THEN h.metadata ELSE '{}' END::jsonb AS metadata, true AS free FROM held h
+`
+
+type HoldProjectsParams struct {
+	Ids     []string
+	TeamIds []string
+}
+
+type HoldProjectsRow struct {
+	ProjectID string
+	TeamID    string
+	Metadata  json.RawMessage
+	Free      bool
+}
+
+// As TryProjects, but waits for whoever has locked one.
+func (q *Queries) HoldProjects(ctx context.Context, arg HoldProjectsParams) ([]HoldProjectsRow, error) {
+	rows, err := q.db.Query(ctx, holdProjects, arg.Ids, arg.TeamIds)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []HoldProjectsRow{}
+	for rows.Next() {
+		var i HoldProjectsRow
+		if err := rows.Scan(
+			&i.ProjectID,
+			&i.TeamID,
+			&i.Metadata,
+			&i.Free,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const insertProject = `-- name: InsertProject :many
@@ -113,7 +162,7 @@ func (q *Queries) ProjectByName(ctx context.Context, arg ProjectByNameParams) (s
 }
 
 const projectName = `-- name: ProjectName :one
-SELECT name FROM projects WHERE id = $1 AND team_id = $2
+SELECT name, metadata FROM projects WHERE id = $1 AND team_id = $2
 `
 
 type ProjectNameParams struct {
@@ -121,10 +170,68 @@ type ProjectNameParams struct {
 	TeamID    string
 }
 
+type ProjectNameRow struct {
+	Name     string
+	Metadata json.RawMessage
+}
+
 // Also tells whether the project is the team's: no row if it is not.
-func (q *Queries) ProjectName(ctx context.Context, arg ProjectNameParams) (string, error) {
+func (q *Queries) ProjectName(ctx context.Context, arg ProjectNameParams) (ProjectNameRow, error) {
 	row := q.db.QueryRow(ctx, projectName, arg.ProjectID, arg.TeamID)
-	var name string
-	err := row.Scan(&name)
-	return name, err
+	var i ProjectNameRow
+	err := row.Scan(&i.Name, &i.Metadata)
+	return i, err
+}
+
+const tryProjects = `-- name: TryProjects :many
+WITH want AS (
+    SELECT DISTINCT u.id, u.team_id FROM (SELECT unnest($1::text[]) AS id, unnest($2::text[]) AS team_id) u
+), held AS MATERIALIZED (
+    SELECT p.id FROM projects p JOIN want w ON p.id = w.id AND CASE WHEN p.team_id = w.team_id THEN true END
+    ORDER BY p.id FOR KEY SHARE OF p SKIP LOCKED
+)
+SELECT p.id AS project_id, p.team_id, CASE WHEN p.metadata ? 'policy' THEN p.metadata ELSE '{}' END::jsonb AS metadata,
+       EXISTS (SELECT FROM held h WHERE h.id = p.id) AS free
+FROM projects p JOIN want w ON p.id = w.id AND CASE WHEN p.team_id = w.team_id THEN true END
+`
+
+type TryProjectsParams struct {
+	Ids     []string
+	TeamIds []string
+}
+
+type TryProjectsRow struct {
+	ProjectID string
+	TeamID    string
+	Metadata  json.RawMessage
+	Free      bool
+}
+
+// The projects of a group of requests, with the policy of those that have one.
+// The free ones are held until the transaction ends, as a foreign key would do
+// it: nobody can lock them any more, and nobody who has locked one, because he
+// empties it, is waited for.
+func (q *Queries) TryProjects(ctx context.Context, arg TryProjectsParams) ([]TryProjectsRow, error) {
+	rows, err := q.db.Query(ctx, tryProjects, arg.Ids, arg.TeamIds)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []TryProjectsRow{}
+	for rows.Next() {
+		var i TryProjectsRow
+		if err := rows.Scan(
+			&i.ProjectID,
+			&i.TeamID,
+			&i.Metadata,
+			&i.Free,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }

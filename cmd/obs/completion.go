@@ -62,6 +62,7 @@ var flagValues = map[string]string{
 	"--status":      spaced(jobStatuses()),
 	"--source-type": spaced([]string{observe.SourceEvent, observe.SourceBatch, observe.SourceSummary, observe.SourceReindex}),
 	"--scopes":      spaced(observe.Scopes()),
+	"--storage":     spaced(observe.Storages()),
 	"--log-level":   "debug info warn error",
 	"--log-format":  "text json",
 }

@@ -21,7 +21,7 @@ func TestBashCompletes(t *testing.T) {
 		words []string
 		want  string // all of the answers, or with … the first ones
 	}{
-		{[]string{"obs", "pro"}, "projects"},
+		{[]string{"obs", "pro"}, "projects prompt"},
 		{[]string{"obs", "server", "sta"}, "start status"},
 		{[]string{"obs", "server", "start", "--nats-re"}, "--nats-replicas"},
 		{[]string{"obs", "server", "--database"}, "--database-url"},

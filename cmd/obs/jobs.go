@@ -133,16 +133,17 @@ type oneJob struct {
 }
 
 // open finds the job's owner, who is the one to act as.
-func (c oneJob) open(ctx context.Context, std boot.Std) (*operator, observe.Caller, error) {
+func (c oneJob) open(ctx context.Context, std boot.Std, more ...boot.Settings) (*operator, observe.Caller, error) {
 	var wrong error
 	if events.Token(c.ID) != c.ID {
 		wrong = boot.Misused("%.80q is no job id: those have 1 to 64 letters, digits, '_' and '-'", c.ID)
 	}
-	_, err := boot.Load(c.DatabaseFlags)
+	flags := slices.Concat([]boot.Settings{c.DatabaseFlags}, more)
+	_, err := boot.Load(flags...)
 	if err := boot.Join(wrong, err); err != nil {
 		return nil, observe.Caller{}, err
 	}
-	op, err := lookOperator(ctx, std, c.DatabaseFlags)
+	op, err := lookOperator(ctx, std, flags...)
 	if err != nil {
 		return nil, observe.Caller{}, err
 	}

@@ -38,6 +38,7 @@ type commands struct {
 	Usage    usageCommand    `cmd:"" help:"Tell what teams used this month, and what it cost."`
 	Budget   budgetCommand   `cmd:"" help:"Say what a team may use in a month."`
 	Prices   pricesCommand   `cmd:"" help:"Print what models cost."`
+	Prompt   promptCommand   `cmd:"" help:"See what a model is asked, and in which words."`
 	Follow   followCommand   `cmd:"" help:"Print what happens to jobs, and what they find, as it happens."`
 	Audit    auditCommand    `cmd:"" help:"Read who did what."`
 	Check    checkCommand    `cmd:"" help:"Verify what must always hold, on a live database."`

@@ -46,8 +46,8 @@ func (f *operatorFlags) AfterApply(std boot.Std) error { //nolint:unparam // as 
 
 // openOperator connects, and brings the schema up to date as every process
 // does that writes.
-func openOperator(ctx context.Context, std boot.Std, f boot.DatabaseFlags) (*operator, error) {
-	op, err := lookOperator(ctx, std, f)
+func openOperator(ctx context.Context, std boot.Std, flags ...boot.Settings) (*operator, error) {
+	op, err := lookOperator(ctx, std, flags...)
 	if err != nil {
 		return nil, err
 	}
@@ -63,8 +63,8 @@ func openOperator(ctx context.Context, std boot.Std, f boot.DatabaseFlags) (*ope
 }
 
 // lookOperator connects to a database that has a schema.
-func lookOperator(ctx context.Context, std boot.Std, f boot.DatabaseFlags) (*operator, error) {
-	c, err := boot.Load(f)
+func lookOperator(ctx context.Context, std boot.Std, flags ...boot.Settings) (*operator, error) {
+	c, err := boot.Load(flags...)
 	if err != nil {
 		return nil, err
 	}
@@ -79,7 +79,7 @@ func lookOperator(ctx context.Context, std boot.Std, f boot.DatabaseFlags) (*ope
 	jobs := db.NewJobs(pool, db.JobsConfig{Process: "obs-cli", Build: boot.Build()})
 	return &operator{
 		pool: pool, jobs: jobs, name: name,
-		service: observe.New(observe.Config{Pool: pool, Jobs: jobs, Process: "obs-cli", Build: boot.Build()}),
+		service: observe.New(observe.Config{Pool: pool, Jobs: jobs, Modes: c.Modes, Process: "obs-cli", Build: boot.Build()}),
 	}, nil
 }
 

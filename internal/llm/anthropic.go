@@ -34,6 +34,7 @@ type messages struct{}
 type messagesRequest struct {
 	Model     string         `json:"model"`
 	MaxTokens int            `json:"max_tokens"`
+	System    string         `json:"system,omitempty"`
 	Messages  []message      `json:"messages"`
 	Output    map[string]any `json:"output_config,omitempty"`
 }
@@ -56,7 +57,7 @@ type messagesResponse struct {
 }
 
 func (messages) request(a asked) any {
-	r := messagesRequest{Model: a.model, MaxTokens: a.maxTokens, Messages: a.talk}
+	r := messagesRequest{Model: a.model, MaxTokens: a.maxTokens, System: a.system, Messages: a.talk}
 	if a.schema != nil {
 		r.Output = map[string]any{"format": map[string]any{"type": "json_schema", "schema": a.schema}}
 	}

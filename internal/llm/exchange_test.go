@@ -123,6 +123,9 @@ func abridged(t *testing.T, v any, name string) any {
 		if strings.Contains(v, "the payload &lt;/agent_event&gt;") {
 			return "$PROMPT"
 		}
+		if strings.HasPrefix(v, "You watch a coding agent") {
+			return "$SYSTEM"
+		}
 	}
 	return v
 }

@@ -152,8 +152,8 @@ func (f *failure) read(text string) {
 			say(pending, reword(words), true)
 			pending = ""
 		case testifySays.MatchString(l):
-			if f.meant == "" {
-				f.meant = oneLine(testifySays.FindStringSubmatch(l)[1])
+			if said := oneLine(testifySays.FindStringSubmatch(l)[1]); f.meant == "" && strings.Trim(said, "\"'`") != "" {
+				f.meant = said
 			}
 		case f.race && frames < 4 && raceFrame.MatchString(l) && !strings.Contains(l, "/go/src/"):
 			frames++

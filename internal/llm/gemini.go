@@ -40,6 +40,7 @@ type geminiContent struct {
 }
 
 type geminiRequest struct {
+	System     *geminiContent   `json:"systemInstruction,omitempty"`
 	Contents   []geminiContent  `json:"contents"`
 	Generation geminiGeneration `json:"generationConfig"`
 }
@@ -69,7 +70,7 @@ type geminiResponse struct {
 }
 
 func (gemini) request(a asked) any {
-	r := geminiRequest{Generation: geminiGeneration{Temperature: a.temperature, MaxTokens: a.maxTokens}}
+	r := geminiRequest{System: &geminiContent{Parts: []geminiPart{{Text: a.system}}}, Generation: geminiGeneration{Temperature: a.temperature, MaxTokens: a.maxTokens}}
 	for _, m := range a.talk {
 		role := m.Role
 		if role == "assistant" {

@@ -42,6 +42,7 @@ type Question struct {
 	Project string  // the project's name
 	Session string  // the session's id; may be empty
 	Events  []Event // oldest first, privacy already stripped by the caller
+	Mode    *Mode   // how a model is asked; nil: [DefaultMode]
 
 	// Notes are what was already observed in the session, oldest first. Used
 	// by TaskSummarize only.

@@ -2,7 +2,6 @@ package llm
 
 import (
 	"path"
-	"regexp"
 	"slices"
 	"strings"
 )
@@ -48,23 +47,30 @@ func noteEdits(diffs []diff) Observation {
 	return o
 }
 
-var why = regexp.MustCompile(`(?i)\b(?:because|so that|since|otherwise|never|must|cannot|instead|rather|only|would)\b`)
+var why = look("because so since otherwise never must cannot instead rather only would", `(?i)\b(?:because|so that|since|otherwise|never|must|cannot|instead|rather|only|would)\b`)
 
 // weightiest keeps the n comments that say most, in their order: those that
 // give a reason, then the longest.
 func weightiest(comments []string, n int) []string {
-	score := func(c string) int {
-		s := min(len(c), 400)
-		if why.MatchString(c) {
-			s += 1000
-		}
-		return s
+	if len(comments) <= n {
+		return comments
 	}
-	ranked := slices.Clone(comments)
-	slices.SortStableFunc(ranked, func(a, b string) int { return score(b) - score(a) })
-	return slices.DeleteFunc(slices.Clone(comments), func(c string) bool {
-		return !slices.Contains(ranked[:min(n, len(ranked))], c)
-	})
+	type scored struct{ at, score int }
+	ranked := make([]scored, len(comments))
+	for i, c := range comments {
+		ranked[i] = scored{i, min(len(c), 400)}
+		if why.MatchString(c) {
+			ranked[i].score += 1000
+		}
+	}
+	slices.SortStableFunc(ranked, func(a, b scored) int { return b.score - a.score })
+	ranked = ranked[:n]
+	slices.SortFunc(ranked, func(a, b scored) int { return a.at - b.at })
+	out := make([]string, n)
+	for i, r := range ranked {
+		out[i] = comments[r.at]
+	}
+	return out
 }
 
 // leading picks the change that the others belong to: code before tests before

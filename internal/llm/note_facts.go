@@ -2,6 +2,7 @@ package llm
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -56,8 +57,15 @@ func meaty(line string) bool {
 	if len(t) > 1 && t[0] == '"' && strings.Trim(t, `",`) == t[1:len(strings.TrimRight(t, `",`))] {
 		return false // an import
 	}
-	return len(t) > 4 && strings.Trim(t, "{}()[];,*/#-") != "" && t != "return" && !strings.HasPrefix(t, "import ") && t != "return nil" && t != "return err"
+	if bare.MatchString(t) {
+		return false
+	}
+	return len(t) > 4 && strings.Trim(t, "{}()[];,*/#-") != "" && !strings.HasPrefix(t, "import ")
 }
+
+// bare matches what stands in any code: a return of nothing in particular, a
+// call without arguments.
+var bare = regexp.MustCompile(`^(?:defer |go )?(?:return(?: (?:nil|err|true|false|None|null))?|[\w.]+\(\));?$`)
 
 // facts lists what a change holds: names, values, the lines themselves.
 func (d diff) facts() []string {

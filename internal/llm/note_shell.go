@@ -114,7 +114,7 @@ func failureFacts(f failure) []string {
 
 var (
 	benchLine = regexp.MustCompile(`^(Benchmark\S+?)(?:-\d+)?\s+\d+\s+([\d.]+ ns/op.*)$`)
-	committed = regexp.MustCompile(`^\[([\w./-]+)(?: \([^)]*\))? ([0-9a-f]{7,40})\] (.+)$`)
+	committed = regexp.MustCompile(`^\[([\w./-]+|detached HEAD)(?: \([^)]*\))? ([0-9a-f]{7,40})\] (.+)$`)
 	filesStat = regexp.MustCompile(`\d+ files? changed[^\n]*`)
 	countFlag = regexp.MustCompile(`-(?:test\.)?count[= ](\d+)`)
 	measured  = regexp.MustCompile(`(?i)\d\s?(?:ms|µs|us|ns|s|sec|seconds|kb|mb|gb|kib|mib|gib|bytes|rows?|msgs?|jobs?|%|x)\b|\d(?:/s|k/s)|time:|total|p50|p99`)
@@ -157,6 +157,19 @@ func noteShell(sh shell) (Observation, bool) {
 		o.Facts = append(o.Facts, quote(l, 220))
 	}
 	return o, true
+}
+
+// noteFigure keeps a figure that was asked for with a word on what it is: a
+// size, a count.
+func noteFigure(sh shell) (Observation, bool) {
+	out := strings.TrimSpace(sh.out)
+	if sh.desc == "" || len(out) > 24 || strings.Trim(out, "0123456789.,%") != "" || !anyDigit.MatchString(out) {
+		return Observation{}, false
+	}
+	figure := unstop(sh.desc) + ": " + out
+	return Observation{
+		Type: typeDiscovery, Title: figure, Subtitle: clip(oneLine(sh.cmd.raw), maxSubtitle), Facts: []string{figure}, Concepts: []string{howItWorks},
+	}, true
 }
 
 func nonEmpty(s string) []string {

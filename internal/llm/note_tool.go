@@ -13,7 +13,7 @@ import (
 // noteGrep writes on a search in the code. Few hits, or none, are knowledge;
 // many are not.
 func noteGrep(s *step) (Observation, bool) {
-	what := oneLine(s.in.get("pattern", "query").str())
+	what := strings.TrimSuffix(strings.TrimPrefix(oneLine(s.in.get("pattern", "query").str()), `\b`), `\b`)
 	if what == "" || s.err != "" {
 		return Observation{}, false
 	}
@@ -51,7 +51,7 @@ func noteGrep(s *step) (Observation, bool) {
 		o.Facts = []string{"no match for " + quote(what, 120) + in(where)}
 		return o, true
 	}
-	if len(files) > 8 || len(hits) > 40 || len(hits) == 0 && len(files) > 3 {
+	if len(files) > 8 || len(hits) > 40 || len(hits) == 0 && len(files) > 3 || len(files) > 5 && len(hits) > 10 { // a word that is everywhere
 		return o, false
 	}
 	short := slices.Clone(files)

@@ -6,13 +6,13 @@ import (
 )
 
 var (
-	decides = regexp.MustCompile(`(?i)\b(?:decid(?:e|ed|es|ing) (?:to|on|that|against|for)|decision[:,]|the decision (?:is|was)|(?:we|i)(?:['’]ll| will| shall) (?:use|keep|go with|stick with|take|adopt|drop|stay with|not use)|(?:we['’]re|we are) going with|(?:we|i) (?:chose|picked|opted|dropped|rejected)|chose \S+|choose \S+ over|opted (?:for|to)|settled on|agreed (?:on|to|that)|let['’]s (?:use|keep|go with|drop)|we (?:use|keep) .* (?:because|so that))`)
-	weighs  = regexp.MustCompile(`(?i)\b(?:instead of|rather than|in favou?r of)\b`)
-	reasons = regexp.MustCompile(`(?i)\b(?:because|so that|since|otherwise|reason)\b`)
+	decides = look("decide decided decides deciding decision will ll shall going chose picked opted dropped rejected choose settled agreed let use keep", `(?i)\b(?:decid(?:e|ed|es|ing) (?:to|on|that|against|for)|decision[:,]|the decision (?:is|was)|(?:we|i)(?:['’]ll| will| shall) (?:use|keep|go with|stick with|take|adopt|drop|stay with|not use)|(?:we['’]re|we are) going with|(?:we|i) (?:chose|picked|opted|dropped|rejected)|chose \S+|choose \S+ over|opted (?:for|to)|settled on|agreed (?:on|to|that)|let['’]s (?:use|keep|go with|drop)|we (?:use|keep) .* (?:because|so that))`)
+	weighs  = look("instead rather favor favour", `(?i)\b(?:instead of|rather than|in favou?r of)\b`)
+	reasons = look("because so since otherwise reason", `(?i)\b(?:because|so that|since|otherwise|reason)\b`)
 	acts    = regexp.MustCompile(`(?i)^(?:so |then |and |now )?(?:we|i|use|keep|make|put|move|store|write|delete|return|let|prefer|take|do|the \w+ (?:now|is|are|stays?|keeps?|uses?))\b`)
-	reports = regexp.MustCompile(`(?i)\b(?:returned|took|failed|fails|got|gave|wrong|bug|broke|was flaky|hung)\b`)
+	reports = look("returned took failed fails got gave wrong bug broke was hung", `(?i)\b(?:returned|took|failed|fails|got|gave|wrong|bug|broke|was flaky|hung)\b`)
 	explain = regexp.MustCompile(`(?i)\b(?:root cause|(?:bug|cause|problem|culprit|trap|catch|mistake|flake) (?:was|is|turned out)|turn(?:s|ed) out|(?:fail(?:ed|s)|hung|hangs|deadlock(?:ed|s)|flaky|slow|happen(?:s|ed)) because|that is why|beware|the trap)\b`)
-	orders  = regexp.MustCompile(`(?i)\b(?:must(?: not| never)?|never|always|do not|don['’]t ever)\b`)
+	orders  = look("must never always do don", `(?i)\b(?:must(?: not| never)?|never|always|do not|don['’]t ever)\b`)
 	opener  = regexp.MustCompile(`(?i)^(?:so|and|then|ok|okay|therefore|thus|hence|finally|in the end|also|but|now|it turn(?:s|ed) out that)[, ]+\s*`)
 	subject = regexp.MustCompile(`(?i)^(?:i|we)(?:['’]ve| have)? (decided|chose|opted|settled|dropped|picked|rejected)\b`)
 )

@@ -10,7 +10,7 @@ const (
 	// NameOffline is the provider that needs no key and no network.
 	NameOffline = "offline"
 	// offlineModel changes when the rules change what is written.
-	offlineModel = "extractor-1"
+	offlineModel = "extractor-2"
 )
 
 // Offline is the extractor: it reads hook events by rule and writes notes. The

@@ -66,7 +66,7 @@ type chatResponse struct {
 }
 
 func (chat) request(a asked) any {
-	r := chatRequest{Model: a.model, Messages: a.talk, Temperature: a.temperature}
+	r := chatRequest{Model: a.model, Messages: append([]message{{"system", a.system}}, a.talk...), Temperature: a.temperature}
 	if a.schema != nil {
 		r.ResponseFormat = map[string]any{"type": "json_schema", "json_schema": map[string]any{
 			"name": string(a.task), "strict": true, "schema": a.schema,

@@ -5,6 +5,8 @@ import (
 	"path"
 	"strconv"
 	"strings"
+
+	"github.com/seed-245eaa15/obs/internal/secrets"
 )
 
 // node is a decoded JSON value that answers every question: what is not there,
@@ -89,6 +91,7 @@ type step struct {
 	words   string   // prompt, message or free text
 	root    node     // the whole payload
 	secrets []string // the credentials that were taken out
+	suspect bool     // there may be some
 }
 
 // decode reads one event. Whatever looks like a credential is gone from the
@@ -99,6 +102,7 @@ func decode(e Event) step {
 	if json.Unmarshal(e.Payload, &v) != nil {
 		return s
 	}
+	s.suspect = secrets.SuspectJSON(e.Payload)
 	s.root = node{s.scrub(v)}
 	s.cwd = s.root.get("cwd").str()
 	s.in = s.root.get("tool_input", "toolInput", "input", "arguments")
@@ -154,7 +158,7 @@ func (s *step) scrub(v any) any {
 		return v
 	case []any:
 		// A patch is a list of lines, and a key may run over many of them.
-		if joined, ok := joinStrings(v); ok {
+		if joined, ok := joinStrings(v); ok && s.suspect {
 			if parts := strings.Split(s.clean(joined), "\n"); len(parts) == len(v) {
 				for i := range v {
 					v[i] = parts[i]
@@ -171,7 +175,10 @@ func (s *step) scrub(v any) any {
 }
 
 func (s *step) clean(text string) string {
-	text, found := redact(plain(text))
+	if text = plain(text); !s.suspect {
+		return text
+	}
+	text, found := redact(text)
 	s.secrets = add(s.secrets, found...)
 	return text
 }

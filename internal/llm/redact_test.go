@@ -64,7 +64,7 @@ func TestSecretInAFileIsNoted(t *testing.T) {
 	a := ask(t, llm.Question{Events: []llm.Event{tool("Write", m{"file_path": "/w/deploy/dev.env", "content": "AWS_KEY=" + aws + "\n"}, m{"type": "create"})}})
 	last := a.Observations[len(a.Observations)-1]
 	require.Equal(t, "security_note", last.Type)
-	require.Equal(t, "An AWS access key in deploy/dev.env", last.Title)
+	require.Equal(t, "An AWS access token in deploy/dev.env", last.Title)
 	require.Equal(t, []string{"deploy/dev.env"}, last.FilesModified)
 }
 

@@ -47,6 +47,7 @@ type asked struct {
 	temperature *float64
 	task        Task
 	schema      map[string]any // of the answer; nil: the text asks for the grammar
+	system      string         // who is asked, and how to write
 	talk        []message      // the question; after an answer that could not be read also that, and what was wrong
 }
 
@@ -177,14 +178,12 @@ func (r *Remote) ask(ctx context.Context, q Question, talk []message) (reply, er
 
 func (r *Remote) question(q Question, talk []message) asked {
 	a := asked{model: r.cfg.Model, maxTokens: r.cfg.MaxTokens, newLimit: r.newLimit.Load(), task: q.Task}
-	form := grammar(q.Task)
-	if !r.noSchema.Load() {
-		form, a.schema = jsonForm, schema(q.Task)
-	}
+	p := q.Prompt(!r.noSchema.Load())
+	a.schema, a.system = p.Schema, p.System
 	if !r.noTemperature.Load() {
 		a.temperature = new(0.3)
 	}
-	a.talk = append([]message{{"user", prompt(q, form)}}, talk...)
+	a.talk = append([]message{{"user", p.User}}, talk...)
 	return a
 }
 

@@ -81,7 +81,7 @@ func TestProvidersAnswerByTheSchema(t *testing.T) {
 			require.Equal(t, "json_schema", asked[0].Body.Format.Type)
 			require.NotContains(t, asked[0].Raw, aKey)
 			require.NotContains(t, asked[0].URL, aKey)
-			require.Equal(t, 2, strings.Count(asked[0].Body.Messages[0].Content, "</agent_event>"), "a payload cannot close its element")
+			require.Equal(t, 2, strings.Count(asked[0].Body.Messages[1].Content, "</agent_event>"), "a payload cannot close its element")
 
 			a, err = p.Answer(t.Context(), llm.Question{Task: llm.TaskSummarize, Events: observing("e1").Events, LastMessage: "Done."})
 			require.NoError(t, err)
@@ -114,7 +114,7 @@ func TestProvidersFindOutWhatTheServerTakes(t *testing.T) {
 	require.Nil(t, asked[4].Body.Temperature)
 	require.Zero(t, asked[4].Body.MaxTokens)
 	require.NotZero(t, asked[4].Body.MaxNew)
-	require.Contains(t, asked[4].Body.Messages[0].Content, "<observation>")
+	require.Contains(t, asked[4].Body.Messages[1].Content, "<observation>")
 }
 
 func TestAProvidersFaults(t *testing.T) {
@@ -209,10 +209,10 @@ func TestAnUnreadableAnswerIsAskedForOnceMore(t *testing.T) {
 	asked := s.Asked()
 	require.Len(t, asked, 2)
 	talk := asked[1].Body.Messages
-	require.Len(t, talk, 3)
-	require.Equal(t, "assistant", talk[1].Role)
-	require.Contains(t, talk[1].Content, "what would you like me to do")
-	require.Contains(t, talk[2].Content, "neither the JSON nor the blocks")
+	require.Len(t, talk, 4)
+	require.Equal(t, "assistant", talk[2].Role)
+	require.Contains(t, talk[2].Content, "what would you like me to do")
+	require.Contains(t, talk[3].Content, "neither the JSON nor the blocks")
 
 	s.Always(llmtest.Prose)
 	_, err = openAI(t, s).Answer(t.Context(), observing("e1"))

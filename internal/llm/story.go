@@ -101,6 +101,7 @@ func isScratch(file string) bool {
 // rest writes on the tools that stand for themselves.
 func (st *story) rest() {
 	failedAs := map[string]int{} // title → draft, for the same failure seen again
+	counted := -1                // the draft of what was counted
 	for i := range st.steps {
 		s := &st.steps[i]
 		if st.used[i] || isQuiet(s) {
@@ -125,7 +126,17 @@ func (st *story) rest() {
 						continue
 					}
 					failedAs[o.Title] = len(st.drafts)
-				} else if o, ok = noteShell(sh); ok && hasVerb(sh.cmds, "git commit") && st.committed(o, i) {
+				} else if o, ok = noteFigure(sh); ok && counted >= 0 {
+					d := &st.drafts[counted]
+					if len(d.Facts) == 1 {
+						d.Title += ", " + o.Title
+					}
+					d.Subtitle = "" // it is that of the first
+					st.belongs(d, i, o.Facts[0])
+					continue
+				} else if ok {
+					counted = len(st.drafts)
+				} else if o, ok = noteShell(sh); ok && hasVerb(sh.cmds, "git commit") && st.committed(o, i) || !ok && sh.cmd.isTest() && st.passed(sh, i) {
 					continue
 				}
 			case "Grep":
@@ -153,23 +164,62 @@ func (st *story) rest() {
 	}
 }
 
-// committed adds a commit to the notes on what it holds: the work of the same
-// question that no other commit came after.
-func (st *story) committed(o Observation, at int) bool {
-	last := -1
-	for d, have := range st.drafts {
-		if len(have.FilesModified) > 0 && slices.Max(have.from) < at && (last < 0 || slices.Max(have.from) > slices.Max(st.drafts[last].from)) {
+// workBefore is the last work on files before a step; nil when there is none
+// in this question.
+func (st *story) workBefore(at int) *draft {
+	var last *draft
+	for i := range st.drafts {
+		d := &st.drafts[i]
+		if len(d.FilesModified) > 0 && slices.Min(d.from) < at && (last == nil || lastBefore(d.from, at) > lastBefore(last.from, at)) {
 			last = d
 		}
 	}
-	if last < 0 {
-		return false
+	return last
+}
+
+func lastBefore(from []int, at int) int {
+	last := -1
+	for _, i := range from {
+		if i < at {
+			last = max(last, i)
+		}
 	}
-	d := &st.drafts[last]
-	subject := strings.TrimPrefix(o.Title, "Committed: ")
-	d.Facts = append(d.Facts[:min(len(d.Facts), maxFacts-1)], "committed as "+quote(subject, 160))
+	return last
+}
+
+// belongs makes a step part of the work, with a fact about it.
+func (st *story) belongs(d *draft, at int, fact string) {
+	if fact != "" {
+		d.Facts = append(d.Facts[:min(len(d.Facts), maxFacts-1)], fact)
+	}
 	d.from = append(d.from, at)
 	st.used[at] = true
+}
+
+// committed adds a commit to the notes on what it holds: the work of the same
+// question that no other commit came after.
+func (st *story) committed(o Observation, at int) bool {
+	d := st.workBefore(at)
+	if d == nil {
+		return false
+	}
+	st.belongs(d, at, "committed as "+quote(strings.TrimPrefix(o.Title, "Committed: "), 160))
+	return true
+}
+
+// passed adds a test run to the notes on the work that it came after.
+func (st *story) passed(sh shell, at int) bool {
+	d := st.workBefore(at)
+	if d == nil || sh.cmd.raw == "" {
+		return false
+	}
+	fact := ended(sh)
+	for _, f := range d.Facts {
+		if strings.Contains(f, " passed") {
+			fact = "" // once is enough
+		}
+	}
+	st.belongs(d, at, fact)
 	return true
 }
 

@@ -111,7 +111,10 @@ func noteFix(failed, passed shell, diffs []diff) (o Observation, fixed string) {
 	}
 	o.Type, o.Concepts = typeBugfix, []string{problemSolution, whatChanged}
 	o.Title = "Fixed " + fixed + ": " + what
-	o.Subtitle = clip(first(nonEmpty(f.meant), f.message), maxSubtitle)
+	if o.Subtitle = f.meant; o.Subtitle == "" && !strings.Contains(f.message, `\n`) { // a text that was printed as a value is no headline
+		o.Subtitle = f.message
+	}
+	o.Subtitle = clip(o.Subtitle, maxSubtitle)
 	said := quote(f.message, 240)
 	if len(f.errors) > 0 {
 		said = f.errors[0].quoted(240)
@@ -119,12 +122,17 @@ func noteFix(failed, passed shell, diffs []diff) (o Observation, fixed string) {
 	o.Narrative = failed.name() + " failed: " + said + ". " + why
 	facts := failureFacts(f)
 	facts = append(facts[:min(4, len(facts))], o.Facts...)
-	ended := quote(passed.name(), 120) + " then passed"
-	if ok := okPackage.FindString(passed.out); ok != "" {
-		ended += ": " + quote(ok, 100)
-	}
-	o.Facts = slices.Concat(facts[:min(maxFacts-1, len(facts))], []string{ended})
+	o.Facts = slices.Concat(facts[:min(maxFacts-1, len(facts))], []string{ended(passed)})
 	return o, fixed
+}
+
+// ended tells of a run that passed.
+func ended(sh shell) string {
+	fact := quote(sh.name(), 120) + " then passed"
+	if ok := okPackage.FindString(sh.out); ok != "" {
+		fact += ": " + quote(ok, 100)
+	}
+	return fact
 }
 
 var remark = regexp.MustCompile("^`(\\w+)`: (.+)$")

@@ -46,6 +46,7 @@ func summarize(q Question, steps []step) *Summary {
 			looked = add(looked, stop(n.Title))
 		default:
 			done = add(done, stop(n.Title))
+			learned = add(learned, causeIn(n))
 		}
 		files = add(files, n.FilesModified...)
 	}
@@ -69,6 +70,15 @@ func summarize(q Question, steps []step) *Summary {
 		return nil
 	}
 	return &sum
+}
+
+// causeIn is why something had failed, as the note on its fix tells it.
+func causeIn(n Observation) string {
+	failure, why, ok := strings.Cut(n.Narrative, "`. ")
+	if n.Type != typeBugfix || !ok || !strings.Contains(failure, " failed: ") {
+		return ""
+	}
+	return opening(why, 1)
 }
 
 // request is what a prompt asks for: two sentences of the first prompt, one of

@@ -26,6 +26,9 @@ var ansi = regexp.MustCompile("\x1b\\[[0-9;?]*[A-Za-z]")
 // plain makes s safe to store: valid UTF-8, no colour codes, no control
 // characters but tab and newline.
 func plain(s string) string {
+	if isPlain(s) {
+		return s
+	}
 	s = strings.ToValidUTF8(s, "\uFFFD")
 	if strings.Contains(s, "\x1b") {
 		s = ansi.ReplaceAllString(s, "")
@@ -36,6 +39,16 @@ func plain(s string) string {
 		}
 		return -1
 	}, s)
+}
+
+// isPlain is quick: false does not mean that there is something to take out.
+func isPlain(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' && c != '\n' && c != '\t' || c > '~' {
+			return false
+		}
+	}
+	return true
 }
 
 // oneLine joins all runs of white space into single spaces.

@@ -68,27 +68,6 @@ func (s *Service) step(c Caller, scope events.Scope, kind events.Kind, sourceTyp
 	}, events.Event{Actor: cmp.Or(c.KeyID, c.Actor), RequestID: plain(c.RequestID)})
 }
 
-// oldNames tells which of the known events have a job whose name has no time,
-// as all had once.
-func oldNames(ctx context.Context, q *sqlc.Queries, team string, rows map[string]sqlc.AgentEvent, created map[string]bool) (map[string]bool, error) {
-	old, ids := map[events.ID]string{}, []string{}
-	for id, r := range rows {
-		if !created[id] {
-			name := events.NewID(KindEvent, r.TeamID, r.ProjectID, SourceEvent, r.ID)
-			old[name], ids = r.ID, append(ids, string(name))
-		}
-	}
-	jobs, err := findJobs(ctx, q, events.Scope{Team: team}, ids)
-	if err != nil {
-		return nil, err
-	}
-	found := map[string]bool{}
-	for name := range jobs {
-		found[old[name]] = true
-	}
-	return found, nil
-}
-
 // enqueue adds the jobs that are not there yet, and reads them all, by id.
 // added says that some were new. All are of one team.
 func (s *Service) enqueue(ctx context.Context, tx pgx.Tx, q *sqlc.Queries, team string, steps ...events.Step) (jobs map[events.ID]events.Job, added bool, err error) {

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 
 	"github.com/jackc/pgx/v5"
 
@@ -55,33 +54,42 @@ type entry struct {
 	resource string
 	id       string
 	job      string
-	details  map[string]any
+	details  any // an object, or nil
 }
 
 // audit writes the entry in the transaction of what it tells of.
 func (c Caller) audit(ctx context.Context, q *sqlc.Queries, e entry) error {
-	if c.Via != "" {
-		e.details = maps.Clone(e.details)
-		if e.details == nil {
-			e.details = map[string]any{}
-		}
-		e.details["via"] = c.Via
-	}
-	details, err := json.Marshal(e.details)
-	if e.details == nil {
-		details = []byte("{}")
-	}
-	if err == nil {
-		err = q.InsertAudit(ctx, sqlc.InsertAuditParams{
-			TeamID: e.scope.Team, ProjectID: orNil(e.scope.Project), ActorID: c.Actor, ApiKeyID: orNil(c.KeyID),
-			Action: e.action, ResourceType: e.resource, ResourceID: e.id,
-			RequestID: orNil(plain(c.RequestID)), JobID: orNil(e.job), Details: details,
-		})
-	}
+	row, err := c.auditRow(e)
 	if err != nil {
+		return err
+	}
+	if err := q.InsertAudit(ctx, row); err != nil {
 		return fmt.Errorf("audit %s: %w", e.action, err)
 	}
 	return nil
+}
+
+func (c Caller) auditRow(e entry) (sqlc.InsertAuditParams, error) {
+	details := []byte("{}")
+	if e.details != nil {
+		var err error
+		if details, err = json.Marshal(e.details); err != nil {
+			return sqlc.InsertAuditParams{}, fmt.Errorf("audit %s: %w", e.action, err)
+		}
+	}
+	if c.Via != "" {
+		if len(details) > len("{}") {
+			details = append(details[:len(details)-1], ',')
+		} else {
+			details = details[:1]
+		}
+		details = append(appendText(append(details, `"via":`...), c.Via), '}')
+	}
+	return sqlc.InsertAuditParams{
+		TeamID: e.scope.Team, ProjectID: orNil(e.scope.Project), ActorID: c.Actor, ApiKeyID: orNil(c.KeyID),
+		Action: e.action, ResourceType: e.resource, ResourceID: e.id,
+		RequestID: orNil(plain(c.RequestID)), JobID: orNil(e.job), Details: details,
+	}, nil
 }
 
 // Refused records a message that is not the job it claims to be: it fits

@@ -17,6 +17,12 @@ import (
 )
 
 func init() {
+	attempts["OwnBudget"] = attempt{scope: observe.ScopeRead, lists: true, call: func(ctx context.Context, c observe.Caller, h *home) (any, error) {
+		if _, err := h.OwnBudget(ctx, c); err != nil || c.Team != h.team || c.Project != "" && c.Project != h.project {
+			return nil, err // a stranger reads the stranger's own, and a project that of its team
+		}
+		return "read", nil
+	}}
 	attempts["SetBudget"] = attempt{scope: observe.ScopeAdmin, lists: true, wide: true, call: func(ctx context.Context, c observe.Caller, h *home) (any, error) {
 		return h.SetBudget(ctx, c, observe.Budget{}) // of the caller's own team: its held jobs go
 	}}

@@ -4,10 +4,9 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
-
-	"github.com/jackc/pgx/v5"
 
 	"github.com/seed-245eaa15/obs/events"
 	"github.com/seed-245eaa15/obs/sqlc"
@@ -17,88 +16,106 @@ import (
 // that waits long does not grow for ever.
 const maxBurst = 200
 
-// askAbout asks for the observations of events: by a job for each, or, when
-// there is a debounce, by one job for the burst of a session. It gives each
-// event's job by the event's id; asked says that some job is new.
-func (s *Service) askAbout(ctx context.Context, tx pgx.Tx, q *sqlc.Queries, c Caller, rows map[string]sqlc.AgentEvent, created map[string]bool) (map[string]events.Job, bool, error) {
-	jobOf := make(map[string]events.ID, len(rows)) // the event's job
-	var steps []events.Step
-	var bursts []sqlc.AgentEvent
-	wait, err := s.waitsOf(ctx, q, c.Team, rows)
-	if err != nil {
-		return nil, false, err
+// askAbout asks for the observations of events: by a job for each, or, where
+// the project has events wait, by one job for the burst of a session.
+func (g *group) askAbout(ctx context.Context) error {
+	if err := g.findOldNames(ctx); err != nil {
+		return err
 	}
-	old, err := oldNames(ctx, q, c.Team, rows, created)
-	if err != nil {
-		return nil, false, err
-	}
-	for _, r := range inOrder(rows) {
-		if r.PrunedAt != nil {
-			continue // its job was done and taken away
-		}
-		if wait.of(r.ProjectID) > 0 && r.ServerSessionID != nil && r.BatchJobID == nil {
-			bursts = append(bursts, r)
+	jobOf := make(map[string]events.ID, len(g.items)) // by the event's id
+	steps := make([]events.Step, 0, len(g.items))
+	bursts := map[string][]*item{} // by team
+	waiting := map[string]bool{}   // the same, by the event's id
+	for _, it := range g.items {
+		e := &it.event
+		if _, known := jobOf[e.ID]; known || waiting[e.ID] || !it.rec.o.Generate || it.pruned {
 			continue
 		}
-		if r.BatchJobID != nil {
-			jobOf[r.ID] = events.ID(*r.BatchJobID)
-			continue
+		switch {
+		case e.BatchJobID != nil:
+			jobOf[e.ID] = events.ID(*e.BatchJobID)
+		case e.ServerSessionID != nil && g.waits.of(e.ProjectID) > 0:
+			bursts[e.TeamID], waiting[e.ID] = append(bursts[e.TeamID], it), true
+		default:
+			step, err := g.eventStep(it)
+			if err != nil {
+				return err
+			}
+			steps, jobOf[e.ID] = append(steps, step), step.Job.ID
 		}
-		step, err := s.eventStep(c, r, old[r.ID])
-		if err != nil {
-			return nil, false, err
-		}
-		steps, jobOf[r.ID] = append(steps, step), step.Job.ID
 	}
-	if len(bursts) > 0 {
-		more, err := s.joinBursts(ctx, q, c, wait, bursts, created, old, jobOf)
+	for _, team := range slices.Sorted(maps.Keys(bursts)) { // in one order for everybody who locks
+		more, err := g.joinBursts(ctx, team, bursts[team], jobOf)
 		if err != nil {
-			return nil, false, err
+			return err
 		}
 		steps = append(steps, more...)
 	}
-	made, err := s.jobs.Enqueue(ctx, tx, steps...)
+	made, err := g.s.jobs.Add(ctx, g.tx, steps...)
 	if err != nil {
-		return nil, false, err
+		return err
 	}
-	if slices.Contains(made, true) || len(bursts) > 0 {
-		if err := stillOpen(ctx, q, c.Team, rows, created); err != nil {
-			return nil, false, err
+	jobs := make(map[events.ID]*events.Job, len(jobOf))
+	for _, job := range made {
+		if job != nil {
+			jobs[job.ID], g.asked = job, true
 		}
 	}
-	ids := make([]string, 0, len(jobOf))
-	for _, id := range jobOf {
-		ids = append(ids, string(id))
+	if err := g.stillOpen(ctx, func(id string) bool { return waiting[id] || jobs[jobOf[id]] != nil }); err != nil {
+		return err
 	}
-	jobs, err := findJobs(ctx, q, events.Scope{Team: c.Team}, ids)
-	if err != nil {
-		return nil, false, err
+	if err := g.findJobs(ctx, jobOf, jobs); err != nil {
+		return err
 	}
-	byEvent := make(map[string]events.Job, len(rows))
-	for event, id := range jobOf {
-		job, ok := jobs[id]
-		if !ok {
-			return nil, false, fmt.Errorf("job %s of event %s vanished: %w", id, event, errPurged)
+	for _, it := range g.items {
+		if it.rec.o.Generate {
+			it.job = jobs[jobOf[it.event.ID]]
 		}
-		byEvent[event] = job
 	}
-	return byEvent, slices.Contains(made, true), nil
+	return nil
 }
 
-// stillOpen looks again at the events that were known: the job of one may have
-// been pruned after its row was read, and just now been made anew. Whoever
-// made it waited for the prune to end, so the mark is seen.
-func stillOpen(ctx context.Context, q *sqlc.Queries, team string, rows map[string]sqlc.AgentEvent, created map[string]bool) error {
-	p := sqlc.GetAgentEventsParams{TeamID: team}
-	for id, r := range rows {
-		if !created[id] && r.PrunedAt == nil {
-			p.Ids, p.ProjectIds = append(p.Ids, id), append(p.ProjectIds, r.ProjectID)
+// findOldNames marks the known events that have a job whose name has no time,
+// as all had once.
+func (g *group) findOldNames(ctx context.Context) error {
+	ids := map[string][]string{} // by team
+	of := map[events.ID][]*item{}
+	for _, it := range g.items {
+		if it.created || it.pruned || !it.rec.o.Generate {
+			continue
+		}
+		name := events.NewID(KindEvent, it.team(), it.ProjectID, SourceEvent, it.id)
+		ids[it.team()], of[name] = append(ids[it.team()], string(name)), append(of[name], it)
+	}
+	for team, ids := range ids {
+		found, err := findJobs(ctx, g.q, events.Scope{Team: team}, ids)
+		if err != nil {
+			return err
+		}
+		for name := range found {
+			for _, it := range of[name] {
+				it.oldName = true
+			}
+		}
+	}
+	return nil
+}
+
+// stillOpen looks again at the events that were known and that something was
+// asked for: the job of one may have been pruned after its row was read, and
+// just now been made anew. Whoever made it waited for the prune to end, so the
+// mark is seen.
+func (g *group) stillOpen(ctx context.Context, asked func(event string) bool) error {
+	var p sqlc.GetAgentEventsParams
+	for _, it := range g.items {
+		if !it.created && !it.pruned && it.rec.o.Generate && asked(it.id) {
+			p.Ids, p.TeamIds, p.ProjectIds = append(p.Ids, it.id), append(p.TeamIds, it.team()), append(p.ProjectIds, it.ProjectID)
 		}
 	}
 	if len(p.Ids) == 0 {
 		return nil
 	}
-	now, err := q.GetAgentEvents(ctx, p)
+	now, err := g.q.GetAgentEvents(ctx, p)
 	if err != nil {
 		return fmt.Errorf("read agent events: %w", err)
 	}
@@ -108,104 +125,134 @@ func stillOpen(ctx context.Context, q *sqlc.Queries, team string, rows map[strin
 	return nil
 }
 
-func (s *Service) eventStep(c Caller, r sqlc.AgentEvent, oldName bool) (events.Step, error) {
-	a := jobArgs{Event: r.ID, Session: deref(r.ServerSessionID), Adapter: r.SourceAdapter, at: r.ReceivedAt}
-	if oldName {
+// findJobs adds the jobs that were there before.
+func (g *group) findJobs(ctx context.Context, jobOf map[string]events.ID, jobs map[events.ID]*events.Job) error {
+	missing := map[string][]string{} // by team
+	for _, it := range g.items {
+		if id := jobOf[it.event.ID]; id != "" && jobs[id] == nil {
+			missing[it.team()] = append(missing[it.team()], string(id))
+		}
+	}
+	for team, ids := range missing {
+		found, err := findJobs(ctx, g.q, events.Scope{Team: team}, ids)
+		if err != nil {
+			return err
+		}
+		for _, id := range ids {
+			job, ok := found[events.ID(id)]
+			if !ok {
+				return fmt.Errorf("job %s vanished: %w", id, errPurged)
+			}
+			jobs[job.ID] = &job
+		}
+	}
+	return nil
+}
+
+func (g *group) eventStep(it *item) (events.Step, error) {
+	e := &it.event
+	a := jobArgs{Event: e.ID, Session: deref(e.ServerSessionID), Adapter: e.SourceAdapter, at: e.ReceivedAt}
+	if it.oldName {
 		a.at = time.Time{}
 	}
-	return s.step(c, events.Scope{Team: r.TeamID, Project: r.ProjectID}, KindEvent, SourceEvent, r.ID, a)
+	return g.s.step(it.rec.c, events.Scope{Team: e.TeamID, Project: e.ProjectID}, KindEvent, SourceEvent, e.ID, a)
 }
 
-func inOrder(rows map[string]sqlc.AgentEvent) []sqlc.AgentEvent {
-	list := make([]sqlc.AgentEvent, 0, len(rows))
-	for _, r := range rows {
-		list = append(list, r)
-	}
-	slices.SortFunc(list, func(a, b sqlc.AgentEvent) int {
-		return cmp.Or(a.OccurredAt.Compare(b.OccurredAt), cmp.Compare(a.ID, b.ID))
-	})
-	return list
-}
-
-// joinBursts puts events into the open batches of their sessions, and gives
-// the steps of the batches that have to be made. Who decides about a session
-// holds its row, so two requests cannot open two batches, and holds the batch
-// while it is queued: a worker about to begin it waits for our commit and
-// then reads the events that joined. A batch that a worker was faster with
-// takes no more, and a new one is made.
-func (s *Service) joinBursts(ctx context.Context, q *sqlc.Queries, c Caller, wait waits, bursts []sqlc.AgentEvent, created, old map[string]bool, jobOf map[string]events.ID) ([]events.Step, error) {
-	open, err := lockOpen(ctx, q, c.Team, bursts)
+// joinBursts puts events of a team into the open batches of their sessions,
+// and gives the steps of the batches that have to be made. Who decides about a
+// session holds its row, so two requests cannot open two batches, and holds
+// the batch while it is queued: a worker about to begin it waits for our
+// commit and then reads the events that joined. A batch that a worker was
+// faster with takes no more, and a new one is made.
+func (g *group) joinBursts(ctx context.Context, team string, bursts []*item, jobOf map[string]events.ID) ([]events.Step, error) {
+	open, err := lockOpen(ctx, g.q, team, bursts)
 	if err != nil {
 		return nil, err
 	}
-	bursts, err = s.withoutAsked(ctx, q, c, bursts, created, old, jobOf)
+	bursts, err = g.withoutAsked(ctx, bursts, jobOf)
 	if err != nil {
 		return nil, err
 	}
-	waiting, err := wait.bySession(ctx, q, c.Team, bursts)
+	waiting, err := g.waits.bySession(ctx, g.q, team, bursts)
 	if err != nil {
 		return nil, err
 	}
 	var steps []events.Step
-	join := sqlc.JoinBatchParams{TeamID: c.Team}
-	announce := sqlc.OpenBatchesParams{TeamID: c.Team}
-	for _, r := range bursts {
-		session := sessionOfEvent(r)
-		batch, ok := open[session]
-		if !ok || batch.size >= maxBurst && batch.old {
-			scope := events.Scope{Team: r.TeamID, Project: r.ProjectID}
-			source := string(events.NewID("burst", scope.Team, scope.Project, session.id, r.ID))
-			step, err := s.step(c, scope, KindBatch, SourceBatch, source, jobArgs{Session: session.id, Adapter: r.SourceAdapter, at: r.ReceivedAt})
+	join := sqlc.JoinBatchParams{TeamID: team}
+	opened := map[sessionRef]events.ID{} // the last one of each session
+	for _, it := range g.inOrder(bursts) {
+		ref := it.ref()
+		batch, ok := open[ref]
+		if !ok || batch.size >= maxBurst && batch.by != it.rec {
+			scope := events.Scope{Team: team, Project: ref.project}
+			source := string(events.NewID("burst", scope.Team, scope.Project, ref.id, it.event.ID))
+			a := jobArgs{Session: ref.id, Adapter: it.event.SourceAdapter, at: it.event.ReceivedAt}
+			step, err := g.s.step(it.rec.c, scope, KindBatch, SourceBatch, source, a)
 			if err != nil {
 				return nil, err
 			}
-			step.Delay = waiting[session]
+			step.Delay = waiting[ref]
 			steps = append(steps, step)
-			batch = openBatch{id: step.Job.ID}
-			announce.Ids = append(announce.Ids, session.id)
-			announce.ProjectIds = append(announce.ProjectIds, session.project)
-			announce.JobIds = append(announce.JobIds, string(batch.id))
+			batch = openBatch{id: step.Job.ID, by: it.rec}
+			opened[ref] = batch.id
 		}
 		batch.size++
-		open[session] = batch
-		jobOf[r.ID] = batch.id
-		join.Ids = append(join.Ids, r.ID)
-		join.ProjectIds = append(join.ProjectIds, r.ProjectID)
+		open[ref] = batch
+		jobOf[it.event.ID] = batch.id
+		join.Ids = append(join.Ids, it.event.ID)
+		join.ProjectIds = append(join.ProjectIds, ref.project)
 		join.JobIds = append(join.JobIds, string(batch.id))
 	}
 	if len(join.Ids) == 0 {
 		return nil, nil
 	}
-	if _, err := q.JoinBatch(ctx, join); err != nil {
+	if _, err := g.q.JoinBatch(ctx, join); err != nil {
 		return nil, fmt.Errorf("join batches: %w", err)
 	}
-	if len(announce.Ids) > 0 {
-		if err := q.OpenBatches(ctx, announce); err != nil {
-			return nil, fmt.Errorf("open batches: %w", err)
-		}
+	if len(opened) == 0 {
+		return steps, nil
+	}
+	announce := sqlc.OpenBatchesParams{TeamID: team}
+	for ref, id := range opened {
+		announce.Ids = append(announce.Ids, ref.id)
+		announce.ProjectIds = append(announce.ProjectIds, ref.project)
+		announce.JobIds = append(announce.JobIds, string(id))
+	}
+	if err := g.q.OpenBatches(ctx, announce); err != nil {
+		return nil, fmt.Errorf("open batches: %w", err)
 	}
 	return steps, nil
 }
 
-type sessionRef struct{ project, id string }
-
-func sessionOfEvent(r sqlc.AgentEvent) sessionRef {
-	return sessionRef{r.ProjectID, deref(r.ServerSessionID)}
+// inOrder has the requests one after the other, and the events of each as they
+// happened.
+func (g *group) inOrder(list []*item) []*item {
+	at := make(map[*recording]int, len(g.recs))
+	for i, rec := range g.recs {
+		at[rec] = i
+	}
+	list = slices.Clone(list)
+	slices.SortFunc(list, func(a, b *item) int {
+		return cmp.Or(cmp.Compare(at[a.rec], at[b.rec]), a.event.OccurredAt.Compare(b.event.OccurredAt), cmp.Compare(a.event.ID, b.event.ID))
+	})
+	return list
 }
+
+type sessionRef struct{ team, project, id string }
 
 type openBatch struct {
 	id   events.ID
 	size int
-	old  bool // made by an earlier request; a request's own events stay together
+	by   *recording // made for this one; a request's own events stay together
 }
 
 // lockOpen holds the sessions of the events, and those of their batches that
 // are still queued.
-func lockOpen(ctx context.Context, q *sqlc.Queries, team string, bursts []sqlc.AgentEvent) (map[sessionRef]openBatch, error) {
+func lockOpen(ctx context.Context, q *sqlc.Queries, team string, bursts []*item) (map[sessionRef]openBatch, error) {
 	p := sqlc.LockSessionsParams{TeamID: team}
 	seen := map[sessionRef]bool{}
-	for _, r := range bursts {
-		if ref := sessionOfEvent(r); !seen[ref] {
+	for _, it := range bursts {
+		if ref := it.ref(); !seen[ref] {
 			seen[ref] = true
 			p.Ids, p.ProjectIds = append(p.Ids, ref.id), append(p.ProjectIds, ref.project)
 		}
@@ -231,7 +278,7 @@ func lockOpen(ctx context.Context, q *sqlc.Queries, team string, bursts []sqlc.A
 	for _, r := range sessions {
 		for _, b := range batches {
 			if deref(r.OpenBatchJobID) == b.ID {
-				open[sessionRef{r.ProjectID, r.ID}] = openBatch{id: events.ID(b.ID), size: int(b.Size), old: true}
+				open[sessionRef{team, r.ProjectID, r.ID}] = openBatch{id: events.ID(b.ID), size: int(b.Size)}
 			}
 		}
 	}
@@ -241,29 +288,29 @@ func lockOpen(ctx context.Context, q *sqlc.Queries, team string, bursts []sqlc.A
 // withoutAsked leaves out the events that have a job already: a batch that
 // another request put them into before we held their session, or a job of
 // their own from a time without a debounce.
-func (s *Service) withoutAsked(ctx context.Context, q *sqlc.Queries, c Caller, bursts []sqlc.AgentEvent, created, old map[string]bool, jobOf map[string]events.ID) ([]sqlc.AgentEvent, error) {
-	p := sqlc.GetAgentEventsParams{TeamID: c.Team}
+func (g *group) withoutAsked(ctx context.Context, bursts []*item, jobOf map[string]events.ID) ([]*item, error) {
+	var p sqlc.GetAgentEventsParams
 	own := map[string]events.ID{}
 	var ids []string
-	for _, r := range bursts {
-		if created[r.ID] {
+	for _, it := range bursts {
+		if it.created {
 			continue
 		}
-		step, err := s.eventStep(c, r, old[r.ID])
+		step, err := g.eventStep(it)
 		if err != nil {
 			return nil, err
 		}
-		p.Ids, p.ProjectIds = append(p.Ids, r.ID), append(p.ProjectIds, r.ProjectID)
-		own[r.ID], ids = step.Job.ID, append(ids, string(step.Job.ID))
+		p.Ids, p.TeamIds, p.ProjectIds = append(p.Ids, it.id), append(p.TeamIds, it.team()), append(p.ProjectIds, it.ProjectID)
+		own[it.id], ids = step.Job.ID, append(ids, string(step.Job.ID))
 	}
 	if len(ids) == 0 {
 		return bursts, nil
 	}
-	jobs, err := findJobs(ctx, q, events.Scope{Team: c.Team}, ids)
+	jobs, err := findJobs(ctx, g.q, events.Scope{Team: p.TeamIds[0]}, ids)
 	if err != nil {
 		return nil, err
 	}
-	rows, err := q.GetAgentEvents(ctx, p)
+	rows, err := g.q.GetAgentEvents(ctx, p)
 	if err != nil {
 		return nil, fmt.Errorf("read agent events: %w", err)
 	}
@@ -275,5 +322,5 @@ func (s *Service) withoutAsked(ctx context.Context, q *sqlc.Queries, c Caller, b
 			jobOf[r.ID] = events.ID(*r.BatchJobID)
 		}
 	}
-	return slices.DeleteFunc(slices.Clone(bursts), func(r sqlc.AgentEvent) bool { return jobOf[r.ID] != "" }), nil
+	return slices.DeleteFunc(slices.Clone(bursts), func(it *item) bool { return jobOf[it.id] != "" }), nil
 }

@@ -2,13 +2,10 @@ package observe
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
 	"time"
-
-	"github.com/jackc/pgx/v5"
 
 	"github.com/seed-245eaa15/obs/events"
 	"github.com/seed-245eaa15/obs/sqlc"
@@ -55,22 +52,15 @@ func (s *Service) Authenticate(ctx context.Context, key string) (Caller, error) 
 		return Caller{}, ErrBadKey
 	}
 	hashes := s.cfg.Peppers.hashes(key)
-	sums := make([][]byte, len(hashes))
-	for i, h := range hashes {
-		sums[i] = h.sum
-	}
-	row, err := s.q.UseKey(ctx, sums)
-	if errors.Is(err, pgx.ErrNoRows) {
-		return Caller{}, ErrBadKey
-	}
-	if err != nil {
+	k := &shown{hashes: hashes}
+	if err := s.shown.do(ctx, k, len(hashes)); err != nil {
 		return Caller{}, fmt.Errorf("authenticate: %w", err)
 	}
-	switch which(hashes, row.KeyHash) {
-	case 0:
-	case -1: // Postgres compares as well, in its own time
+	if k.row == nil {
 		return Caller{}, ErrBadKey
-	default:
+	}
+	row := *k.row
+	if which(hashes, row.KeyHash) != 0 {
 		err := s.q.RehashKey(ctx, sqlc.RehashKeyParams{
 			NewHash: hashes[0].sum, Pepper: hashes[0].pepper, OldHash: row.KeyHash, ID: row.ID, TeamID: row.TeamID, ProjectID: row.ProjectID,
 		})
@@ -79,6 +69,61 @@ func (s *Service) Authenticate(ctx context.Context, key string) (Caller, error) 
 		}
 	}
 	return Caller{KeyID: row.ID, Actor: row.ActorID, Team: row.TeamID, Project: deref(row.ProjectID), Scopes: row.Scopes, Expires: row.ExpiresAt}, nil
+}
+
+const (
+	maxShown   = 200             // hashes that are looked up together
+	keysWithin = 5 * time.Second // others wait for the answer
+)
+
+// shown is a key that a request shows.
+type shown struct {
+	hashes []keyHash
+	row    *sqlc.FindKeysRow // nil: there is no such key, or it is good no more
+}
+
+// useKeys looks up the keys that were shown while the last question was under
+// way: each is asked for after its request came, so that a key that was
+// revoked before that is found to be.
+func (s *Service) useKeys(ctx context.Context, keys []*shown) error {
+	sums := make([][]byte, 0, len(keys))
+	seen := make(map[string]bool, len(keys))
+	for _, k := range keys {
+		for _, h := range k.hashes {
+			if !seen[string(h.sum)] {
+				seen[string(h.sum)] = true
+				sums = append(sums, h.sum)
+			}
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, keysWithin)
+	defer cancel()
+	rows, err := s.q.FindKeys(ctx, sums)
+	if err != nil {
+		return err
+	}
+	found := make(map[string]*sqlc.FindKeysRow, len(rows))
+	var used sqlc.NoteKeysParams
+	for i, r := range rows {
+		found[string(r.KeyHash)] = &rows[i]
+		if r.Stale {
+			used.Ids, used.TeamIds = append(used.Ids, r.ID), append(used.TeamIds, r.TeamID)
+			used.ProjectIds = append(used.ProjectIds, deref(r.ProjectID))
+		}
+	}
+	if len(used.Ids) > 0 {
+		if err := s.q.NoteKeys(ctx, used); err != nil {
+			return err
+		}
+	}
+	for _, k := range keys {
+		for _, h := range k.hashes {
+			if row := found[string(h.sum)]; row != nil && which(k.hashes, row.KeyHash) >= 0 { // a map compares in its own time, as Postgres does
+				k.row = row
+			}
+		}
+	}
+	return nil
 }
 
 // granted is the part of allow that needs no database. Methods with much to
@@ -103,29 +148,35 @@ func (s *Service) allow(ctx context.Context, q *sqlc.Queries, c Caller, anyOf []
 	}
 	scope := events.Scope{Team: c.Team, Project: c.Project}
 	projects = slices.Compact(slices.Sorted(slices.Values(projects)))
-	if c.Project != "" {
-		// A key's project is of its team by a foreign key.
-		if slices.ContainsFunc(projects, func(p string) bool { return p != c.Project }) {
-			return events.Scope{}, forbidden("API key is scoped to a different project")
+	owned := projects
+	if c.Project == "" && len(projects) > 0 { // a key's project is of its team by a foreign key
+		var err error
+		owned, err = q.OwnedProjects(ctx, sqlc.OwnedProjectsParams{ProjectIds: plainAll(projects), TeamID: c.Team})
+		if err != nil {
+			return events.Scope{}, fmt.Errorf("look up projects: %w", err)
 		}
-		return scope, nil
-	}
-	if len(projects) == 0 {
-		return scope, nil
-	}
-	owned, err := q.OwnedProjects(ctx, sqlc.OwnedProjectsParams{ProjectIds: plainAll(projects), TeamID: c.Team})
-	if err != nil {
-		return events.Scope{}, fmt.Errorf("look up projects: %w", err)
 	}
 	for _, p := range projects {
-		if !slices.Contains(owned, p) {
-			return events.Scope{}, forbidden("project_id must belong to team_id")
+		if err := c.within(p, slices.Contains(owned, p)); err != nil {
+			return events.Scope{}, err
 		}
 	}
 	if len(projects) == 1 {
 		scope.Project = projects[0]
 	}
 	return scope, nil
+}
+
+// within is the part of allow that is about a project; owned says that it is
+// of the caller's team.
+func (c Caller) within(project string, owned bool) error {
+	switch {
+	case c.Project != "" && project != c.Project:
+		return forbidden("API key is scoped to a different project")
+	case !owned:
+		return forbidden("project_id must belong to team_id")
+	}
+	return nil
 }
 
 // What methods need, for allow.

@@ -187,8 +187,10 @@ func appendNumber(out, literal []byte) []byte {
 
 // unquote reads a JSON string literal as JavaScript holds it: in UTF-16,
 // surrogates paired or not. Bytes that are no UTF-8 are U+FFFD.
-func unquote(literal []byte) []uint16 {
-	s := literal[1 : len(literal)-1]
+func unquote(literal []byte) []uint16 { return unquoted(literal[1 : len(literal)-1]) }
+
+// unquoted is unquote for what stands between the quotes.
+func unquoted(s []byte) []uint16 {
 	units := make([]uint16, 0, len(s))
 	for len(s) > 0 {
 		if s[0] != '\\' {
@@ -225,14 +227,8 @@ func appendQuoted(out []byte, units []uint16) []byte {
 	for i := 0; i < len(units); i++ {
 		u := units[i]
 		switch {
-		case u == '"' || u == '\\':
-			out = append(out, '\\', byte(u))
-		case u < ' ':
-			if short := "btn.fr"; u >= '\b' && u <= '\r' && u != '\v' {
-				out = append(out, '\\', short[u-'\b'])
-				continue
-			}
-			out = fmt.Appendf(out, `\u%04x`, u)
+		case u < ' ' || u == '"' || u == '\\':
+			out = appendEscaped(out, u)
 		case !utf16.IsSurrogate(rune(u)):
 			out = utf8.AppendRune(out, rune(u))
 		default:
@@ -249,7 +245,37 @@ func appendQuoted(out []byte, units []uint16) []byte {
 	return append(out, '"')
 }
 
+// appendEscaped writes a quote, a backslash or a control character.
+func appendEscaped(out []byte, u uint16) []byte {
+	switch short := "btn.fr"; {
+	case u >= ' ':
+		return append(out, '\\', byte(u))
+	case u >= '\b' && u <= '\r' && u != '\v':
+		return append(out, '\\', short[u-'\b'])
+	}
+	return fmt.Appendf(out, `\u%04x`, u)
+}
+
 // appendText writes a Go string as JSON.stringify does.
 func appendText(out []byte, s string) []byte {
-	return appendQuoted(out, utf16.Encode([]rune(s)))
+	out = append(out, '"')
+	begin := 0 // of what stands as it is
+	for i := 0; i < len(s); {
+		c := s[i]
+		if c >= utf8.RuneSelf {
+			r, n := utf8.DecodeRuneInString(s[i:])
+			if r == utf8.RuneError && n == 1 {
+				out = append(append(out, s[begin:i]...), "\uFFFD"...)
+				begin = i + 1
+			}
+			i += n
+			continue
+		}
+		if c < ' ' || c == '"' || c == '\\' {
+			out = appendEscaped(append(out, s[begin:i]...), uint16(c))
+			begin = i + 1
+		}
+		i++
+	}
+	return append(append(out, s[begin:]...), '"')
 }

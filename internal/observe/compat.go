@@ -54,14 +54,18 @@ func (s *Service) Summarize(ctx context.Context, c Caller, sessionID string, pla
 		return Session{}, nil, err
 	}
 	if !blank(message) {
-		err := s.inTx(ctx, func(_ pgx.Tx, q *sqlc.Queries) error {
+		keep, err := s.keeps(ctx, events.Scope{Team: c.Team, Project: c.Project})
+		if err != nil {
+			return Session{}, nil, err
+		}
+		err = s.inTx(ctx, func(_ pgx.Tx, q *sqlc.Queries) error {
 			scope, err := s.allow(ctx, q, c, toWrite)
 			if err != nil {
 				return err
 			}
-			// Like the events, it is kept as it came: the summary is shown it without what is private.
+			// Like the events, it is kept as the project wants it; the summary is never shown what is private.
 			return q.KeepLastMessage(ctx, sqlc.KeepLastMessageParams{
-				LastMessage: cut(plain(message), maxLastMessage), ID: session.ID, TeamID: scope.Team, ProjectID: scope.Project,
+				LastMessage: cut(keep.text(plain(message)), maxLastMessage), ID: session.ID, TeamID: scope.Team, ProjectID: scope.Project,
 			})
 		})
 		if err != nil {

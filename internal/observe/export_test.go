@@ -3,6 +3,7 @@ package observe
 import (
 	"context"
 	"encoding/json"
+	"errors"
 
 	"github.com/seed-245eaa15/obs/events"
 	"github.com/seed-245eaa15/obs/pipeline"
@@ -10,11 +11,13 @@ import (
 
 // What tests look at directly.
 var (
-	Strip         = strip
-	StripDocument = stripDocument
-	Storable      = storable
-	SearchWords   = searchWords
-	Portions      = portions
+	Strip        = strip
+	HideDocument = hideDocument
+	Showable     = showable
+	Storable     = storable
+	SearchWords  = searchWords
+	Portions     = portions
+	TextsOf      = texts
 )
 
 const MaxBurst = maxBurst
@@ -38,3 +41,63 @@ func (p Peppers) Hashes(secret string) (sums [][]byte) {
 	}
 	return sums
 }
+
+// RecordCall is a call of Record.
+type RecordCall struct {
+	Caller  Caller
+	Events  []NewEvent
+	Options RecordOptions
+
+	Answer []Recorded
+	Err    error
+}
+
+// RecordTogether does calls in one transaction, or as many as it takes, in
+// the order that they have.
+func (s *Service) RecordTogether(ctx context.Context, calls []*RecordCall) error {
+	var recs []*recording
+	var of []*RecordCall
+	var places [][]int
+	for _, c := range calls {
+		if c.Err = c.Caller.granted(toWrite); c.Err != nil {
+			continue
+		}
+		ready, at, err := prepare(c.Caller.Team, c.Events, c.Options.Batch)
+		if c.Err = err; err != nil {
+			continue
+		}
+		recs = append(recs, &recording{c: c.Caller, o: c.Options, ready: ready, events: len(c.Events)})
+		of, places = append(of, c), append(places, at)
+	}
+	if len(recs) == 0 {
+		return nil
+	}
+	if err := s.recorder.share(ctx, recs); err != nil {
+		return err
+	}
+	for i, rec := range recs {
+		if of[i].Err = rec.err; rec.held != "" {
+			return errors.New("held: " + rec.held)
+		}
+		for _, at := range places[i] {
+			if rec.err == nil {
+				of[i].Answer = append(of[i].Answer, rec.answer[at])
+			}
+		}
+	}
+	return nil
+}
+
+// WaitingLanes is how many projects requests wait for.
+func (s *Service) WaitingLanes() int {
+	s.recorder.mu.Lock()
+	defer s.recorder.mu.Unlock()
+	return len(s.recorder.lanes)
+}
+
+// Gather gives the do of a gatherer.
+func Gather[T any](atOnce, crowd, most int, run func(ctx context.Context, calls []T) error) (do func(ctx context.Context, what T, weight int) error) {
+	return (&gatherer[T]{atOnce: atOnce, crowd: crowd, most: most, run: run}).do
+}
+
+const Patience = patience

@@ -69,18 +69,22 @@ func (s *Service) handlers() map[events.Kind]handler {
 
 // generateForEvent writes the observations of one agent event.
 func (s *Service) generateForEvent(ctx context.Context, job events.Job, a jobArgs) (pipeline.Commit, error) {
-	row, ok, err := s.sources.get(ctx, eventRef{job.Scope, job.SourceID})
+	m, err := s.eventMaterial(ctx, job)
 	if err != nil {
-		return nil, fmt.Errorf("read agent event: %w", err)
-	}
-	if !ok {
-		return nil, pipeline.Permanent(notFound("Event"))
-	}
-	var m material
-	if err := m.add([]sqlc.AgentEvent{row}); err != nil {
 		return nil, err
 	}
 	return s.generate(ctx, job, a, m)
+}
+
+func (s *Service) eventMaterial(ctx context.Context, job events.Job) (m material, err error) {
+	row, ok, err := s.sources.get(ctx, eventRef{job.Scope, job.SourceID})
+	if err != nil {
+		return m, fmt.Errorf("read agent event: %w", err)
+	}
+	if !ok {
+		return m, pipeline.Permanent(notFound("Event"))
+	}
+	return m, m.add([]sqlc.AgentEvent{row})
 }
 
 // eventRef is an agent event as a job names it.
@@ -105,19 +109,23 @@ func (s *Service) loadEvents(ctx context.Context, refs []eventRef) (map[eventRef
 // generateForBatch writes the observations of a burst of one session. The
 // batch is closed: its events joined while the job was queued.
 func (s *Service) generateForBatch(ctx context.Context, job events.Job, a jobArgs) (pipeline.Commit, error) {
+	m, err := s.batchMaterial(ctx, job)
+	if err != nil {
+		return nil, err
+	}
+	return s.generate(ctx, job, a, m)
+}
+
+func (s *Service) batchMaterial(ctx context.Context, job events.Job) (m material, err error) {
 	const page = 50
-	var m material
 	p := sqlc.EventsOfBatchParams{JobID: new(string(job.ID)), TeamID: job.Scope.Team, ProjectID: job.Scope.Project, MaxRows: page}
 	for {
 		more, err := s.q.EventsOfBatch(ctx, p)
 		if err != nil {
-			return nil, fmt.Errorf("read the batch: %w", err)
+			return m, fmt.Errorf("read the batch: %w", err)
 		}
-		if err := m.add(more); err != nil {
-			return nil, err
-		}
-		if len(more) < page {
-			return s.generate(ctx, job, a, m)
+		if err := m.add(more); err != nil || len(more) < page {
+			return m, err
 		}
 		p.AfterAt, p.AfterID = more[page-1].OccurredAt, more[page-1].ID
 	}
@@ -126,23 +134,44 @@ func (s *Service) generateForBatch(ctx context.Context, job events.Job, a jobArg
 // generate asks the provider about events and leaves what it wrote to be
 // stored.
 func (s *Service) generate(ctx context.Context, job events.Job, a jobArgs, m material) (pipeline.Commit, error) {
-	project, err := s.projectName(ctx, job.Scope)
+	questions, err := s.observing(ctx, job, a, m)
 	if err != nil {
-		return nil, permanentIfGone(err)
+		return nil, err
 	}
 	w := s.writing(job, a, actGenerated)
 	w.outcome["events"], w.outcome["private"] = len(m.shown), m.private
-	for _, question := range portions(m.shown) {
-		answer, err := s.ask(ctx, job, llm.Question{Task: llm.TaskObserve, Project: project, Session: a.Session, Events: question})
+	for _, question := range questions {
+		answer, err := s.ask(ctx, job, question)
 		if err != nil {
 			return nil, err
 		}
 		w.answered(answer)
 		for _, note := range answer.Observations {
-			w.note(render(note, answer.Provider, answer.Model), sourcesOf(note, question), m.sessions)
+			w.note(render(note, s.author(question, answer)), sourcesOf(note, question.Events), m.sessions)
 		}
 	}
 	return w.done()
+}
+
+// observing gives the questions about events.
+func (s *Service) observing(ctx context.Context, job events.Job, a jobArgs, m material) ([]llm.Question, error) {
+	project, err := s.project(ctx, job.Scope)
+	if err != nil {
+		return nil, permanentIfGone(err)
+	}
+	var questions []llm.Question
+	for _, portion := range portions(m.shown) {
+		questions = append(questions, llm.Question{
+			Task: llm.TaskObserve, Project: project.name, Session: a.Session, Events: portion, Mode: project.mode,
+		})
+	}
+	return questions, nil
+}
+
+// author says who answered.
+func (s *Service) author(q llm.Question, a llm.Answer) author {
+	name := cmp.Or(a.Provider, s.cfg.Provider.Name())
+	return author{provider: name, model: a.Model, prompt: q.AskedIn(name)}
 }
 
 // material is what a provider may see of agent events.
@@ -155,7 +184,7 @@ type material struct {
 // add shows some more events. Of their payloads only what is shown is kept.
 func (m *material) add(rows []sqlc.AgentEvent) error {
 	for _, r := range rows {
-		payload, gone, err := stripDocument(r.Payload, maxString)
+		payload, gone, err := showable(r.Payload)
 		if err != nil {
 			return pipeline.Permanent(fmt.Errorf("payload of event %s: %w", r.ID, err))
 		}
@@ -168,7 +197,7 @@ func (m *material) add(rows []sqlc.AgentEvent) error {
 		}
 		m.sessions[r.ID] = deref(r.ServerSessionID)
 		m.shown = append(m.shown, llm.Event{
-			ID: r.ID, Type: cut(strip(r.EventType), maxType), Source: source(r),
+			ID: r.ID, Type: cut(hide(r.EventType), maxType), Source: source(r),
 			At: r.OccurredAt, Payload: payload,
 		})
 	}

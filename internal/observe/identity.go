@@ -17,7 +17,13 @@ import (
 // The list is what makes it safe: a part that holds quotes or commas cannot
 // pass for two parts.
 func digest(parts ...*string) string {
-	b := []byte{'['}
+	n := 2
+	for _, p := range parts {
+		if p != nil {
+			n += len(*p) + 8 // and some for escapes
+		}
+	}
+	b := append(make([]byte, 0, n), '[')
 	for i, p := range parts {
 		if i > 0 {
 			b = append(b, ',')
@@ -33,26 +39,22 @@ func digest(parts ...*string) string {
 }
 
 // AgentEventKey is the idempotency key of an agent event: the same report
-// sent again has the same key. platform is the normalised one or nil. The
-// payload must be JSON.
-func AgentEventKey(team string, e NewEvent, platform *string) (string, error) {
+// sent again has the same key. platform is the normalised one or nil, payload
+// the [Canonical] text of the event's.
+func AgentEventKey(team string, e NewEvent, platform *string, payload []byte) string {
 	parts := []*string{&team, &e.ProjectID, &e.SourceType}
 	if platform != nil {
 		parts = append(parts, platform)
 	}
 	if e.SourceEventID != nil {
-		return "agent_event:v1:" + digest(append(parts, e.SourceEventID)...), nil
-	}
-	payload, err := Canonical(orEmpty(e.Payload))
-	if err != nil {
-		return "", err
+		return "agent_event:v1:" + digest(append(parts, e.SourceEventID)...)
 	}
 	session := e.ContentSessionID
 	if session == nil {
 		session = e.ServerSessionID
 	}
 	parts = append(parts, session, &e.EventType, new(isoTime(e.OccurredAtEpoch)), new(string(payload)))
-	return "agent_event:v1:" + digest(parts...), nil
+	return "agent_event:v1:" + digest(parts...)
 }
 
 // isoTime is JavaScript's toISOString of a time that is not before 1970.

@@ -1,7 +1,6 @@
 package observe_test
 
 import (
-	"encoding/json"
 	"strings"
 	"testing"
 
@@ -16,23 +15,21 @@ import (
 func TestIdentitiesAreThoseOfTheContract(t *testing.T) {
 	t.Parallel()
 	const at = 1700000000000 // 2023-11-14T22:13:20.000Z
-	key, err := observe.AgentEventKey("t1", observe.NewEvent{
-		ProjectID: "p1", SourceType: "api", ContentSessionID: new("cs1"), EventType: "tool_use", OccurredAtEpoch: at,
-		Payload: json.RawMessage(`{"b":[3,{"z":1,"a":"é"}],"a":null}`),
-	}, new("claude"))
+	payload, err := observe.Canonical([]byte(`{"b":[3,{"z":1,"a":"é"}],"a":null}`))
 	require.NoError(t, err)
+	key := observe.AgentEventKey("t1", observe.NewEvent{
+		ProjectID: "p1", SourceType: "api", ContentSessionID: new("cs1"), EventType: "tool_use", OccurredAtEpoch: at,
+	}, new("claude"), payload)
 	require.Equal(t, "agent_event:v1:d961fd24622ed72117f5c2316cd1dce5c837269cff1d66fa13d174b565d59940", key)
 
-	key, err = observe.AgentEventKey("t1", observe.NewEvent{
+	key = observe.AgentEventKey("t1", observe.NewEvent{
 		ProjectID: "p1", SourceType: "api", EventType: "tool_use", OccurredAtEpoch: at,
-	}, nil)
-	require.NoError(t, err)
+	}, nil, []byte("{}"))
 	require.Equal(t, "agent_event:v1:7b4d47bbdb3f694de475710bfd2b4f9bfc78b5fccb8352638d4300ce58e29496", key)
 
-	key, err = observe.AgentEventKey("t1", observe.NewEvent{
+	key = observe.AgentEventKey("t1", observe.NewEvent{
 		ProjectID: "p1", SourceType: "claude-code-compat", SourceEventID: new("toolu_1"),
-	}, new("claude"))
-	require.NoError(t, err)
+	}, new("claude"), nil)
 	require.Equal(t, "agent_event:v1:bd23478d5c6d01cb4e21d8cd4b3ba5ed0086becd41fe7bd09386de5f25e7625b", key)
 
 	scope := events.Scope{Team: "t1", Project: "p1"}
@@ -107,8 +104,7 @@ func TestPartsCannotPassForOtherParts(t *testing.T) {
 			}
 		}
 		keys := func(p parts) []string {
-			event, err := observe.AgentEventKey(p.team, observe.NewEvent{ProjectID: p.project, SourceType: p.source, SourceEventID: &p.kind}, nil)
-			require.NoError(t, err)
+			event := observe.AgentEventKey(p.team, observe.NewEvent{ProjectID: p.project, SourceType: p.source, SourceEventID: &p.kind}, nil, nil)
 			scope := events.Scope{Team: p.team, Project: p.project}
 			return []string{
 				event,

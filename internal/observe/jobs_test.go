@@ -273,7 +273,7 @@ func TestLanes(t *testing.T) {
 func TestAMessageForAnothersJobIsRecordedAtItsOwner(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	job := w.record(t, w.event(1))[0].Job
+	job := new(w.read(t, w.record(t, w.event(1))[0].Job.ID))
 	team, project := w.tenant(t, "other")
 	forged := job.Envelope()
 	forged.Scope = events.Scope{Team: team, Project: project}

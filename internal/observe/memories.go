@@ -58,7 +58,7 @@ func (s *Service) AddMemory(ctx context.Context, c Caller, n NewMemory) (Observa
 		scope.Project = n.ProjectID
 		if n.ServerSessionID != nil {
 			known, err := q.KnownSessions(ctx, sqlc.KnownSessionsParams{
-				TeamID: scope.Team, Ids: []string{*n.ServerSessionID}, ProjectIds: []string{scope.Project},
+				Ids: []string{*n.ServerSessionID}, TeamIds: []string{scope.Team}, ProjectIds: []string{scope.Project},
 			})
 			if err != nil {
 				return fmt.Errorf("read session: %w", err)
@@ -164,7 +164,7 @@ func (l *issues) kind(kind string) string {
 // content is a memory's text without what is private. Unlike a provider's it
 // is not cut: who wrote it is there to be told.
 func (l *issues) content(text string) string {
-	text = plain(strip(text))
+	text = plain(hide(text))
 	switch {
 	case blank(text):
 		l.add(CodeTooSmall, "at least 1 character that is not private", "content")
@@ -184,7 +184,7 @@ func (l *issues) metadata(raw json.RawMessage) json.RawMessage {
 		l.add(CodeTooBig, fmt.Sprintf("at most %d bytes", maxMeta), "metadata")
 		return nil
 	}
-	raw, _, err := stripDocument(raw, maxMeta)
+	raw, _, err := hideDocument(raw, maxMeta)
 	if err != nil {
 		l.add(CodeCustom, err.Error(), "metadata")
 	}

@@ -47,16 +47,17 @@ type Config struct {
 	Pool        *pgxpool.Pool // stays the caller's
 	Jobs        *db.Jobs      // on the same database
 	Provider    llm.Provider
-	Log         *slog.Logger  // nil: nothing is logged
-	Ring        func()        // called after each commit that queued something; must not block; nil: none
-	Policy      string        // of projects without one, of [Policies]; empty: debounce if there is a Debounce, else per-event
-	Debounce    time.Duration // how long events of a session wait for others; 0: 5 s, where the policy has them wait
-	Peppers     Peppers       // keys are hashed with; zero: a plain SHA-256
-	Limits      Limits        // of keys and teams; zero: none
-	Prices      llm.Prices    // what tokens cost; zero: nothing
-	MaxAttempts int           // of each job; 0: events.DefaultMaxAttempts
-	Process     string        // who writes, in the history of jobs; empty is kept empty
-	Build       string        // the program's version
+	Modes       map[string]*llm.Mode // that projects may have; nil: those that come with obs
+	Log         *slog.Logger         // nil: nothing is logged
+	Ring        func()               // called after each commit that queued something; must not block; nil: none
+	Policy      string               // of projects without one, of [Policies]; empty: debounce if there is a Debounce, else per-event
+	Debounce    time.Duration        // how long events of a session wait for others; 0: 5 s, where the policy has them wait
+	Peppers     Peppers              // keys are hashed with; zero: a plain SHA-256
+	Limits      Limits               // of keys and teams; zero: none
+	Prices      llm.Prices           // what tokens cost; zero: nothing
+	MaxAttempts int                  // of each job; 0: events.DefaultMaxAttempts
+	Process     string               // who writes, in the history of jobs; empty is kept empty
+	Build       string               // the program's version
 
 	// Writing is told what a finished attempt is about to store, before
 	// anybody knows whether it still may: the job as it was claimed, and the
@@ -75,16 +76,18 @@ type Service struct {
 	log      *slog.Logger
 	waiters  waiters
 	lanes    laneCache
-	names    cache[events.Scope, string]
+	known    cache[events.Scope, knownProject]
 	trusted  cache[keyRef, struct{}] // keys that were good a moment ago
 	join     func(*writing) pipeline.Commit
 	sources  loader[eventRef, sqlc.AgentEvent]
-	projects loader[events.Scope, string] // names of those that names has not
-	keys     loader[keyRef, bool]         // whether they are revoked
+	projects loader[events.Scope, knownProject] // those that known has not
+	keys     loader[keyRef, bool]               // whether they are revoked
 
 	budgets   cache[string, Budget] // of teams
 	unpriced  sync.Map              // models without a price, that the log has been told of
 	heldTeams atomic.Int64
+	recorder  *recorder
+	shown     *gatherer[*shown] // keys that requests show
 }
 
 // New gives the application on a migrated database.
@@ -96,8 +99,10 @@ func New(cfg Config) *Service {
 		cfg.Ring = func() {}
 	}
 	s := &Service{cfg: cfg, pool: cfg.Pool, q: sqlc.New(cfg.Pool), jobs: cfg.Jobs, log: cfg.Log}
+	s.recorder = newRecorder(s)
+	s.shown = &gatherer[*shown]{atOnce: 2, crowd: maxShown, most: maxShown, run: s.useKeys}
 	s.join = pipeline.Join(s.write)
-	s.sources.load, s.projects.load, s.keys.load = s.loadEvents, s.loadNames, s.loadRevoked
+	s.sources.load, s.projects.load, s.keys.load = s.loadEvents, s.loadProjects, s.loadRevoked
 	return s
 }
 
@@ -113,9 +118,16 @@ var errPurged = errors.New("the project was purged meanwhile")
 // what it had found was purged before it could refer to it. So fn must set its
 // results anew each time.
 func (s *Service) inTx(ctx context.Context, fn func(tx pgx.Tx, q *sqlc.Queries) error) error {
+	return s.again(func() error {
+		return db.InTx(ctx, s.pool, func(tx pgx.Tx) error { return fn(tx, s.q.WithTx(tx)) })
+	})
+}
+
+// again runs a transaction, and runs it again as inTx says.
+func (s *Service) again(tx func() error) error {
 	var err error
 	for range txTries {
-		err = db.InTx(ctx, s.pool, func(tx pgx.Tx) error { return fn(tx, s.q.WithTx(tx)) })
+		err = tx()
 		if pg, ok := errors.AsType[*pgconn.PgError](err); ok && (pg.Code == "40P01" || pg.Code == "40001" || pg.Code == "23503") {
 			continue
 		}

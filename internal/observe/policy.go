@@ -50,44 +50,19 @@ type policyDoc struct {
 	DebounceMS int64  `json:"debounceMs,omitempty"`
 }
 
-func (p Policy) check() error {
-	var wrong issues
+func (p Policy) check(wrong *issues) {
 	if p.Name != "" && !slices.Contains(Policies(), p.Name) {
 		wrong.add(CodeValue, fmt.Sprintf("one of %q", Policies()), "policy")
 	}
 	if p.Debounce < 0 || p.Debounce > maxDebounce {
 		wrong.add(CodeTooBig, "from 0 to 3600000", "debounceMs")
 	}
-	return wrong.err()
 }
 
 // SetPolicy chooses a project's policy. Jobs that wait already keep their
 // time, and the end of their session asks for them whatever the policy is.
 func (s *Service) SetPolicy(ctx context.Context, c Caller, project string, p Policy) error {
-	if err := p.check(); err != nil {
-		return err
-	}
-	doc, err := json.Marshal(policyDoc{p.Name, p.Debounce.Milliseconds()})
-	if err != nil {
-		return fmt.Errorf("set policy: %w", err)
-	}
-	return s.inTx(ctx, func(_ pgx.Tx, q *sqlc.Queries) error {
-		scope, err := s.allow(ctx, q, c, toAdmin, project)
-		if err != nil {
-			return err
-		}
-		n, err := q.SetProjectPolicy(ctx, sqlc.SetProjectPolicyParams{ProjectID: scope.Project, TeamID: scope.Team, Policy: doc})
-		switch {
-		case err != nil:
-			return fmt.Errorf("set policy: %w", err)
-		case n == 0:
-			return notFound("Project")
-		}
-		return c.audit(ctx, q, entry{
-			scope: scope, action: actPolicy, resource: resProject, id: scope.Project,
-			details: map[string]any{"policy": p.Name, "debounce_ms": p.Debounce.Milliseconds()},
-		})
-	})
+	return s.SetSettings(ctx, c, project, SettingsChange{Policy: &p})
 }
 
 // waits says how long the events of each project's sessions wait for others.
@@ -107,20 +82,10 @@ func (cfg Config) ownPolicy() Policy {
 	return Policy{PolicyPerEvent, 0}
 }
 
-// waitsOf reads the policies of the events' projects. Events without a session
-// have none.
-func (s *Service) waitsOf(ctx context.Context, q *sqlc.Queries, team string, rows map[string]sqlc.AgentEvent) (waits, error) {
+// waitsOf reads the policies of projects.
+func (s *Service) waitsOf(ctx context.Context, q *sqlc.Queries, team string, projects ...string) (waits, error) {
 	w := waits{server: s.cfg.ownPolicy(), projects: map[string]Policy{}}
-	var ids []string
-	for _, r := range rows {
-		if r.ServerSessionID != nil && !slices.Contains(ids, r.ProjectID) {
-			ids = append(ids, r.ProjectID)
-		}
-	}
-	if len(ids) == 0 {
-		return w, nil
-	}
-	found, err := q.ProjectPolicies(ctx, sqlc.ProjectPoliciesParams{ProjectIds: ids, TeamID: team})
+	found, err := q.ProjectPolicies(ctx, sqlc.ProjectPoliciesParams{ProjectIds: projects, TeamID: team})
 	if err != nil {
 		return w, fmt.Errorf("read policies: %w", err)
 	}
@@ -195,11 +160,11 @@ func (w waits) policy(project string) Policy {
 // bySession is how long a batch of each session that open has not waits. The
 // sessions are held, so none of them ends meanwhile; what comes after the end
 // does not wait for it.
-func (w waits) bySession(ctx context.Context, q *sqlc.Queries, team string, bursts []sqlc.AgentEvent) (map[sessionRef]time.Duration, error) {
+func (w waits) bySession(ctx context.Context, q *sqlc.Queries, team string, bursts []*item) (map[sessionRef]time.Duration, error) {
 	wait := map[sessionRef]time.Duration{}
 	p := sqlc.EndedSessionsParams{TeamID: team}
-	for _, r := range bursts {
-		ref := sessionOfEvent(r)
+	for _, it := range bursts {
+		ref := it.ref()
 		if _, ok := wait[ref]; ok {
 			continue
 		}
@@ -216,7 +181,7 @@ func (w waits) bySession(ctx context.Context, q *sqlc.Queries, team string, burs
 		return nil, fmt.Errorf("read sessions: %w", err)
 	}
 	for _, r := range ended {
-		wait[sessionRef{r.ProjectID, r.ID}] = w.after(r.ProjectID)
+		wait[sessionRef{team, r.ProjectID, r.ID}] = w.after(r.ProjectID)
 	}
 	return wait, nil
 }

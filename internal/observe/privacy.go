@@ -1,10 +1,15 @@
 package observe
 
 import (
+	"cmp"
+	"encoding/json"
+	"math"
 	"regexp"
 	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/seed-245eaa15/obs/internal/secrets"
 )
 
 // privateTags name what an author, or an agent's host, put into text that is
@@ -102,21 +107,33 @@ func stripOnce(s string, open tags) (string, tags) {
 	return out.String(), open
 }
 
-// mayHoldTag is quick where there is no tag's name in the text.
+// mayHoldTag is quick where nothing in the text stands for < (see lt), or there
+// is no tag's name in it.
 func mayHoldTag(s string) bool {
+	if strings.IndexByte(s, '<') < 0 && strings.IndexByte(s, '&') < 0 && !strings.Contains(s, "3c") && !strings.Contains(s, "3C") &&
+		!strings.Contains(s, "0026") && !strings.Contains(s, "%26") {
+		return false
+	}
 	low := strings.ToLower(s)
 	return slices.ContainsFunc(privateTags[:], func(t string) bool { return strings.Contains(low, t) })
 }
 
-// stripDocument strips the strings of a JSON document, names of members
+// hide is strip, and takes out what looks like a secret too: what it leaves may
+// be shown to a provider, and stored with an observation.
+func hide(s string) string {
+	s, _ = secrets.Redact(strip(s))
+	return s
+}
+
+// hideDocument hides in the strings of a JSON document, names of members
 // included. What a list holds is one text in parts, as the lines of a patch or
 // the blocks of a message are: a tag that one element opens is open in the
 // next, until the list ends. The members of an object have no order: a tag in
 // one does not reach into another. Strings longer than most bytes are cut.
-// gone is true when something was taken out and no string says anything any
-// more.
-func stripDocument(raw []byte, most int) (doc []byte, gone bool, err error) {
-	p := &privacy{most: most, levels: []level{{}}}
+// gone is true when privacy tags took something out and no string says
+// anything any more.
+func hideDocument(raw []byte, most int) (doc []byte, gone bool, err error) {
+	p := &privacy{most: most, secrets: true, levels: []level{{}}}
 	if doc, err = rewrite(orEmpty(raw), p); err != nil || !p.stripped {
 		return doc, false, err
 	}
@@ -124,18 +141,41 @@ func stripDocument(raw []byte, most int) (doc []byte, gone bool, err error) {
 	return doc, !said, err
 }
 
-// privacy is the editor of stripDocument.
+// showable is hideDocument for a stored payload, and quick where there is
+// nothing to hide: then it is shown as it is.
+func showable(raw []byte) (doc []byte, gone bool, err error) {
+	if len(raw) <= maxString && !secrets.SuspectJSON(raw) && !mayHoldTag(string(raw)) {
+		return orEmpty(raw), false, nil
+	}
+	return hideDocument(raw, maxString)
+}
+
+// stripStored takes out of a document, before it is stored, what privacy tags
+// enclose, and what looks like a secret if that is asked for as well.
+func stripStored(raw []byte, alsoSecrets bool) ([]byte, error) {
+	return rewrite(orEmpty(raw), &privacy{most: math.MaxInt, secrets: alsoSecrets, levels: []level{{}}})
+}
+
+// privacy is the editor of these.
 type privacy struct {
 	most     int
+	secrets  bool    // takes out secrets too
 	levels   []level // the lists and objects that are open here; the first is the document
-	stripped bool
+	stripped bool    // tags took something out
+	found    bool    // secrets were taken out
+	depth    int     // of documents within strings
 }
 
 // level is a list or an object.
 type level struct {
 	list   bool
-	before tags // open where the next element, or any member, begins
-	after  tags // open behind an object: what its members change adds up
+	before tags   // open where the next element, or any member, begins
+	after  tags   // open behind an object: what its members change adds up
+	name   string // of the member that comes, or that the list belongs to
+	flag   string // in a list of words, the flag before the one that comes
+	// What began in one element of a list and is not over.
+	key      bool // a private key
+	manifest bool // a Kubernetes secret
 }
 
 func (p *privacy) top() *level { return &p.levels[len(p.levels)-1] }
@@ -153,7 +193,7 @@ func (l *level) leave(open tags) {
 
 func (p *privacy) begin(list bool) {
 	open := p.top().before
-	p.levels = append(p.levels, level{list: list, before: open, after: open})
+	p.levels = append(p.levels, level{list: list, before: open, after: open, name: p.top().name})
 }
 
 func (p *privacy) end() {
@@ -175,8 +215,66 @@ func (p *privacy) text(s string, name bool) string {
 	if !name {
 		p.top().leave(open)
 	}
+	if p.secrets {
+		kept = p.redact(kept, name)
+	}
 	return cutMiddle(kept, p.most)
 }
+
+// redact also finds secrets that only the structure shows: by the name of the
+// member, by the flag before, and keys of which each line is an element.
+func (p *privacy) redact(s string, name bool) string {
+	at := p.top()
+	if name {
+		at.name = s
+	} else if at.key {
+		at.key = !strings.Contains(s, "-----END")
+		return secrets.Mark(privateKey)
+	}
+	called := cmp.Or(at.flag, at.name)
+	if at.flag = ""; at.list && strings.HasPrefix(s, "-") && !strings.ContainsAny(s, " =\n") {
+		at.flag = s
+	}
+	if kind, ok := secrets.Named(called, s); ok && !name {
+		p.found = true
+		return secrets.Mark(kind)
+	}
+	const manifest = "kind: secret\n"
+	kept := p.within(s)
+	if at.manifest {
+		kept = manifest + kept
+	}
+	kept, found := secrets.Redact(kept)
+	if kept = strings.TrimPrefix(kept, manifest); at.list && !at.manifest {
+		at.manifest = strings.Contains(strings.ToLower(s), strings.TrimSpace(manifest))
+	}
+	p.found = p.found || len(found) > 0
+	if at.list {
+		at.key = slices.Contains(found, privateKey) && !strings.Contains(s, "-----END")
+	}
+	return kept
+}
+
+// within looks into a string that is a document itself, as a tool's answer is
+// at times. Only one with a secret in it is written anew.
+func (p *privacy) within(s string) string {
+	t := strings.TrimSpace(s)
+	if len(t) < 2 || t[0] != '{' && t[0] != '[' || p.depth == maxWithin || !json.Valid([]byte(t)) {
+		return s
+	}
+	inner := &privacy{most: math.MaxInt, secrets: true, levels: []level{{name: p.top().name}}, depth: p.depth + 1}
+	doc, err := rewrite([]byte(t), inner)
+	if err != nil || !inner.found {
+		return s
+	}
+	p.found = true
+	return string(doc)
+}
+
+const (
+	privateKey = "private-key" // the kind
+	maxWithin  = 8             // documents in documents
+)
 
 func (p *privacy) hidden() bool {
 	hidden := p.top().before != tags{}

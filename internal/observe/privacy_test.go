@@ -108,7 +108,7 @@ func TestStripDocumentKeepsToEachString(t *testing.T) {
 			`{"big":123456789012345678901234567890.5}`, false,
 		},
 	} {
-		doc, gone, err := observe.StripDocument([]byte(in), 1<<20)
+		doc, gone, err := observe.HideDocument([]byte(in), 1<<20)
 		require.NoError(t, err, in)
 		require.Equal(t, want.doc, string(doc), in)
 		require.Equal(t, want.gone, gone, in)
@@ -119,7 +119,7 @@ func TestStripDocumentCutsAfterStripping(t *testing.T) {
 	t.Parallel()
 	in, err := json.Marshal(map[string]string{"a": strings.Repeat("ü", 500) + "<private>secret</private>" + strings.Repeat("ö", 500)})
 	require.NoError(t, err)
-	doc, gone, err := observe.StripDocument(in, 100)
+	doc, gone, err := observe.HideDocument(in, 100)
 	require.NoError(t, err)
 	require.False(t, gone)
 	require.True(t, json.Valid(doc))
@@ -154,7 +154,7 @@ func TestNothingInsideATagIsLeft(t *testing.T) {
 			require.NoError(t, err)
 			text = string(b)
 		}
-		doc, _, err := observe.StripDocument(marshal(t, map[string]any{"a": []any{text, 1}, text: "kept"}), 1<<20)
+		doc, _, err := observe.HideDocument(marshal(t, map[string]any{"a": []any{text, 1}, text: "kept"}), 1<<20)
 		require.NoError(t, err)
 		require.True(t, json.Valid(doc))
 		require.NotContains(t, string(doc), secret)
@@ -176,7 +176,7 @@ func FuzzStrip(f *testing.F) {
 		kept := observe.Strip(s)
 		require.LessOrEqual(t, len(kept), len(s))
 		require.Equal(t, kept, observe.Strip(kept))
-		doc, _, err := observe.StripDocument(marshal(t, s), 64)
+		doc, _, err := observe.HideDocument(marshal(t, s), 64)
 		require.NoError(t, err)
 		require.True(t, json.Valid(doc))
 	})

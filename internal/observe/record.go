@@ -7,10 +7,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/seed-245eaa15/obs/events"
-	"github.com/seed-245eaa15/obs/internal/fault"
 	"github.com/seed-245eaa15/obs/sqlc"
 )
 
@@ -22,12 +19,17 @@ const (
 )
 
 // SourceTypes lists what NewEvent.SourceType may be over HTTP.
-func SourceTypes() []string { return []string{"hook", "worker", "provider", "server", "api"} }
+func SourceTypes() []string { return slices.Clone(sourceTypes) }
+
+var sourceTypes = []string{"hook", "worker", "provider", "server", "api"}
 
 // Record stores agent events and asks for the observations of each: all of
 // them in one transaction, or none. An event that is known already changes
 // nothing but its metadata; it and its job come back as they are. The answer
 // is in the order of evs; an event that is there twice comes back twice.
+//
+// Calls that come at the same time share a transaction, whosever they are, and
+// are answered after its commit; see recorder.
 func (s *Service) Record(ctx context.Context, c Caller, evs []NewEvent, o RecordOptions) ([]Recorded, error) {
 	if err := c.granted(toWrite); err != nil {
 		return nil, err
@@ -36,62 +38,18 @@ func (s *Service) Record(ctx context.Context, c Caller, evs []NewEvent, o Record
 	if err != nil {
 		return nil, err
 	}
-	var answer []Recorded
-	var asked bool
-	err = s.inTx(ctx, func(tx pgx.Tx, q *sqlc.Queries) error {
-		scope, err := s.allow(ctx, q, c, toWrite, projects(evs)...)
-		if err != nil {
-			return err
-		}
-		rows, created, err := insertEvents(ctx, q, scope.Team, ready)
-		if err != nil {
-			return err
-		}
-		jobs := map[string]events.Job{}
-		if o.Generate {
-			if jobs, asked, err = s.askAbout(ctx, tx, q, c, rows, created); err != nil {
-				return err
-			}
-		}
-		answer = make([]Recorded, len(evs))
-		for i, id := range places {
-			answer[i] = Recorded{Event: agentEventOf(rows[id]), Created: created[id]}
-			if job, ok := jobs[id]; ok {
-				answer[i].Job = &job
-			}
-		}
-		err = c.auditReceived(ctx, q, scope, answer, o, len(created))
-		fault.At("record.stored")
-		return err
-	})
-	if err != nil {
+	if err := s.forStorage(ctx, c.Team, ready); err != nil {
 		return nil, err
 	}
-	fault.At("record.committed")
-	s.ring(asked)
+	r := &recording{c: c, o: o, ready: ready, events: len(evs)}
+	if err := s.recorder.do(ctx, r); err != nil {
+		return nil, err
+	}
+	answer := make([]Recorded, len(places))
+	for i, at := range places {
+		answer[i] = r.answer[at]
+	}
 	return answer, nil
-}
-
-// auditReceived writes one row for a request, not one for each event.
-func (c Caller) auditReceived(ctx context.Context, q *sqlc.Queries, scope events.Scope, answer []Recorded, o RecordOptions, created int) error {
-	e := entry{scope: scope, action: actReceived, resource: resEvent, details: map[string]any{"created": created, "generate": o.Generate}}
-	if o.Batch {
-		e.action, e.details["events"] = actBatchReceived, len(answer)
-	} else {
-		e.id = answer[0].Event.ID
-		if job := answer[0].Job; job != nil {
-			e.job = string(job.ID)
-		}
-	}
-	return c.audit(ctx, q, e)
-}
-
-func projects(evs []NewEvent) []string {
-	list := make([]string, len(evs))
-	for i, e := range evs {
-		list[i] = e.ProjectID
-	}
-	return list
 }
 
 // incoming is an event that is ready to be stored.
@@ -104,8 +62,8 @@ type incoming struct {
 
 // prepare checks events and computes their identities, over what the client
 // sent; what is stored comes after. An event that is there twice is ready
-// once; places has the id for each of evs.
-func prepare(team string, evs []NewEvent, batch bool) (ready []incoming, places []string, err error) {
+// once; places says where each of evs is.
+func prepare(team string, evs []NewEvent, batch bool) (ready []incoming, places []int, err error) {
 	var wrong issues
 	switch {
 	case len(evs) == 0:
@@ -114,24 +72,27 @@ func prepare(team string, evs []NewEvent, batch bool) (ready []incoming, places 
 		wrong.add(CodeTooBig, fmt.Sprintf("at most %d events", MaxBatch))
 		evs = nil
 	}
-	seen := make(map[string]bool, len(evs))
+	ready, places = make([]incoming, 0, len(evs)), make([]int, len(evs))
+	seen := make(map[string]int, len(evs))
 	for i, e := range evs {
 		var path []any
 		if batch {
 			path = []any{i}
 		}
 		in := e.prepare(team, &wrong, path)
-		places = append(places, in.id)
-		if !seen[in.id] {
-			seen[in.id] = true
+		at, known := seen[in.id]
+		if !known {
+			at = len(ready)
+			seen[in.id] = at
 			ready = append(ready, in)
 		}
+		places[i] = at
 	}
 	return ready, places, wrong.err()
 }
 
 func (e NewEvent) prepare(team string, wrong *issues, path []any) incoming {
-	at := func(name string) []any { return append(slices.Clone(path), name) }
+	at := func(name string) []any { return append(slices.Clone(path), name) } // of what is wrong: most is not
 	needed := func(s, name string) {
 		if s == "" {
 			wrong.add(CodeTooSmall, "at least 1 character", at(name)...)
@@ -141,7 +102,7 @@ func (e NewEvent) prepare(team string, wrong *issues, path []any) incoming {
 	}
 	needed(e.ProjectID, "projectId")
 	needed(e.EventType, "eventType")
-	if !slices.Contains(SourceTypes(), e.SourceType) && e.SourceType != sourceCompat {
+	if !slices.Contains(sourceTypes, e.SourceType) && e.SourceType != sourceCompat {
 		wrong.add(CodeValue, fmt.Sprintf("one of %q", SourceTypes()), at("sourceType")...)
 	}
 	if e.OccurredAtEpoch < 0 {
@@ -150,155 +111,43 @@ func (e NewEvent) prepare(team string, wrong *issues, path []any) incoming {
 	if e.OccurredAtEpoch > maxEpoch {
 		wrong.add(CodeTooBig, fmt.Sprintf("at most %d", int64(maxEpoch)), at("occurredAtEpoch")...)
 	}
-	wrong.id(e.ServerSessionID, at("serverSessionId")...)
-	wrong.id(e.ContentSessionID, at("contentSessionId")...)
-	wrong.id(e.SourceEventID, at("sourceEventId")...)
-	wrong.id(e.PlatformSource, at("platformSource")...)
+	id := func(s *string, name string) {
+		if s != nil && (*s == "" || len(*s) > maxID) {
+			wrong.id(s, at(name)...)
+		}
+	}
+	id(e.ServerSessionID, "serverSessionId")
+	id(e.ContentSessionID, "contentSessionId")
+	id(e.SourceEventID, "sourceEventId")
+	id(e.PlatformSource, "platformSource")
 
 	in := incoming{NewEvent: e, platform: platformOf(e.PlatformSource), occurred: time.UnixMilli(e.OccurredAtEpoch).UTC()}
-	in.Payload = orEmpty(e.Payload)
-	if _, err := Canonical(in.Payload); err != nil {
+	canonical, stored, err := texts(orEmpty(e.Payload))
+	if err != nil {
 		wrong.add(CodeCustom, err.Error(), at("payload")...)
 	}
-	in.Metadata = wrong.object(e.Metadata, at("metadata")...)
+	in.Payload, in.Metadata = stored, orEmpty(e.Metadata)
+	if string(in.Metadata) != "{}" {
+		in.Metadata = wrong.object(in.Metadata, at("metadata")...)
+	}
 	if len(*wrong) > 0 {
 		return in
 	}
 
 	// The identity is that of what was sent, before anything is made storable.
-	key, err := AgentEventKey(team, e, in.platform)
-	if err == nil {
-		in.Payload, err = storable(in.Payload)
-	}
-	if err != nil {
-		wrong.add(CodeCustom, err.Error(), at("payload")...)
-		return in
-	}
-	in.key = key
-	in.id = string(events.NewID("ae", team, e.ProjectID, key))
+	in.key = AgentEventKey(team, e, in.platform, canonical)
+	in.id = string(events.NewID("ae", team, e.ProjectID, in.key))
 	in.EventType, in.platform = plain(e.EventType), plainPtr(in.platform)
 	in.ContentSessionID, in.SourceEventID = plainPtr(e.ContentSessionID), plainPtr(e.SourceEventID)
 	in.ServerSessionID = plainPtr(e.ServerSessionID)
 	return in
 }
 
-// insertEvents stores the events that are not known, and gives all of them,
-// by id; created has those that are new.
-func insertEvents(ctx context.Context, q *sqlc.Queries, team string, ready []incoming) (rows map[string]sqlc.AgentEvent, created map[string]bool, err error) {
-	sessions, err := linkSessions(ctx, q, team, ready)
-	if err != nil {
-		return nil, nil, err
-	}
-	p := sqlc.InsertAgentEventsParams{TeamID: team}
-	for i, e := range ready {
-		p.Ids = append(p.Ids, e.id)
-		p.ProjectIds = append(p.ProjectIds, e.ProjectID)
-		p.SessionIds = append(p.SessionIds, sessions[i])
-		p.SourceAdapters = append(p.SourceAdapters, e.SourceType)
-		p.SourceEventIds = append(p.SourceEventIds, deref(e.SourceEventID))
-		p.IdempotencyKeys = append(p.IdempotencyKeys, e.key)
-		p.EventTypes = append(p.EventTypes, e.EventType)
-		p.Platforms = append(p.Platforms, deref(e.platform))
-		p.Payloads = append(p.Payloads, string(e.Payload))
-		p.Metadatas = append(p.Metadatas, string(e.Metadata))
-		p.OccurredAts = append(p.OccurredAts, e.occurred)
-	}
-	made, err := q.InsertAgentEvents(ctx, p)
-	if err != nil {
-		return nil, nil, fmt.Errorf("insert %d agent events: %w", len(ready), err)
-	}
-	rows, created = make(map[string]sqlc.AgentEvent, len(ready)), make(map[string]bool, len(made))
-	for _, r := range made {
-		rows[r.ID], created[r.ID] = r, true
-	}
-	known := slices.DeleteFunc(slices.Clone(ready), func(e incoming) bool { return created[e.id] })
-	return rows, created, readKnown(ctx, q, team, known, rows)
-}
-
-// readKnown reads the events that were there before, with what their
-// metadata gained.
-func readKnown(ctx context.Context, q *sqlc.Queries, team string, known []incoming, rows map[string]sqlc.AgentEvent) error {
-	if len(known) == 0 {
-		return nil
-	}
-	merge := sqlc.MergeAgentEventsParams{TeamID: team}
-	read := sqlc.GetAgentEventsParams{TeamID: team}
-	for _, e := range known {
-		read.Ids, read.ProjectIds = append(read.Ids, e.id), append(read.ProjectIds, e.ProjectID)
-		if string(e.Metadata) != "{}" {
-			merge.Ids, merge.ProjectIds = append(merge.Ids, e.id), append(merge.ProjectIds, e.ProjectID)
-			merge.Metadatas = append(merge.Metadatas, string(e.Metadata))
-		}
-	}
-	if len(merge.Ids) > 0 {
-		if err := q.MergeAgentEvents(ctx, merge); err != nil {
-			return fmt.Errorf("merge metadata: %w", err)
-		}
-	}
-	found, err := q.GetAgentEvents(ctx, read)
-	if err != nil {
-		return fmt.Errorf("read agent events: %w", err)
-	}
-	for _, r := range found {
-		rows[r.ID] = r
-	}
-	if len(found) < len(known) {
-		return fmt.Errorf("read agent events: %d of %d vanished: %w", len(known)-len(found), len(known), errPurged)
-	}
-	return nil
-}
-
-// linkSessions finds each event's session, "" where it has none. One that is
-// named by our id must be of the event's project; one that is named by the
-// client's own may be missing.
-func linkSessions(ctx context.Context, q *sqlc.Queries, team string, ready []incoming) ([]string, error) {
-	find := sqlc.FindSessionsParams{TeamID: team}
-	know := sqlc.KnownSessionsParams{TeamID: team}
-	for i, e := range ready {
-		switch {
-		case e.ServerSessionID != nil:
-			know.Ids, know.ProjectIds = append(know.Ids, *e.ServerSessionID), append(know.ProjectIds, e.ProjectID)
-		case e.ContentSessionID != nil:
-			find.Places = append(find.Places, int32(i))
-			find.ProjectIds = append(find.ProjectIds, e.ProjectID)
-			find.ContentIds = append(find.ContentIds, *e.ContentSessionID)
-			find.AnyPlatform = append(find.AnyPlatform, !e.HasPlatform)
-			find.Platforms = append(find.Platforms, deref(e.platform))
-		}
-	}
-	sessions := make([]string, len(ready))
-	if len(know.Ids) > 0 {
-		known, err := q.KnownSessions(ctx, know)
-		if err != nil {
-			return nil, fmt.Errorf("read sessions: %w", err)
-		}
-		for i, e := range ready {
-			if e.ServerSessionID == nil {
-				continue
-			}
-			sessions[i] = *e.ServerSessionID
-			if !slices.Contains(known, sqlc.KnownSessionsRow{ID: sessions[i], ProjectID: e.ProjectID}) {
-				return nil, forbidden("server_session_id must belong to project_id and team_id")
-			}
-		}
-	}
-	if len(find.Places) > 0 {
-		found, err := q.FindSessions(ctx, find)
-		if err != nil {
-			return nil, fmt.Errorf("find sessions: %w", err)
-		}
-		for _, r := range found {
-			sessions[r.Place] = r.ID
-		}
-	}
-	return sessions, nil
-}
-
 func agentEventOf(r sqlc.AgentEvent) AgentEvent {
 	return AgentEvent{
 		ID: r.ID, ProjectID: r.ProjectID, TeamID: r.TeamID, ServerSessionID: r.ServerSessionID, SourceAdapter: r.SourceAdapter,
 		SourceEventID: r.SourceEventID, EventType: r.EventType, PlatformSource: r.PlatformSource, Payload: r.Payload,
-		Metadata: r.Metadata, BatchJobID: r.BatchJobID, OccurredAt: r.OccurredAt, ReceivedAt: r.ReceivedAt, CreatedAt: r.CreatedAt,
+		Metadata: r.Metadata, BatchJobID: r.BatchJobID, OccurredAt: r.OccurredAt.UTC(), ReceivedAt: r.ReceivedAt.UTC(), CreatedAt: r.CreatedAt.UTC(),
 	}
 }
 

@@ -121,6 +121,6 @@ func renderAgain(r sqlc.PageObservationsRow) (rendered, error) {
 			return next, nil
 		}
 	}
-	metadata, _, err := stripDocument(r.Metadata, maxNarrative)
+	metadata, _, err := hideDocument(r.Metadata, maxNarrative)
 	return rendered{kind: r.Kind, content: clean(r.Content, maxContent), extra: clean(r.SearchExtra, maxExtra), metadata: metadata}, err
 }

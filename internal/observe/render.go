@@ -41,14 +41,21 @@ type noteMeta struct {
 	FilesModified []string `json:"files_modified"`
 	Provider      string   `json:"provider"`
 	Model         string   `json:"model"`
+	Prompt        string   `json:"prompt,omitempty"` // the version of the words in which the model was asked
+}
+
+// author says who wrote a note.
+type author struct {
+	provider, model string
+	prompt          string // see llm.Mode.Version; empty where no model was asked
 }
 
 // render makes an observation of what the provider wrote, without what
 // privacy tags enclose: a provider may quote what it should not have.
-func render(o llm.Observation, provider, model string) rendered {
+func render(o llm.Observation, by author) rendered {
 	m := noteMeta{
 		Title: o.Title, Subtitle: o.Subtitle, Facts: o.Facts, Narrative: o.Narrative, Concepts: o.Concepts,
-		FilesRead: o.FilesRead, FilesModified: o.FilesModified, Provider: provider, Model: model,
+		FilesRead: o.FilesRead, FilesModified: o.FilesModified, Provider: by.provider, Model: by.model, Prompt: by.prompt,
 	}
 	kind := clean(o.Type, maxKind)
 	if kind == "" {
@@ -61,7 +68,7 @@ func (m noteMeta) render(kind string) rendered {
 	m.Title, m.Subtitle, m.Narrative = clean(m.Title, maxTitle), clean(m.Subtitle, maxSubtitle), clean(m.Narrative, maxNarrative)
 	m.Facts, m.Concepts = cleanAll(m.Facts, maxFact), cleanAll(m.Concepts, maxConcept)
 	m.FilesRead, m.FilesModified = cleanAll(m.FilesRead, maxPath), cleanAll(m.FilesModified, maxPath)
-	m.Provider, m.Model = clean(m.Provider, maxConcept), clean(m.Model, maxConcept)
+	m.Provider, m.Model, m.Prompt = clean(m.Provider, maxConcept), clean(m.Model, maxConcept), clean(m.Prompt, maxConcept)
 
 	r := rendered{kind: kind, content: cut(NoteText(m.Title, m.Subtitle, m.Narrative, m.Facts), maxContent)}
 	if r.content != "" {
@@ -83,14 +90,15 @@ type summaryMeta struct {
 	Notes        string `json:"notes"`
 	Provider     string `json:"provider"`
 	Model        string `json:"model"`
+	Prompt       string `json:"prompt,omitempty"`
 }
 
 const kindSummaryNote = "summary"
 
-func renderSummary(sum llm.Summary, provider, model string) rendered {
+func renderSummary(sum llm.Summary, by author) rendered {
 	return summaryMeta{
 		Request: sum.Request, Investigated: sum.Investigated, Learned: sum.Learned, Completed: sum.Completed,
-		NextSteps: sum.NextSteps, Notes: sum.Notes, Provider: provider, Model: model,
+		NextSteps: sum.NextSteps, Notes: sum.Notes, Provider: by.provider, Model: by.model, Prompt: by.prompt,
 	}.render()
 }
 
@@ -111,7 +119,7 @@ func (m summaryMeta) render() rendered {
 			parts = append(parts, p.label+": "+*p.text)
 		}
 	}
-	m.Provider, m.Model = clean(m.Provider, maxConcept), clean(m.Model, maxConcept)
+	m.Provider, m.Model, m.Prompt = clean(m.Provider, maxConcept), clean(m.Model, maxConcept), clean(m.Prompt, maxConcept)
 	return rendered{kind: kindSummaryNote, content: cut(paragraphs(parts...), maxContent), metadata: marshal(m)}
 }
 
@@ -136,10 +144,10 @@ func paragraphs(parts ...string) string {
 	return strings.Join(said, "\n\n")
 }
 
-// clean makes text of a provider fit to be stored: nothing private, nothing
-// that Postgres refuses, no more than most bytes.
+// clean makes text of a provider fit to be stored: nothing private, no secret,
+// nothing that Postgres refuses, no more than most bytes.
 func clean(s string, most int) string {
-	return cut(strings.TrimSpace(plain(strip(s))), most)
+	return cut(strings.TrimSpace(plain(hide(s))), most)
 }
 
 func cleanAll(list []string, most int) []string {

@@ -62,12 +62,15 @@ var forAllTenants = map[string]string{
 	"JobsHeldByLost":  "the relay takes back the jobs of lost workers",
 	"LaneAsks":        "counts for those who look after the service",
 	"LaneJobs":        "counts for those who look after the service",
-	"UseKey":          "who asks is not known before: the key's hash finds the tenant",
+	"FindKeys":        "who asks is not known before: the key's hash finds the tenant",
 	"InsertTeam":      "makes a tenant",
 	"HasTeam":         "the team itself",
 	"ProjectName":     "the project itself, by its id and team",
 	"ProjectByName":   "the project itself, by its team",
 	"OwnedProjects":   "the projects themselves, by their team",
+	"InsertAudits":    "the audit of several requests, each under the tenant that it was let in for",
+	"TryProjects":     "the projects themselves, by their teams",
+	"HoldProjects":    "the projects themselves, by their teams",
 	"ProjectPolicies": "the projects themselves, by their team",
 }
 
@@ -161,9 +164,9 @@ var mutations = map[string]mutation{
 		_, err := q.RevokeKey(ctx, sqlc.RevokeKeyParams{ID: x.key, TeamID: x.scope.Team, ProjectID: x.scope.Project})
 		return err
 	}},
-	"SetProjectPolicy": {makes: true, call: func(ctx context.Context, q *sqlc.Queries, x target) error {
-		_, err := q.SetProjectPolicy(ctx, sqlc.SetProjectPolicyParams{
-			ProjectID: x.scope.Project, TeamID: x.scope.Team, Policy: json.RawMessage(`{"policy":"debounce"}`),
+	"SetProjectSettings": {makes: true, call: func(ctx context.Context, q *sqlc.Queries, x target) error {
+		_, err := q.SetProjectSettings(ctx, sqlc.SetProjectSettingsParams{
+			ProjectID: x.scope.Project, TeamID: x.scope.Team, Names: []string{"mode"}, Settings: json.RawMessage(`{"policy":"debounce"}`),
 		})
 		return err
 	}},
@@ -211,6 +214,11 @@ var mutations = map[string]mutation{
 	"ReplacedKey": {call: func(ctx context.Context, q *sqlc.Queries, x target) error {
 		return q.ReplacedKey(ctx, sqlc.ReplacedKeyParams{ID: x.key, TeamID: x.scope.Team, ProjectID: x.scope.Project, ReplacedBy: new("taken")})
 	}},
+	"NoteKeys": {call: func(ctx context.Context, q *sqlc.Queries, x target) error {
+		return q.NoteKeys(ctx, sqlc.NoteKeysParams{
+			Ids: []string{x.key}, TeamIds: []string{x.scope.Team}, ProjectIds: []string{x.scope.Project},
+		})
+	}},
 	"OpenBatches": {call: func(ctx context.Context, q *sqlc.Queries, x target) error {
 		return q.OpenBatches(ctx, sqlc.OpenBatchesParams{
 			TeamID: x.scope.Team, Ids: []string{x.session}, ProjectIds: []string{x.scope.Project}, JobIds: []string{"taken"},
@@ -218,7 +226,7 @@ var mutations = map[string]mutation{
 	}},
 	"InsertAgentEvents": {makes: true, call: func(ctx context.Context, q *sqlc.Queries, x target) error {
 		_, err := q.InsertAgentEvents(ctx, sqlc.InsertAgentEventsParams{
-			TeamID: x.scope.Team, Ids: []string{x.event}, ProjectIds: []string{x.scope.Project}, SessionIds: []string{""},
+			Ids: []string{x.event}, TeamIds: []string{x.scope.Team}, ProjectIds: []string{x.scope.Project}, SessionIds: []string{""},
 			SourceAdapters: []string{"api"}, SourceEventIds: []string{""}, IdempotencyKeys: []string{x.evkey}, EventTypes: []string{"x"},
 			Platforms: []string{""}, Payloads: []string{"{}"}, Metadatas: []string{"{}"}, OccurredAts: []time.Time{time.Now()},
 		})
@@ -226,7 +234,7 @@ var mutations = map[string]mutation{
 	}},
 	"MergeAgentEvents": {call: func(ctx context.Context, q *sqlc.Queries, x target) error {
 		return q.MergeAgentEvents(ctx, sqlc.MergeAgentEventsParams{
-			TeamID: x.scope.Team, Ids: []string{x.event}, ProjectIds: []string{x.scope.Project}, Metadatas: []string{`{"taken":1}`},
+			Ids: []string{x.event}, TeamIds: []string{x.scope.Team}, ProjectIds: []string{x.scope.Project}, Metadatas: []string{`{"taken":1}`},
 		})
 	}},
 	"JoinBatch": {call: func(ctx context.Context, q *sqlc.Queries, x target) error {

@@ -31,6 +31,13 @@ func (s *Service) StartSession(ctx context.Context, c Caller, n NewSession) (ses
 	}
 	platform := plainPtr(platformOf(n.PlatformSource))
 	key := SessionKey(c.Team, n, platform)
+	keep, err := s.keeps(ctx, events.Scope{Team: c.Team, Project: n.ProjectID})
+	if err != nil {
+		return Session{}, false, err
+	}
+	if metadata, err = keep.document(metadata); err != nil {
+		return Session{}, false, fmt.Errorf("strip metadata: %w", err)
+	}
 	prompt := promptOf(metadata)
 	err = s.inTx(ctx, func(_ pgx.Tx, q *sqlc.Queries) error {
 		scope, err := s.allow(ctx, q, c, toWrite, n.ProjectID)
@@ -112,7 +119,7 @@ func (l *issues) id(s *string, path ...any) {
 // object checks a JSON object that may be missing, and makes it storable.
 func (l *issues) object(raw json.RawMessage, path ...any) json.RawMessage {
 	raw = orEmpty(raw)
-	canonical, err := Canonical(raw)
+	canonical, stored, err := texts(raw)
 	if err != nil {
 		l.add(CodeCustom, err.Error(), path...)
 		return nil
@@ -121,11 +128,7 @@ func (l *issues) object(raw json.RawMessage, path ...any) json.RawMessage {
 		l.add(CodeType, "want an object", path...)
 		return nil
 	}
-	doc, err := storable(raw)
-	if err != nil {
-		l.add(CodeCustom, err.Error(), path...)
-	}
-	return doc
+	return stored
 }
 
 // promptOf reads metadata.prompt, if that is a string.

@@ -66,8 +66,7 @@ func rewrite(raw []byte, edit editor) ([]byte, error) {
 			in, n := d.StackIndex(d.StackDepth())
 			var v jsontext.Value
 			if v, err = d.ReadValue(); err == nil {
-				text := string(utf16.Decode(unquote(v)))
-				err = e.WriteToken(jsontext.String(edit.text(text, in == '{' && n%2 == 0)))
+				err = e.WriteToken(jsontext.String(edit.text(textOf(v), in == '{' && n%2 == 0)))
 			}
 		case '0':
 			var v jsontext.Value
@@ -99,6 +98,14 @@ func rewrite(raw []byte, edit editor) ([]byte, error) {
 			return bytes.TrimRight(b.Bytes(), "\n"), nil
 		}
 	}
+}
+
+// textOf reads a JSON string literal; half a surrogate pair is U+FFFD.
+func textOf(literal jsontext.Value) string {
+	if bytes.IndexByte(literal, '\\') < 0 && utf8.Valid(literal) {
+		return string(literal[1 : len(literal)-1])
+	}
+	return string(utf16.Decode(unquote(literal)))
 }
 
 // storableNumber keeps a number's own digits where Postgres' numeric surely

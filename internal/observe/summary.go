@@ -49,7 +49,7 @@ func (s *Service) generateSummary(ctx context.Context, job events.Job, a jobArgs
 		return nil, permanentIfGone(err)
 	}
 	w.outcome["events"] = len(question.Events)
-	if len(question.Events) == 0 && len(question.Notes) == 0 && blank(question.LastMessage) {
+	if nothingToTell(question) {
 		return done() // nothing happened, or nothing that may be told
 	}
 	answer, err := s.ask(ctx, job, question)
@@ -58,10 +58,14 @@ func (s *Service) generateSummary(ctx context.Context, job events.Job, a jobArgs
 	}
 	w.answered(answer)
 	if answer.Summary != nil {
-		r := renderSummary(*answer.Summary, answer.Provider, answer.Model)
+		r := renderSummary(*answer.Summary, s.author(question, answer))
 		w.observation(r, session.ID, restsOn{SourceSummary, session.ID})
 	}
 	return done()
+}
+
+func nothingToTell(q llm.Question) bool {
+	return len(q.Events) == 0 && len(q.Notes) == 0 && blank(q.LastMessage)
 }
 
 // askSummary asks for the summary of a session that the caller holds. Nothing
@@ -107,7 +111,7 @@ func (s *Service) askNextSummary(ctx context.Context, tx pgx.Tx, q *sqlc.Queries
 		return events.Job{}, false, err
 	}
 	if nth > 1 {
-		wait, err := s.waitsOf(ctx, q, scope.Team, map[string]sqlc.AgentEvent{"": {ProjectID: scope.Project, ServerSessionID: &row.ID}})
+		wait, err := s.waitsOf(ctx, q, scope.Team, scope.Project)
 		if err != nil {
 			return events.Job{}, false, err
 		}
@@ -164,17 +168,17 @@ func (w *writing) replaceSummary(ctx context.Context, q *sqlc.Queries, session s
 // sessionStory is the question about a session.
 func (s *Service) sessionStory(ctx context.Context, scope events.Scope, session sqlc.ServerSession) (llm.Question, error) {
 	q := llm.Question{Task: llm.TaskSummarize, Session: session.ID}
-	project, err := s.projectName(ctx, scope)
+	project, err := s.project(ctx, scope)
 	if err != nil {
 		return q, err
 	}
-	q.Project = project
+	q.Project, q.Mode = project.name, project.mode
 	shown, last, err := s.sessionEvents(ctx, scope, session.ID)
 	if err != nil {
 		return q, err
 	}
 	q.Events = append(promptEvents(session, shown), shown...)
-	q.LastMessage = cutMiddle(strip(deref(session.LastMessage)), maxString)
+	q.LastMessage = cutMiddle(hide(deref(session.LastMessage)), maxString)
 	if blank(q.LastMessage) {
 		q.LastMessage = last
 	}
@@ -245,7 +249,7 @@ func promptEvents(session sqlc.ServerSession, shown []llm.Event) []llm.Event {
 	}
 	var out []llm.Event
 	for _, prompt := range session.Prompts {
-		prompt = strip(prompt)
+		prompt = hide(prompt)
 		if !blank(prompt) && !told[prompt] {
 			told[prompt] = true
 			out = append(out, llm.Event{Type: "user_prompt", At: session.StartedAt, Payload: marshal(map[string]string{"prompt": prompt})})

@@ -173,6 +173,22 @@ var attempts = map[string]attempt{
 		}
 		return pruned, nil
 	}},
+	"ProjectSettings": {scope: observe.ScopeRead, call: func(ctx context.Context, c observe.Caller, h *home) (any, error) {
+		if _, err := h.ProjectSettings(ctx, c, h.project); err != nil {
+			return nil, err
+		}
+		return "read", nil
+	}},
+	"SetSettings": {scope: observe.ScopeAdmin, call: func(ctx context.Context, c observe.Caller, h *home) (any, error) {
+		if err := h.SetSettings(ctx, c, h.project, observe.SettingsChange{Storage: new(observe.StorageStripped)}); err != nil {
+			return nil, err
+		}
+		return "set", nil
+	}},
+	"JobPrompts": {scope: observe.ScopeRead, call: func(ctx context.Context, c observe.Caller, h *home) (any, error) {
+		p, err := h.JobPrompts(ctx, c, h.job, true)
+		return p.Job, err
+	}},
 }
 
 // A method that is added has to be added here.

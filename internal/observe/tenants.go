@@ -2,10 +2,8 @@ package observe
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -94,40 +92,4 @@ func (s *Service) EnsureLocal(ctx context.Context, name string) (team, project s
 		return "", "", fmt.Errorf("ensure the local team: %w", err)
 	}
 	return team, project, nil
-}
-
-// A name of a project is for prompts: one that is nameFor old is good enough,
-// and saves each job a question to Postgres.
-const nameFor = 10 * time.Second
-
-// projectName gives the name as a provider may see it. A job whose project is
-// gone has nothing to do.
-func (s *Service) projectName(ctx context.Context, scope events.Scope) (string, error) {
-	if name, ok := s.names.get(scope); ok {
-		return name, nil
-	}
-	name, ok, err := s.projects.get(ctx, scope)
-	if err != nil {
-		return "", fmt.Errorf("read project: %w", err)
-	}
-	if !ok {
-		return "", notFound("Project")
-	}
-	return name, nil
-}
-
-func (s *Service) loadNames(ctx context.Context, scopes []events.Scope) (map[events.Scope]string, error) {
-	found := make(map[events.Scope]string, len(scopes))
-	for _, scope := range scopes {
-		name, err := s.q.ProjectName(ctx, sqlc.ProjectNameParams{ProjectID: scope.Project, TeamID: scope.Team})
-		if errors.Is(err, pgx.ErrNoRows) {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		found[scope] = strip(name)
-		s.names.put(scope, found[scope], nameFor)
-	}
-	return found, nil
 }

@@ -2,6 +2,7 @@ package boot
 
 import (
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/url"
@@ -59,6 +60,7 @@ type Config struct {
 
 	Providers []llm.Config // in the order in which they are asked
 	Prices    llm.Prices
+	Modes     map[string]*llm.Mode // that projects may have
 }
 
 // Load reads the flags of all groups. The error is a [*Misuse] with all that
@@ -220,5 +222,16 @@ func (f LaneFlags) read(r *reader, c *Config) {
 		default:
 			c.Lanes[k] = pipeline.Lane{Slots: n, Timeout: timeout}
 		}
+	}
+}
+
+func (f PromptFlags) read(r *reader, c *Config) {
+	var dir fs.FS
+	if f.Prompts != "" {
+		dir = os.DirFS(f.Prompts)
+	}
+	var err error
+	if c.Modes, err = llm.Modes(dir); err != nil {
+		r.add("prompts", err.Error())
 	}
 }

@@ -66,3 +66,8 @@ type LaneFlags struct {
 	Pause      string `name:"lane-pause" var:"OBS_LANE_PAUSE" default:"5s" placeholder:"TIME" group:"Worker:" help:"How long a lane rests when the provider refused five times in a row; each further rest is twice as long, up to 60 times. No attempt is lost meanwhile."`
 	WorkerName string `name:"worker-name" var:"OBS_WORKER_NAME" placeholder:"WORD" group:"Worker:" help:"In place of the host's name in the worker's id."`
 }
+
+// PromptFlags say in which words a model is asked.
+type PromptFlags struct {
+	Prompts string `name:"prompts" var:"OBS_PROMPTS" placeholder:"DIR" group:"Provider:" help:"A folder of modes: a folder each, with mode.json, system.md, observe.md and summary.md. A folder named code changes obs' own mode, and needs only the files that differ. The same for servers and workers."`
+}

@@ -33,7 +33,7 @@ var (
 	descUp    = describe("dependency_up", "1 when what the process depends on answered lately.", "name")
 	descPool  = describe("postgres_connections", "Connections to Postgres.", "state")
 
-	descRequests = describe("http_requests", "Requests of the API: running, queued for their turn, or waiting for a job.", "state")
+	descRequests = describe("http_requests", "Requests of the API: running, queued for their turn, or waiting for a job or for a project that somebody holds.", "state")
 	descBodies   = describe("http_body_bytes", "What the bodies of the requests in work may come to.")
 	descFull     = describe("http_refused_total", "Requests that were told to come back because there was no room.")
 

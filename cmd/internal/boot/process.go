@@ -114,7 +114,7 @@ func (p *Process) Run(ctx context.Context) error {
 func (p *Process) Service(provider llm.Provider) *observe.Service {
 	p.provider = provider
 	return observe.New(p.tortured(observe.Config{
-		Pool: p.Links.Pool, Jobs: p.Jobs, Provider: provider, Log: p.Log,
+		Pool: p.Links.Pool, Jobs: p.Jobs, Provider: provider, Modes: p.Config.Modes, Log: p.Log,
 		Ring: p.Bell.Ring, Policy: p.Config.Policy, Debounce: p.Config.Debounce, MaxAttempts: p.Config.MaxAttempts, Limits: p.Config.Limits, Prices: p.Config.Prices,
 		Peppers: p.Config.Peppers,
 		Process: p.ID, Build: Build(),

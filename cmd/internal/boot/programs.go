@@ -32,6 +32,7 @@ type WorkerFlags struct {
 	LeaseFlags
 	LaneFlags
 	ProviderFlags
+	PromptFlags
 	LimitFlags
 	HTTPFlags
 	LogFlags
@@ -39,7 +40,7 @@ type WorkerFlags struct {
 
 // Run runs a worker until ctx ends.
 func (f WorkerFlags) Run(ctx context.Context, std Std) error {
-	c, err := Load(f.DatabaseFlags, f.BrokerFlags, f.LeaseFlags, f.LaneFlags, f.ProviderFlags, f.LimitFlags, f.HTTPFlags, f.LogFlags)
+	c, err := Load(f.DatabaseFlags, f.BrokerFlags, f.LeaseFlags, f.LaneFlags, f.ProviderFlags, f.PromptFlags, f.LimitFlags, f.HTTPFlags, f.LogFlags)
 	if err != nil {
 		return err
 	}
@@ -58,6 +59,7 @@ type ServerFlags struct {
 	DatabaseFlags
 	BrokerFlags
 	JobFlags
+	PromptFlags
 	KeyFlags
 	LimitFlags
 	HTTPFlags
@@ -66,7 +68,7 @@ type ServerFlags struct {
 
 // Run serves the API until ctx ends.
 func (f ServerFlags) Run(ctx context.Context, std Std) error {
-	c, err := Load(f.DatabaseFlags, f.BrokerFlags, f.JobFlags, f.KeyFlags, f.LimitFlags, f.HTTPFlags, f.LogFlags)
+	c, err := Load(f.DatabaseFlags, f.BrokerFlags, f.JobFlags, f.PromptFlags, f.KeyFlags, f.LimitFlags, f.HTTPFlags, f.LogFlags)
 	if err != nil {
 		return err
 	}

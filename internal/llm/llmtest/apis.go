@@ -14,12 +14,14 @@ func question(path string, raw []byte) (q Question, ok bool) {
 	case strings.HasSuffix(path, "/v1/messages"):
 		var body struct {
 			Question
+			System string `json:"system"`
 			Output *struct {
 				Format *format `json:"format"`
 			} `json:"output_config"`
 		}
 		err := json.Unmarshal(raw, &body)
 		q = body.Question
+		q.Messages = append([]Message{{"system", body.System}}, q.Messages...)
 		if q.API = "anthropic"; body.Output != nil {
 			q.Format = body.Output.Format
 		}
@@ -32,6 +34,11 @@ func question(path string, raw []byte) (q Question, ok bool) {
 
 func gemini(path string, raw []byte) (Question, bool) {
 	var body struct {
+		System struct {
+			Parts []struct {
+				Text string `json:"text"`
+			} `json:"parts"`
+		} `json:"systemInstruction"`
 		Contents []struct {
 			Role  string `json:"role"`
 			Parts []struct {
@@ -50,6 +57,10 @@ func gemini(path string, raw []byte) (Question, bool) {
 	q := Question{API: "gemini", Model: model, MaxTokens: body.Config.MaxTokens, Temperature: body.Config.Temperature}
 	if body.Config.MIMEType == "application/json" && len(body.Config.Schema) > 0 {
 		q.Format = &format{"json_schema"}
+	}
+	q.Messages = []Message{{Role: "system"}}
+	for _, p := range body.System.Parts {
+		q.Messages[0].Content += p.Text
 	}
 	for _, c := range body.Contents {
 		m := Message{Role: c.Role}

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -244,14 +245,14 @@ func Huge(w http.ResponseWriter, _ *http.Request, q Question) {
 }
 
 func first(q Question) string {
-	if len(q.Messages) > 0 {
-		if m := eventID.FindStringSubmatch(q.Messages[0].Content); m != nil {
-			return m[1]
+	for _, m := range q.Messages {
+		if found := eventID.FindStringSubmatch(m.Content); found != nil {
+			return found[1]
 		}
 	}
 	return "nothing"
 }
 
 func asksForSummary(q Question) bool {
-	return len(q.Messages) > 0 && strings.Contains(q.Messages[0].Content, "Write one summary of the session")
+	return slices.ContainsFunc(q.Messages, func(m Message) bool { return strings.Contains(m.Content, "Write the summary now.") })
 }

@@ -1,0 +1,423 @@
+package observe
+
+import (
+	"bytes"
+	"cmp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"unicode/utf16"
+	"unicode/utf8"
+)
+
+// texts gives the two texts of a JSON document, read once: the one that its
+// identity is computed from, see [Canonical], and the one that Postgres makes
+// of what it is given, see [storable]: so that an answer can hold what is
+// stored without asking for it.
+func texts(raw []byte) (canonical, stored []byte, err error) {
+	if string(raw) == "{}" {
+		return raw, raw, nil
+	}
+	t := trees.Get().(*tree)
+	defer t.free()
+	if t.read(raw) {
+		canonical = t.write(make([]byte, 0, len(raw)+8), 0, &asCanonical)
+		return canonical, t.write(make([]byte, 0, len(raw)+len(raw)/8+8), 0, &asJSONB), nil
+	}
+	// The slow way knows what is wrong.
+	if canonical, err = Canonical(raw); err != nil {
+		return nil, nil, err
+	}
+	stored, err = storable(raw)
+	return canonical, stored, err
+}
+
+// tree is a document in parts. The parts of a list or an object are linked,
+// since nothing is known of their number before.
+type tree struct {
+	raw   []byte
+	at    int
+	nodes []node
+	order []int32 // of the members of the objects that are being written
+}
+
+type node struct {
+	kind  byte   // { [ " 0 or the first letter of a word
+	plain bool   // a string without escapes, in UTF-8
+	ascii bool   // and without anything else
+	text  []byte // of a scalar, as it was sent; of a string, what is in its quotes
+	child int32  // the first part of a list or an object, 0 for none; in an object each name is followed by its value
+	next  int32  // part of the same list or object, 0 for none
+}
+
+var trees = sync.Pool{New: func() any { return new(tree) }}
+
+func (t *tree) free() {
+	if cap(t.nodes) > 10_000 {
+		return // one large document is not to stay for ever
+	}
+	clear(t.nodes)
+	t.raw, t.nodes, t.order = nil, t.nodes[:0], t.order[:0]
+	trees.Put(t)
+}
+
+// read reports whether raw is one JSON value.
+func (t *tree) read(raw []byte) bool {
+	t.raw, t.at = raw, 0
+	t.blank()
+	_, ok := t.value(0)
+	t.blank()
+	return ok && t.at == len(raw)
+}
+
+func (t *tree) blank() {
+	for t.at < len(t.raw) {
+		switch t.raw[t.at] {
+		case ' ', '\t', '\n', '\r':
+			t.at++
+		default:
+			return
+		}
+	}
+}
+
+// is takes the byte, if it is the next.
+func (t *tree) is(b byte) bool {
+	if t.at < len(t.raw) && t.raw[t.at] == b {
+		t.at++
+		return true
+	}
+	return false
+}
+
+func (t *tree) add(n node) int32 {
+	t.nodes = append(t.nodes, n)
+	return int32(len(t.nodes) - 1)
+}
+
+func (t *tree) value(depth int) (int32, bool) {
+	if t.at == len(t.raw) {
+		return 0, false
+	}
+	switch c := t.raw[t.at]; c {
+	case '{', '[':
+		return t.nested(c, depth+1)
+	case '"':
+		return t.text()
+	case 't':
+		return t.word("true")
+	case 'f':
+		return t.word("false")
+	case 'n':
+		return t.word("null")
+	default:
+		return t.number()
+	}
+}
+
+func (t *tree) word(w string) (int32, bool) {
+	if !bytes.HasPrefix(t.raw[t.at:], []byte(w)) {
+		return 0, false
+	}
+	t.at += len(w)
+	return t.add(node{kind: w[0], text: t.raw[t.at-len(w) : t.at]}), true
+}
+
+func (t *tree) nested(open byte, depth int) (int32, bool) {
+	if depth > maxDepth {
+		return 0, false
+	}
+	t.at++
+	n := t.add(node{kind: open})
+	end := open + 2 // in ASCII
+	t.blank()
+	if t.is(end) {
+		return n, true
+	}
+	last := int32(0)
+	link := func(part int32) {
+		if last == 0 {
+			t.nodes[n].child = part
+		} else {
+			t.nodes[last].next = part
+		}
+		last = part
+	}
+	for {
+		if open == '{' {
+			t.blank()
+			if t.at == len(t.raw) || t.raw[t.at] != '"' {
+				return 0, false
+			}
+			name, ok := t.text()
+			if !ok {
+				return 0, false
+			}
+			link(name)
+			t.blank()
+			if !t.is(':') {
+				return 0, false
+			}
+		}
+		t.blank()
+		v, ok := t.value(depth)
+		if !ok {
+			return 0, false
+		}
+		link(v)
+		t.blank()
+		switch {
+		case t.is(','):
+		case t.is(end):
+			return n, true
+		default:
+			return 0, false
+		}
+	}
+}
+
+func (t *tree) text() (int32, bool) {
+	t.at++
+	begin := t.at
+	plain, ascii := true, true
+	for t.at < len(t.raw) {
+		switch c := t.raw[t.at]; {
+		case c == '"':
+			text := t.raw[begin:t.at]
+			t.at++
+			plain = plain && (ascii || utf8.Valid(text))
+			return t.add(node{kind: '"', plain: plain, ascii: plain && ascii, text: text}), true
+		case c < ' ':
+			return 0, false
+		case c >= utf8.RuneSelf:
+			ascii = false
+			t.at++
+		case c == '\\':
+			plain = false
+			if !t.escape() {
+				return 0, false
+			}
+		default:
+			t.at++
+		}
+	}
+	return 0, false
+}
+
+func (t *tree) escape() bool {
+	rest := t.raw[t.at:]
+	if len(rest) < 2 {
+		return false
+	}
+	switch rest[1] {
+	case '"', '\\', '/', 'b', 'f', 'n', 'r', 't':
+		t.at += 2
+		return true
+	case 'u':
+		if len(rest) < 6 {
+			return false
+		}
+		for _, c := range rest[2:6] {
+			if (c < '0' || c > '9') && (c|0x20 < 'a' || c|0x20 > 'f') {
+				return false
+			}
+		}
+		t.at += 6
+		return true
+	}
+	return false
+}
+
+func (t *tree) digits() (n int) {
+	for t.at < len(t.raw) && t.raw[t.at] >= '0' && t.raw[t.at] <= '9' {
+		t.at++
+		n++
+	}
+	return n
+}
+
+func (t *tree) number() (int32, bool) {
+	begin := t.at
+	t.is('-')
+	if first := t.at; t.digits() == 0 || t.raw[first] == '0' && t.at > first+1 {
+		return 0, false
+	}
+	if t.is('.') && t.digits() == 0 {
+		return 0, false
+	}
+	if t.is('e') || t.is('E') {
+		if !t.is('+') {
+			t.is('-')
+		}
+		if t.digits() == 0 {
+			return 0, false
+		}
+	}
+	return t.add(node{kind: '0', text: t.raw[begin:t.at]}), true
+}
+
+// units is a string as JavaScript holds it.
+func (n *node) units() []uint16 { return unquoted(n.text) }
+
+// name is a string as Postgres holds it.
+func (n *node) name() []byte {
+	if n.plain {
+		return n.text
+	}
+	return []byte(plain(string(utf16.Decode(n.units()))))
+}
+
+// style is a way to write a document.
+type style struct {
+	comma, colon string
+	compare      func(a, b *node) int // the order of names; of equal ones the last counts
+	drop         func(name *node) bool
+	text         func(out []byte, n *node) []byte
+	number       func(out, literal []byte) []byte // of those that are not short
+}
+
+var (
+	// What [Canonical] gives.
+	asCanonical = style{
+		comma: ",", colon: ":", compare: compareNames, drop: isProto, text: appendName, number: appendNumber,
+	}
+	// What Postgres prints of a jsonb: names by their length, numbers with
+	// their own digits. What it could not hold is replaced, see [storable].
+	asJSONB = style{
+		comma: ", ", colon: ": ", compare: compareKeys, drop: func(*node) bool { return false }, text: appendStored,
+		number: func(out, literal []byte) []byte { return appendNumeric(out, storableNumber(literal)) },
+	}
+)
+
+func (t *tree) write(out []byte, at int32, s *style) []byte {
+	switch n := &t.nodes[at]; n.kind {
+	case '{':
+		begin := len(t.order)
+		for name := n.child; name != 0; name = t.nodes[t.nodes[name].next].next {
+			t.order = append(t.order, name)
+		}
+		members := t.order[begin:]
+		// Stable: of equal names the last one stays last.
+		slices.SortStableFunc(members, func(a, b int32) int { return s.compare(&t.nodes[a], &t.nodes[b]) })
+		out = append(out, '{')
+		first := true
+		for i, at := range members {
+			name := &t.nodes[at]
+			if i+1 < len(members) && s.compare(name, &t.nodes[members[i+1]]) == 0 || s.drop(name) {
+				continue
+			}
+			if !first {
+				out = append(out, s.comma...)
+			}
+			first = false
+			out = append(s.text(out, name), s.colon...)
+			out = t.write(out, name.next, s)
+		}
+		t.order = t.order[:begin]
+		return append(out, '}')
+	case '[':
+		out = append(out, '[')
+		for part := n.child; part != 0; part = t.nodes[part].next {
+			if part != n.child {
+				out = append(out, s.comma...)
+			}
+			out = t.write(out, part, s)
+		}
+		return append(out, ']')
+	case '"':
+		return s.text(out, n)
+	case '0':
+		if n.isShort() && n.text[0] != '-' {
+			return append(out, n.text...)
+		}
+		return s.number(out, n.text)
+	default:
+		return append(out, n.text...)
+	}
+}
+
+// isShort reports whether a number is whole and has the digits that a double
+// surely holds.
+func (n *node) isShort() bool { return len(n.text) <= 15 && !bytes.ContainsAny(n.text, ".eE") }
+
+func isProto(n *node) bool {
+	if n.plain {
+		return string(n.text) == "__proto__"
+	}
+	return slices.Equal(n.units(), proto)
+}
+
+func appendName(out []byte, n *node) []byte {
+	if n.plain {
+		return append(append(append(out, '"'), n.text...), '"')
+	}
+	return appendQuoted(out, n.units())
+}
+
+// compareNames puts names as JavaScript does: array indexes first, then in the
+// order of UTF-16.
+func compareNames(a, b *node) int {
+	if a.ascii && b.ascii && !isDigit(a.text) && !isDigit(b.text) {
+		return bytes.Compare(a.text, b.text)
+	}
+	ua, ub := a.units(), b.units()
+	ia, ib := arrayIndex(ua), arrayIndex(ub)
+	switch {
+	case ia >= 0 && ib >= 0:
+		return cmp.Compare(ia, ib)
+	case ia >= 0:
+		return -1
+	case ib >= 0:
+		return 1
+	}
+	return slices.Compare(ua, ub)
+}
+
+func isDigit(text []byte) bool { return len(text) > 0 && text[0] >= '0' && text[0] <= '9' }
+
+func compareKeys(a, b *node) int {
+	na, nb := a.name(), b.name()
+	return cmp.Or(cmp.Compare(len(na), len(nb)), bytes.Compare(na, nb))
+}
+
+func appendStored(out []byte, n *node) []byte {
+	if n.plain {
+		return appendName(out, n)
+	}
+	return appendText(out, string(n.name()))
+}
+
+// appendNumeric writes a number as Postgres' numeric does: all its digits, and
+// no exponent.
+func appendNumeric(out, literal []byte) []byte {
+	text, negative := strings.CutPrefix(string(literal), "-")
+	if text == "null" {
+		return append(out, text...)
+	}
+	digits, exponent := text, 0
+	if i := strings.IndexAny(text, "eE"); i >= 0 {
+		digits = text[:i]
+		exponent, _ = strconv.Atoi(text[i+1:]) // the syntax is checked; a double's exponent is small
+	}
+	whole, fraction, _ := strings.Cut(digits, ".")
+	if negative && strings.Trim(whole+fraction, "0") != "" {
+		out = append(out, '-')
+	}
+	if exponent > 0 { // the point goes to the right
+		n := min(exponent, len(fraction))
+		whole, fraction = whole+fraction[:n]+strings.Repeat("0", exponent-n), fraction[n:]
+	} else if exponent < 0 {
+		whole = strings.Repeat("0", -exponent) + whole
+		n := len(whole) + exponent
+		whole, fraction = whole[:n], whole[n:]+fraction
+	}
+	if whole = strings.TrimLeft(whole, "0"); whole == "" {
+		whole = "0"
+	}
+	out = append(out, whole...)
+	if fraction != "" {
+		out = append(append(out, '.'), fraction...)
+	}
+	return out
+}
