@@ -317,27 +317,31 @@ func TestOldNamesOfJobsAreKnown(t *testing.T) {
 			in := w.event(1)
 			in.ServerSessionID = new(w.session(t, "s").ID)
 			r := w.record(t, in)[0]
-			old := string(events.NewID(observe.KindEvent, w.team, w.project, observe.SourceEvent, r.Event.ID))
-			for _, sql := range []string{
-				`ALTER TABLE observation_generation_job_events DISABLE TRIGGER ALL`,
-				`UPDATE observation_generation_job_events SET job_id = $1 WHERE $1 <> ''`,
-				`UPDATE observation_generation_jobs SET id = $1 WHERE $1 <> ''`,
-				`UPDATE outbox SET job_id = $1 WHERE $1 <> ''`,
-			} {
-				args := []any{old}
-				if !strings.Contains(sql, "$1") {
-					args = nil
-				}
-				_, err := w.pool.Exec(t.Context(), sql, args...)
-				require.NoError(t, err)
-			}
+			old := w.nameAsBefore(t, r)
 			require.NoError(t, w.SetPolicy(t.Context(), w.me, w.project, observe.Policy{Name: policy}))
 			again := w.record(t, in, w.event(2))
-			require.Equal(t, events.ID(old), again[0].Job.ID)
+			require.Equal(t, old, again[0].Job.ID)
 			require.False(t, again[0].Created)
 			require.Equal(t, 2, w.count(t, "observation_generation_jobs"))
-			w.do(t, events.ID(old))
+			w.do(t, old)
 			w.check(t)
 		})
 	}
+}
+
+// nameAsBefore gives an event's job the name that it would have had once.
+func (w *world) nameAsBefore(t *testing.T, r observe.Recorded) events.ID {
+	t.Helper()
+	old := events.NewID(observe.KindEvent, r.Event.TeamID, r.Event.ProjectID, observe.SourceEvent, r.Event.ID)
+	_, err := w.pool.Exec(t.Context(), `ALTER TABLE observation_generation_job_events DISABLE TRIGGER ALL`)
+	require.NoError(t, err)
+	for _, sql := range []string{
+		`UPDATE observation_generation_job_events SET job_id = $1 WHERE job_id = $2`,
+		`UPDATE observation_generation_jobs SET id = $1 WHERE id = $2`,
+		`UPDATE outbox SET job_id = $1 WHERE job_id = $2`,
+	} {
+		_, err := w.pool.Exec(t.Context(), sql, old, r.Job.ID)
+		require.NoError(t, err)
+	}
+	return old
 }
