@@ -159,6 +159,16 @@ func (s *Jobs) checkTables(ctx context.Context) (found []events.Finding, err err
 	return found, err
 }
 
+// PrunedBefore says which jobs somebody may have taken away: those that ended
+// before. Zero-like, the epoch, where nobody did.
+func (s *Jobs) PrunedBefore(ctx context.Context) (time.Time, error) {
+	t, err := s.q.PrunedBefore(ctx)
+	if err != nil {
+		return t, fmt.Errorf("look for what was pruned: %w", err)
+	}
+	return t, nil
+}
+
 func each[R any](ctx context.Context, query func(context.Context) ([]R, error), fn func(R)) error {
 	rows, err := query(ctx)
 	for _, r := range rows {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -25,7 +24,8 @@ type Jobs struct {
 	q    *sqlc.Queries
 	cfg  JobsConfig
 
-	scanned atomic.Pointer[time.Time] // when Reclaim last read the whole table
+	reclaims reclaims
+	fed      feedMark
 }
 
 // JobsConfig says who writes. The zero value works.

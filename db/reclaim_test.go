@@ -2,6 +2,7 @@ package db_test
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"time"
 
@@ -130,4 +131,36 @@ func TestJobsLiveAndDieWithTheirProject(t *testing.T) {
 	histories, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	require.NoError(t, err)
 	require.Equal(t, []string{string(kept.ID)}, histories)
+}
+
+// A long table is read in parts, between which the relay does other things,
+// and a lost worker is not forgotten before all of it was read.
+func TestReclaimReadsALongTableInParts(t *testing.T) {
+	t.Parallel()
+	b, rec := recorded(t)
+	gone := events.Holder{ID: "gone"}
+	require.NoError(t, b.jobs.Seen(t.Context(), gone))
+	var names []string
+	for n := range 400 {
+		names = append(names, fmt.Sprint(n))
+	}
+	jobs := b.enqueue(t, names...)
+	b.begin(t, gone, jobs[0], jobs[200], jobs[399])
+	require.NoError(t, b.jobs.Gone(t.Context(), gone))
+	db.ReclaimInParts(b.jobs, 3)
+	var sum events.Lost
+	parts := 0
+	for more := true; more; parts++ {
+		lost, err := b.jobs.Reclaim(t.Context(), time.Hour)
+		require.NoError(t, err)
+		sum.Reclaimed, more = sum.Reclaimed+lost.Reclaimed, lost.More
+		plan := b.run(t, rec.calls["JobsHeldByLost"], 1)
+		rows, where := plan.most()
+		require.Less(t, rows, float64(200), where)
+	}
+	require.Equal(t, 3, sum.Reclaimed)
+	require.Greater(t, parts, 3)
+	var workers int
+	require.NoError(t, b.pool.QueryRow(t.Context(), `SELECT count(*) FROM workers`).Scan(&workers))
+	require.Zero(t, workers)
 }

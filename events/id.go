@@ -5,6 +5,7 @@ import (
 	"encoding/base32"
 	"encoding/base64"
 	"encoding/binary"
+	"time"
 )
 
 // ID names a job. It holds only letters, digits, '_' and '-', so that it can
@@ -17,7 +18,7 @@ type Kind string
 
 // base32 in lower case without padding: no character that a subject, a file
 // name or a URL gives a meaning to, and no two that differ only by case.
-var lower32 = base32.NewEncoding("0123456789abcdefghijklmnopqrstuv").WithPadding(base32.NoPadding)
+var lower32 = base32.NewEncoding(idDigits).WithPadding(base32.NoPadding)
 
 // NewID names the work that kind and parts describe: the same work has the
 // same name in every process and for ever. Each part is hashed behind its own
@@ -26,18 +27,51 @@ var lower32 = base32.NewEncoding("0123456789abcdefghijklmnopqrstuv").WithPadding
 // that is longer than 31 characters, or has others than letters, digits, '_'
 // and '-', stands there as a hash too.
 func NewID(kind Kind, parts ...string) ID {
+	return ID(idWord(kind) + "_" + idHash(kind, parts))
+}
+
+// NewIDAt names the work as NewID does, and says in front of the hash when the
+// work came to be, so that the names of one moment are neighbours in an index:
+// with millions of jobs a new one then finds the pages that it needs in
+// memory. The moment is a part of the name, so it must be one that is known
+// whenever the work is named again, such as the time that is stored with what
+// the work is about. Of the time whole seconds count; the hash has 125 bits.
+// The zero time, and one before 1970 or after 3058, stands for none: the name
+// is that of NewID.
+func NewIDAt(kind Kind, at time.Time, parts ...string) ID {
+	sec := at.Unix()
+	if sec < 0 || sec >= 1<<(5*idTime) {
+		return NewID(kind, parts...)
+	}
+	var when [idTime]byte
+	for i := range when {
+		when[i] = idDigits[sec>>(5*(idTime-1-i))&31]
+	}
+	return ID(idWord(kind) + "_" + string(when[:]) + idHash(kind, parts)[:32-idTime])
+}
+
+const (
+	idTime   = 7 // characters of the time, in front
+	idDigits = "0123456789abcdefghijklmnopqrstuv"
+)
+
+func idWord(kind Kind) string {
+	word := string(kind)
+	if len(word) > maxWord || !isToken(word) {
+		sum := sha256.Sum256([]byte(word))
+		word = "k" + lower32.EncodeToString(sum[:15])
+	}
+	return word
+}
+
+func idHash(kind Kind, parts []string) string {
 	room := [512]byte{}
 	b := appendPart(room[:0], string(kind))
 	for _, p := range parts {
 		b = appendPart(b, p)
 	}
 	sum := sha256.Sum256(b)
-	word := string(kind)
-	if len(word) > maxWord || !isToken(word) {
-		sum := sha256.Sum256([]byte(word))
-		word = "k" + lower32.EncodeToString(sum[:15])
-	}
-	return ID(word + "_" + lower32.EncodeToString(sum[:20]))
+	return lower32.EncodeToString(sum[:20])
 }
 
 // maxWord leaves room for '_' and the hash in the 64 characters of an id.

@@ -4,6 +4,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
@@ -144,4 +145,29 @@ func FuzzNewID(f *testing.F) {
 			require.NotEqual(t, id, events.NewID(events.Kind(kind), "", a+b))
 		}
 	})
+}
+
+func TestNewIDAt(t *testing.T) {
+	at := time.Date(2026, 11, 25, 20, 0, 0, 0, time.UTC)
+	id := namedAt(t, at)
+	require.Equal(t, events.ID("event_1lgefi0"), id[:13])
+	require.Len(t, id, len(events.NewID("event", "a", "b")))
+	require.Equal(t, events.NewID("event", "a", "b")[6:31], id[13:])
+	require.Equal(t, id, namedAt(t, at.Add(999*time.Millisecond)), "whole seconds count")
+	require.Equal(t, id, namedAt(t, at.In(time.FixedZone("", 3600))))
+	for _, never := range []time.Time{{}, time.Unix(-1, 0), time.Unix(1<<35, 0)} {
+		require.Equal(t, events.NewID("event", "a", "b"), namedAt(t, never))
+	}
+	last := namedAt(t, time.Unix(0, 0))
+	for _, sec := range []int64{1, 31, 32, 1 << 20, at.Unix(), at.Unix() + 1, 1<<35 - 1} {
+		next := namedAt(t, time.Unix(sec, 0))
+		require.Less(t, last, next, "in the order of time")
+		require.Equal(t, string(next), events.Token(string(next)))
+		last = next
+	}
+}
+
+func namedAt(t *testing.T, at time.Time) events.ID {
+	t.Helper()
+	return events.NewIDAt("event", at, "a", "b")
 }

@@ -39,8 +39,9 @@ type AskQuery struct {
 
 // Lost says what a reconciliation did.
 type Lost struct {
-	Reclaimed int // jobs asked for again
-	Failed    int // jobs whose attempts were spent
+	Reclaimed int  // jobs asked for again
+	Failed    int  // jobs whose attempts were spent
+	More      bool // not everything was looked at yet: ask again soon
 }
 
 // FeedEvent is an event on its way to those who follow, with what it is

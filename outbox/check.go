@@ -23,6 +23,9 @@ type Check struct {
 	// back or its stream deleted: what happened to jobs before that need not
 	// be there. Zero: it never did.
 	Since time.Time
+	// Pruned is until when jobs may have been taken away after they ended: one
+	// of which EVENTS tells nothing later need not be in the store.
+	Pruned time.Time
 
 	streams Streams
 	whole   bool // EVENTS still has its first message
@@ -36,6 +39,7 @@ type told struct {
 	version int
 	typ     events.Type
 	subject string
+	at      time.Time // when the stream took it
 }
 
 // ReadStreams reads both streams as they are now. It takes memory for each
@@ -137,7 +141,7 @@ func (c *Check) readEvents(ctx context.Context, js jetstream.JetStream) error {
 			continue
 		}
 		job := events.ID(m.Headers().Get(HeaderJob))
-		c.told[job] = append(c.told[job], told{version, events.Type(m.Headers().Get(HeaderType)), m.Subject()})
+		c.told[job] = append(c.told[job], told{version, events.Type(m.Headers().Get(HeaderType)), m.Subject(), meta.Timestamp})
 	}
 	return nil
 }
@@ -190,6 +194,9 @@ func (c *Check) owes(history []events.Event, next, before int) bool {
 // have. When the system is quiet, JOBS must be empty.
 func (c *Check) Findings(quiet bool) []events.Finding {
 	for _, id := range slices.Sorted(maps.Keys(c.told)) {
+		if msgs := c.told[id]; msgs[len(msgs)-1].at.Before(c.Pruned) {
+			continue
+		}
 		c.add("I10", id, "EVENTS tells of it, and it is not there")
 	}
 	for _, id := range slices.Sorted(maps.Keys(c.open)) {

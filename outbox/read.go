@@ -68,13 +68,17 @@ func (t *term) reclaim(ctx context.Context) error {
 		t.inLanes++
 	}
 	t.refused = nil
+	began := t.now()
 	lost, err := t.store.Reclaim(ctx, t.cfg.Lease)
+	if lost.More { // between its parts there is time for others
+		t.reclaimAt = t.now() + 2*(t.now()-began)
+	}
 	t.lost(ctx, "worker", lost)
 	return wrap("reclaim", err)
 }
 
 func (t *term) lost(ctx context.Context, what string, lost events.Lost) {
-	if lost == (events.Lost{}) {
+	if lost.Reclaimed == 0 && lost.Failed == 0 {
 		return
 	}
 	t.relay.count(func(s *State) {

@@ -27,6 +27,7 @@ type Store interface {
 	Again(ctx context.Context, rows []int64) (events.Lost, error)
 	// Reclaim asks anew for the jobs held by workers that were not seen for
 	// the lease, by the store's clock; those whose attempts are spent it fails.
+	// A large store may look at a part each time, and say that there is More.
 	Reclaim(ctx context.Context, lease time.Duration) (events.Lost, error)
 	// Slots adds up the slots of the workers seen within the lease.
 	Slots(ctx context.Context, lease time.Duration) (map[events.Kind]int, error)

@@ -11,7 +11,7 @@ import (
 )
 
 const eventsOfBatch = `-- name: EventsOfBatch :many
-SELECT id, team_id, project_id, server_session_id, source_adapter, source_event_id, idempotency_key, event_type, platform_source, payload, metadata, batch_job_id, occurred_at, received_at, created_at FROM agent_events
+SELECT id, team_id, project_id, server_session_id, source_adapter, source_event_id, idempotency_key, event_type, platform_source, payload, metadata, batch_job_id, occurred_at, received_at, created_at, pruned_at FROM agent_events
 WHERE batch_job_id = $1 AND CASE WHEN team_id = $2 AND project_id = $3 THEN true END
   AND (occurred_at, id) > ($4::timestamptz, $5::text)
 ORDER BY occurred_at, id LIMIT $6::int
@@ -59,6 +59,7 @@ func (q *Queries) EventsOfBatch(ctx context.Context, arg EventsOfBatchParams) ([
 			&i.OccurredAt,
 			&i.ReceivedAt,
 			&i.CreatedAt,
+			&i.PrunedAt,
 		); err != nil {
 			return nil, err
 		}
@@ -71,7 +72,7 @@ func (q *Queries) EventsOfBatch(ctx context.Context, arg EventsOfBatchParams) ([
 }
 
 const eventsOfJobs = `-- name: EventsOfJobs :many
-SELECT e.id, e.team_id, e.project_id, e.server_session_id, e.source_adapter, e.source_event_id, e.idempotency_key, e.event_type, e.platform_source, e.payload, e.metadata, e.batch_job_id, e.occurred_at, e.received_at, e.created_at FROM agent_events e
+SELECT e.id, e.team_id, e.project_id, e.server_session_id, e.source_adapter, e.source_event_id, e.idempotency_key, e.event_type, e.platform_source, e.payload, e.metadata, e.batch_job_id, e.occurred_at, e.received_at, e.created_at, e.pruned_at FROM agent_events e
 JOIN (SELECT unnest($1::text[]) AS id, unnest($2::text[]) AS team_id, unnest($3::text[]) AS project_id) w
   ON e.id = w.id AND CASE WHEN e.team_id = w.team_id AND e.project_id = w.project_id THEN true END
 `
@@ -109,6 +110,7 @@ func (q *Queries) EventsOfJobs(ctx context.Context, arg EventsOfJobsParams) ([]A
 			&i.OccurredAt,
 			&i.ReceivedAt,
 			&i.CreatedAt,
+			&i.PrunedAt,
 		); err != nil {
 			return nil, err
 		}
@@ -121,7 +123,7 @@ func (q *Queries) EventsOfJobs(ctx context.Context, arg EventsOfJobsParams) ([]A
 }
 
 const eventsOfSession = `-- name: EventsOfSession :many
-SELECT id, team_id, project_id, server_session_id, source_adapter, source_event_id, idempotency_key, event_type, platform_source, payload, metadata, batch_job_id, occurred_at, received_at, created_at FROM agent_events
+SELECT id, team_id, project_id, server_session_id, source_adapter, source_event_id, idempotency_key, event_type, platform_source, payload, metadata, batch_job_id, occurred_at, received_at, created_at, pruned_at FROM agent_events
 WHERE server_session_id = $1 AND CASE WHEN team_id = $2 AND project_id = $3 THEN true END
   AND (occurred_at, id) < ($4::timestamptz, $5::text)
 ORDER BY occurred_at DESC, id DESC LIMIT $6::int
@@ -169,6 +171,7 @@ func (q *Queries) EventsOfSession(ctx context.Context, arg EventsOfSessionParams
 			&i.OccurredAt,
 			&i.ReceivedAt,
 			&i.CreatedAt,
+			&i.PrunedAt,
 		); err != nil {
 			return nil, err
 		}
@@ -181,7 +184,7 @@ func (q *Queries) EventsOfSession(ctx context.Context, arg EventsOfSessionParams
 }
 
 const getAgentEvent = `-- name: GetAgentEvent :one
-SELECT id, team_id, project_id, server_session_id, source_adapter, source_event_id, idempotency_key, event_type, platform_source, payload, metadata, batch_job_id, occurred_at, received_at, created_at FROM agent_events
+SELECT id, team_id, project_id, server_session_id, source_adapter, source_event_id, idempotency_key, event_type, platform_source, payload, metadata, batch_job_id, occurred_at, received_at, created_at, pruned_at FROM agent_events
 WHERE id = $1 AND CASE WHEN team_id = $2 AND ($3::text = '' OR project_id = $3::text) THEN true END
 `
 
@@ -210,12 +213,13 @@ func (q *Queries) GetAgentEvent(ctx context.Context, arg GetAgentEventParams) (A
 		&i.OccurredAt,
 		&i.ReceivedAt,
 		&i.CreatedAt,
+		&i.PrunedAt,
 	)
 	return i, err
 }
 
 const getAgentEvents = `-- name: GetAgentEvents :many
-SELECT e.id, e.team_id, e.project_id, e.server_session_id, e.source_adapter, e.source_event_id, e.idempotency_key, e.event_type, e.platform_source, e.payload, e.metadata, e.batch_job_id, e.occurred_at, e.received_at, e.created_at FROM agent_events e
+SELECT e.id, e.team_id, e.project_id, e.server_session_id, e.source_adapter, e.source_event_id, e.idempotency_key, e.event_type, e.platform_source, e.payload, e.metadata, e.batch_job_id, e.occurred_at, e.received_at, e.created_at, e.pruned_at FROM agent_events e
 JOIN (SELECT unnest($1::text[]) AS id, unnest($2::text[]) AS team_id, unnest($3::text[]) AS project_id) w
   ON e.id = w.id AND CASE WHEN e.project_id = w.project_id AND e.team_id = w.team_id THEN true END
 `
@@ -251,6 +255,7 @@ func (q *Queries) GetAgentEvents(ctx context.Context, arg GetAgentEventsParams) 
 			&i.OccurredAt,
 			&i.ReceivedAt,
 			&i.CreatedAt,
+			&i.PrunedAt,
 		); err != nil {
 			return nil, err
 		}

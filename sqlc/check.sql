@@ -24,25 +24,36 @@ LEFT JOIN observation_generation_jobs j ON j.id = o.job_id AND CASE WHEN j.team_
 WHERE j.id IS NULL LIMIT 100;
 
 -- name: CheckObservationJobs :many
--- Observations whose job is not there, or not completed, or not in their scope.
+-- Observations whose job is not there, though it was not pruned with their
+-- events marked, or not completed, or not in their scope.
 SELECT o.id, o.created_by_job_id::text AS job_id, coalesce(j.status, 'missing')::text AS job_status FROM observations o
 LEFT JOIN observation_generation_jobs j
   ON j.id = o.created_by_job_id AND CASE WHEN j.team_id = o.team_id AND j.project_id = o.project_id THEN true END
-WHERE o.created_by_job_id IS NOT NULL AND (j.id IS NULL OR j.status <> 'completed') LIMIT 100;
+WHERE o.created_by_job_id IS NOT NULL AND (j.id IS NULL OR j.status <> 'completed')
+  AND NOT (j.id IS NULL AND EXISTS (
+    SELECT FROM observation_sources s
+    JOIN agent_events a ON a.id = s.source_id AND CASE WHEN a.team_id = s.team_id AND a.project_id = s.project_id THEN true END
+    WHERE s.observation_id = o.id AND CASE WHEN s.team_id = o.team_id AND s.project_id = o.project_id THEN true END
+      AND s.source_type = 'agent_event' AND a.pruned_at IS NOT NULL)) LIMIT 100;
 
 -- name: CheckObservationSources :many
 -- Generated observations without a source of their own job, or with one of
--- another job that is not completed. Several jobs may have said the same.
+-- another job that is not completed, nor was pruned. Several jobs may have
+-- said the same.
 SELECT o.id, count(s.id) AS sources,
-       count(s.id) FILTER (WHERE s.generation_job_id IS DISTINCT FROM o.created_by_job_id AND j.status IS DISTINCT FROM 'completed') AS strange
+       count(s.id) FILTER (WHERE s.generation_job_id IS DISTINCT FROM o.created_by_job_id AND j.status IS DISTINCT FROM 'completed'
+           AND NOT (j.id IS NULL AND a.pruned_at IS NOT NULL)) AS strange
 FROM observations o
 LEFT JOIN observation_sources s ON s.observation_id = o.id AND CASE WHEN s.team_id = o.team_id AND s.project_id = o.project_id THEN true END
 LEFT JOIN observation_generation_jobs j
   ON j.id = s.generation_job_id AND CASE WHEN j.team_id = s.team_id AND j.project_id = s.project_id THEN true END
+LEFT JOIN agent_events a
+  ON a.id = s.source_id AND s.source_type = 'agent_event' AND CASE WHEN a.team_id = s.team_id AND a.project_id = s.project_id THEN true END
 WHERE o.created_by_job_id IS NOT NULL
 GROUP BY o.id, o.team_id, o.project_id
 HAVING count(s.id) FILTER (WHERE s.generation_job_id = o.created_by_job_id) = 0
-    OR count(s.id) FILTER (WHERE s.generation_job_id IS DISTINCT FROM o.created_by_job_id AND j.status IS DISTINCT FROM 'completed') > 0
+    OR count(s.id) FILTER (WHERE s.generation_job_id IS DISTINCT FROM o.created_by_job_id AND j.status IS DISTINCT FROM 'completed'
+           AND NOT (j.id IS NULL AND a.pruned_at IS NOT NULL)) > 0
 LIMIT 100;
 
 -- name: CheckSourceEvents :many
@@ -101,3 +112,7 @@ WHERE ((e.event_type = 'queued' AND e.version > 1) OR e.event_type = 'cancelled'
          AND l.action = CASE e.event_type WHEN 'queued' THEN 'generation_job.retried_by_operator' ELSE 'generation_job.cancelled_by_operator' END)
     < (SELECT count(*) FROM observation_generation_job_events b WHERE b.job_id = e.job_id AND b.event_type = e.event_type AND (b.version > 1 OR b.event_type = 'cancelled'))
 LIMIT 100;
+
+-- name: PrunedBefore :one
+-- Jobs that ended before this may have been pruned.
+SELECT COALESCE(max((details ->> 'before')::timestamptz), 'epoch')::timestamptz AS before FROM audit_log WHERE action = 'project.prune';

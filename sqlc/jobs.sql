@@ -252,12 +252,15 @@ JOIN observation_generation_jobs j ON j.id = o.job_id AND CASE WHEN j.team_id = 
 WHERE o.id = ANY(@row_ids::bigint[]);
 
 -- name: JobsHeldByLost :many
--- The jobs whose worker has not been seen for the lease, by this server
--- clock. Reads the whole table, so it is asked when a worker was lost, and
--- otherwise seldom.
+-- The jobs between two places of the table whose worker has not been seen for
+-- the lease, by this server's clock. Nothing indexes who holds a job, so the
+-- table is read from its beginning to its end, a part at a time.
 SELECT j.* FROM observation_generation_jobs j
-WHERE j.locked_by IS NOT NULL AND j.id > @after::text
-  AND NOT EXISTS (
+WHERE j.ctid >= CAST(@from_place::text AS tid) AND j.ctid < CAST(@to_place::text AS tid)
+  AND j.locked_by IS NOT NULL AND NOT EXISTS (
     SELECT FROM workers w
-    WHERE w.id = j.locked_by AND w.seen_at > now() - interval '1 microsecond' * @lease_us::bigint)
-ORDER BY j.id LIMIT @max_rows::int;
+    WHERE w.id = j.locked_by AND w.seen_at > now() - interval '1 microsecond' * @lease_us::bigint);
+
+-- name: JobPages :one
+-- How many pages the table has.
+SELECT (pg_relation_size('observation_generation_jobs') / current_setting('block_size')::bigint)::bigint;

@@ -479,26 +479,37 @@ func (q *Queries) JobHistory(ctx context.Context, arg JobHistoryParams) ([]JobEv
 	return items, nil
 }
 
+const jobPages = `-- name: JobPages :one
+SELECT (pg_relation_size('observation_generation_jobs') / current_setting('block_size')::bigint)::bigint
+`
+
+// How many pages the table has.
+func (q *Queries) JobPages(ctx context.Context) (int64, error) {
+	row := q.db.QueryRow(ctx, jobPages)
+	var column_1 int64
+	err := row.Scan(&column_1)
+	return column_1, err
+}
+
 const jobsHeldByLost = `-- name: JobsHeldByLost :many
 SELECT j.id, j.team_id, j.project_id, j.job_type, j.source_type, j.source_id, j.payload, j.request_id, j.priority, j.max_attempts, j.status, j.version, j.asked, j.attempts, j.next_attempt_at, j.locked_by, j.locked_at, j.last_error, j.completed_at, j.failed_at, j.cancelled_at, j.created_at, j.updated_at FROM observation_generation_jobs j
-WHERE j.locked_by IS NOT NULL AND j.id > $1::text
-  AND NOT EXISTS (
+WHERE j.ctid >= CAST($1::text AS tid) AND j.ctid < CAST($2::text AS tid)
+  AND j.locked_by IS NOT NULL AND NOT EXISTS (
     SELECT FROM workers w
-    WHERE w.id = j.locked_by AND w.seen_at > now() - interval '1 microsecond' * $2::bigint)
-ORDER BY j.id LIMIT $3::int
+    WHERE w.id = j.locked_by AND w.seen_at > now() - interval '1 microsecond' * $3::bigint)
 `
 
 type JobsHeldByLostParams struct {
-	After   string
-	LeaseUs int64
-	MaxRows int32
+	FromPlace string
+	ToPlace   string
+	LeaseUs   int64
 }
 
-// The jobs whose worker has not been seen for the lease, by this server
-// clock. Reads the whole table, so it is asked when a worker was lost, and
-// otherwise seldom.
+// The jobs between two places of the table whose worker has not been seen for
+// the lease, by this server's clock. Nothing indexes who holds a job, so the
+// table is read from its beginning to its end, a part at a time.
 func (q *Queries) JobsHeldByLost(ctx context.Context, arg JobsHeldByLostParams) ([]Job, error) {
-	rows, err := q.db.Query(ctx, jobsHeldByLost, arg.After, arg.LeaseUs, arg.MaxRows)
+	rows, err := q.db.Query(ctx, jobsHeldByLost, arg.FromPlace, arg.ToPlace, arg.LeaseUs)
 	if err != nil {
 		return nil, err
 	}

@@ -25,6 +25,7 @@ type AgentEvent struct {
 	OccurredAt      time.Time
 	ReceivedAt      time.Time
 	CreatedAt       time.Time
+	PrunedAt        *time.Time
 }
 
 type ApiKey struct {

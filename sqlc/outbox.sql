@@ -2,8 +2,10 @@
 -- dealing fairly between tenants needs them all. Used by package db only.
 
 -- name: AsksAfter :many
--- Each form of asks has a query of its own, so that each has its one plan.
-SELECT * FROM outbox WHERE id > @after::bigint AND due_at IS NULL ORDER BY id LIMIT @max_rows::int;
+-- Each form of asks has a query of its own, so that each has its one plan. All
+-- but the id is hidden from the planner: statistics of a moment in which all
+-- asks were delayed, or none was there, made it read and sort the whole table.
+SELECT * FROM outbox WHERE id > @after::bigint AND CASE WHEN due_at IS NULL THEN true END ORDER BY id LIMIT @max_rows::int;
 
 -- name: AsksIn :many
 SELECT * FROM outbox WHERE id = ANY(@row_ids::bigint[]) AND (due_at IS NULL OR due_at <= now()) ORDER BY id;
@@ -13,27 +15,32 @@ SELECT * FROM outbox WHERE due_at IS NOT NULL AND due_at <= now() ORDER BY due_a
 
 -- name: AsksOfTenant :many
 SELECT * FROM outbox
-WHERE id > @after::bigint AND due_at IS NULL
-  AND job_type = @job_type AND team_id = @team_id AND project_id = @project_id
+WHERE id > @after::bigint
+  AND CASE WHEN due_at IS NULL AND job_type = @job_type AND team_id = @team_id AND project_id = @project_id THEN true END
 ORDER BY id LIMIT @max_rows::int;
 
 -- name: WaitingRows :many
 SELECT id FROM outbox WHERE id = ANY(@row_ids::bigint[]);
 
 -- name: FreshFeed :many
--- Whole rows, until they have so many events.
-SELECT f.* FROM (
+-- Whole rows, until they have so many events: those after a row, and some
+-- before it, all in one snapshot. Running is the oldest transaction that is.
+SELECT f.*, pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS running FROM (
     SELECT *, sum(cardinality(job_ids)) OVER (ORDER BY id) AS events
-    FROM (SELECT * FROM job_feed ORDER BY id LIMIT @max_events::int) h
+    FROM (
+        SELECT * FROM job_feed WHERE id = ANY(@again::bigint[])
+        UNION ALL
+        (SELECT * FROM job_feed WHERE id > @after::bigint ORDER BY id LIMIT @max_events::int)
+    ) h
 ) f
 WHERE f.events - cardinality(f.job_ids) < @max_events::int
 ORDER BY f.id;
 
--- name: ForgetFeed :exec
--- Without waiting for the disk, which the statement says itself: a
--- transaction around it would be two round trips more.
-DELETE FROM job_feed
-WHERE id = ANY(@row_ids::bigint[]) AND (SELECT set_config('synchronous_commit', 'off', true)) = 'off';
+-- name: ForgetFeed :one
+-- Gives the transaction that did so. Without waiting for the disk, which the
+-- statement says itself: a transaction around it would be two round trips more.
+WITH gone AS (DELETE FROM job_feed WHERE id = ANY(@row_ids::bigint[]))
+SELECT pg_current_xact_id()::text::bigint WHERE set_config('synchronous_commit', 'off', true) = 'off';
 
 -- name: ForgetStrayAsks :exec
 -- A job that was deleted with its tenant leaves its row here, for there is no

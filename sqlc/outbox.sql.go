@@ -13,7 +13,7 @@ import (
 
 const asksAfter = `-- name: AsksAfter :many
 
-SELECT id, job_id, team_id, project_id, job_type, asked, priority, due_at FROM outbox WHERE id > $1::bigint AND due_at IS NULL ORDER BY id LIMIT $2::int
+SELECT id, job_id, team_id, project_id, job_type, asked, priority, due_at FROM outbox WHERE id > $1::bigint AND CASE WHEN due_at IS NULL THEN true END ORDER BY id LIMIT $2::int
 `
 
 type AsksAfterParams struct {
@@ -23,7 +23,9 @@ type AsksAfterParams struct {
 
 // What the relay reads: queued asks of queued jobs, across tenants by design, since
 // dealing fairly between tenants needs them all. Used by package db only.
-// Each form of asks has a query of its own, so that each has its one plan.
+// Each form of asks has a query of its own, so that each has its one plan. All
+// but the id is hidden from the planner: statistics of a moment in which all
+// asks were delayed, or none was there, made it read and sort the whole table.
 func (q *Queries) AsksAfter(ctx context.Context, arg AsksAfterParams) ([]Outbox, error) {
 	rows, err := q.db.Query(ctx, asksAfter, arg.After, arg.MaxRows)
 	if err != nil {
@@ -121,8 +123,8 @@ func (q *Queries) AsksIn(ctx context.Context, rowIds []int64) ([]Outbox, error) 
 
 const asksOfTenant = `-- name: AsksOfTenant :many
 SELECT id, job_id, team_id, project_id, job_type, asked, priority, due_at FROM outbox
-WHERE id > $1::bigint AND due_at IS NULL
-  AND job_type = $2 AND team_id = $3 AND project_id = $4
+WHERE id > $1::bigint
+  AND CASE WHEN due_at IS NULL AND job_type = $2 AND team_id = $3 AND project_id = $4 THEN true END
 ORDER BY id LIMIT $5::int
 `
 
@@ -169,16 +171,18 @@ func (q *Queries) AsksOfTenant(ctx context.Context, arg AsksOfTenantParams) ([]O
 	return items, nil
 }
 
-const forgetFeed = `-- name: ForgetFeed :exec
-DELETE FROM job_feed
-WHERE id = ANY($1::bigint[]) AND (SELECT set_config('synchronous_commit', 'off', true)) = 'off'
+const forgetFeed = `-- name: ForgetFeed :one
+WITH gone AS (DELETE FROM job_feed WHERE id = ANY($1::bigint[]))
+SELECT pg_current_xact_id()::text::bigint WHERE set_config('synchronous_commit', 'off', true) = 'off'
 `
 
-// Without waiting for the disk, which the statement says itself: a
-// transaction around it would be two round trips more.
-func (q *Queries) ForgetFeed(ctx context.Context, rowIds []int64) error {
-	_, err := q.db.Exec(ctx, forgetFeed, rowIds)
-	return err
+// Gives the transaction that did so. Without waiting for the disk, which the
+// statement says itself: a transaction around it would be two round trips more.
+func (q *Queries) ForgetFeed(ctx context.Context, rowIds []int64) (int64, error) {
+	row := q.db.QueryRow(ctx, forgetFeed, rowIds)
+	var column_1 int64
+	err := row.Scan(&column_1)
+	return column_1, err
 }
 
 const forgetLostWorkers = `-- name: ForgetLostWorkers :exec
@@ -209,13 +213,23 @@ func (q *Queries) ForgetStrayAsks(ctx context.Context) error {
 }
 
 const freshFeed = `-- name: FreshFeed :many
-SELECT f.id, f.team_id, f.project_id, f.job_type, f.event_type, f.status_after, f.actor, f.process, f.build, f.schema, f.job_ids, f.versions, f.attempts, f.ats, f.next_ats, f.request_ids, f.reasons, f.events FROM (
+SELECT f.id, f.team_id, f.project_id, f.job_type, f.event_type, f.status_after, f.actor, f.process, f.build, f.schema, f.job_ids, f.versions, f.attempts, f.ats, f.next_ats, f.request_ids, f.reasons, f.events, pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS running FROM (
     SELECT id, team_id, project_id, job_type, event_type, status_after, actor, process, build, schema, job_ids, versions, attempts, ats, next_ats, request_ids, reasons, sum(cardinality(job_ids)) OVER (ORDER BY id) AS events
-    FROM (SELECT id, team_id, project_id, job_type, event_type, status_after, actor, process, build, schema, job_ids, versions, attempts, ats, next_ats, request_ids, reasons FROM job_feed ORDER BY id LIMIT $1::int) h
+    FROM (
+        SELECT id, team_id, project_id, job_type, event_type, status_after, actor, process, build, schema, job_ids, versions, attempts, ats, next_ats, request_ids, reasons FROM job_feed WHERE id = ANY($1::bigint[])
+        UNION ALL
+        (SELECT id, team_id, project_id, job_type, event_type, status_after, actor, process, build, schema, job_ids, versions, attempts, ats, next_ats, request_ids, reasons FROM job_feed WHERE id > $2::bigint ORDER BY id LIMIT $3::int)
+    ) h
 ) f
-WHERE f.events - cardinality(f.job_ids) < $1::int
+WHERE f.events - cardinality(f.job_ids) < $3::int
 ORDER BY f.id
 `
+
+type FreshFeedParams struct {
+	Again     []int64
+	After     int64
+	MaxEvents int32
+}
 
 type FreshFeedRow struct {
 	ID          int64
@@ -236,11 +250,13 @@ type FreshFeedRow struct {
 	RequestIds  []string
 	Reasons     []string
 	Events      int64
+	Running     int64
 }
 
-// Whole rows, until they have so many events.
-func (q *Queries) FreshFeed(ctx context.Context, maxEvents int32) ([]FreshFeedRow, error) {
-	rows, err := q.db.Query(ctx, freshFeed, maxEvents)
+// Whole rows, until they have so many events: those after a row, and some
+// before it, all in one snapshot. Running is the oldest transaction that is.
+func (q *Queries) FreshFeed(ctx context.Context, arg FreshFeedParams) ([]FreshFeedRow, error) {
+	rows, err := q.db.Query(ctx, freshFeed, arg.Again, arg.After, arg.MaxEvents)
 	if err != nil {
 		return nil, err
 	}
@@ -267,6 +283,7 @@ func (q *Queries) FreshFeed(ctx context.Context, maxEvents int32) ([]FreshFeedRo
 			&i.RequestIds,
 			&i.Reasons,
 			&i.Events,
+			&i.Running,
 		); err != nil {
 			return nil, err
 		}

@@ -88,6 +88,9 @@ func check(ctx context.Context, jobs *db.Jobs, links *boot.Links, c boot.Config,
 			return res, err
 		}
 		streams.Since = since
+		if streams.Pruned, err = jobs.PrunedBefore(ctx); err != nil {
+			return res, err
+		}
 	}
 	res.found, err = jobs.Check(ctx, db.CheckConfig{Lease: c.Lease, Each: each, Job: func(j events.Job, history []events.Event) {
 		res.jobs++

@@ -42,6 +42,7 @@ type commands struct {
 	Follow   followCommand   `cmd:"" help:"Print what happens to jobs, and what they find, as it happens."`
 	Audit    auditCommand    `cmd:"" help:"Read who did what."`
 	Check    checkCommand    `cmd:"" help:"Verify what must always hold, on a live database."`
+	Prune    pruneCommand    `cmd:"" help:"Take away old finished jobs with their histories."`
 	Bench    benchCommand    `cmd:"" help:"Measure what this Postgres and this NATS can take, and obs on them."`
 
 	Install   installCommand   `cmd:"" help:"Make Claude Code report to a server."`

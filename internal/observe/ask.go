@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -23,6 +24,10 @@ type jobArgs struct {
 	Actor       string `json:"actor_id,omitempty"`
 	Key         string `json:"api_key_id,omitempty"`
 	Nth         int    `json:"summary,omitempty"` // of a session's summaries, from the second on
+
+	// at is a part of the job's name, see events.NewIDAt: the time that is
+	// stored with what the job is about.
+	at time.Time
 }
 
 // JobSession is the session that the job is about, or "".
@@ -58,7 +63,7 @@ func (s *Service) step(c Caller, scope events.Scope, kind events.Kind, sourceTyp
 		work = append(work, strconv.Itoa(a.Nth))
 	}
 	return events.New(events.Job{
-		ID: events.NewID(kind, work...), Kind: kind, Scope: scope, SourceType: sourceType, SourceID: sourceID, Args: args,
+		ID: events.NewIDAt(kind, a.at, work...), Kind: kind, Scope: scope, SourceType: sourceType, SourceID: sourceID, Args: args,
 		MaxAttempts: s.cfg.MaxAttempts, RequestID: plain(c.RequestID),
 	}, events.Event{Actor: cmp.Or(c.KeyID, c.Actor), RequestID: plain(c.RequestID)})
 }

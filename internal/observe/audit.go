@@ -33,6 +33,8 @@ const (
 	actMemoryWrite   = "memory.write"
 	actMemoryDelete  = "observation.deleted"
 	actPurge         = "project.memory_purged"
+	actPruning       = "project.prune" // before the first job went
+	actPruned        = "project.pruned"
 )
 
 const (

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/seed-245eaa15/obs/events"
 	"github.com/seed-245eaa15/obs/sqlc"
@@ -18,13 +19,16 @@ const maxBurst = 200
 // askAbout asks for the observations of events: by a job for each, or, where
 // the project has events wait, by one job for the burst of a session.
 func (g *group) askAbout(ctx context.Context) error {
+	if err := g.findOldNames(ctx); err != nil {
+		return err
+	}
 	jobOf := make(map[string]events.ID, len(g.items)) // by the event's id
 	steps := make([]events.Step, 0, len(g.items))
 	bursts := map[string][]*item{} // by team
 	waiting := map[string]bool{}   // the same, by the event's id
 	for _, it := range g.items {
 		e := &it.event
-		if _, known := jobOf[e.ID]; known || waiting[e.ID] || !it.rec.o.Generate {
+		if _, known := jobOf[e.ID]; known || waiting[e.ID] || !it.rec.o.Generate || it.pruned {
 			continue
 		}
 		switch {
@@ -57,6 +61,9 @@ func (g *group) askAbout(ctx context.Context) error {
 			jobs[job.ID], g.asked = job, true
 		}
 	}
+	if err := g.stillOpen(ctx, func(id string) bool { return waiting[id] || jobs[jobOf[id]] != nil }); err != nil {
+		return err
+	}
 	if err := g.findJobs(ctx, jobOf, jobs); err != nil {
 		return err
 	}
@@ -64,6 +71,56 @@ func (g *group) askAbout(ctx context.Context) error {
 		if it.rec.o.Generate {
 			it.job = jobs[jobOf[it.event.ID]]
 		}
+	}
+	return nil
+}
+
+// findOldNames marks the known events that have a job whose name has no time,
+// as all had once.
+func (g *group) findOldNames(ctx context.Context) error {
+	ids := map[string][]string{} // by team
+	of := map[events.ID][]*item{}
+	for _, it := range g.items {
+		if it.created || it.pruned || !it.rec.o.Generate {
+			continue
+		}
+		name := events.NewID(KindEvent, it.team(), it.ProjectID, SourceEvent, it.id)
+		ids[it.team()], of[name] = append(ids[it.team()], string(name)), append(of[name], it)
+	}
+	for team, ids := range ids {
+		found, err := findJobs(ctx, g.q, events.Scope{Team: team}, ids)
+		if err != nil {
+			return err
+		}
+		for name := range found {
+			for _, it := range of[name] {
+				it.oldName = true
+			}
+		}
+	}
+	return nil
+}
+
+// stillOpen looks again at the events that were known and that something was
+// asked for: the job of one may have been pruned after its row was read, and
+// just now been made anew. Whoever made it waited for the prune to end, so the
+// mark is seen.
+func (g *group) stillOpen(ctx context.Context, asked func(event string) bool) error {
+	var p sqlc.GetAgentEventsParams
+	for _, it := range g.items {
+		if !it.created && !it.pruned && it.rec.o.Generate && asked(it.id) {
+			p.Ids, p.TeamIds, p.ProjectIds = append(p.Ids, it.id), append(p.TeamIds, it.team()), append(p.ProjectIds, it.ProjectID)
+		}
+	}
+	if len(p.Ids) == 0 {
+		return nil
+	}
+	now, err := g.q.GetAgentEvents(ctx, p)
+	if err != nil {
+		return fmt.Errorf("read agent events: %w", err)
+	}
+	if slices.ContainsFunc(now, func(r sqlc.AgentEvent) bool { return r.PrunedAt != nil }) {
+		return fmt.Errorf("a job is gone: %w", errPurged)
 	}
 	return nil
 }
@@ -94,8 +151,11 @@ func (g *group) findJobs(ctx context.Context, jobOf map[string]events.ID, jobs m
 
 func (g *group) eventStep(it *item) (events.Step, error) {
 	e := &it.event
-	return g.s.step(it.rec.c, events.Scope{Team: e.TeamID, Project: e.ProjectID}, KindEvent, SourceEvent, e.ID,
-		jobArgs{Event: e.ID, Session: deref(e.ServerSessionID), Adapter: e.SourceAdapter})
+	a := jobArgs{Event: e.ID, Session: deref(e.ServerSessionID), Adapter: e.SourceAdapter, at: e.ReceivedAt}
+	if it.oldName {
+		a.at = time.Time{}
+	}
+	return g.s.step(it.rec.c, events.Scope{Team: e.TeamID, Project: e.ProjectID}, KindEvent, SourceEvent, e.ID, a)
 }
 
 // joinBursts puts events of a team into the open batches of their sessions,
@@ -126,7 +186,8 @@ func (g *group) joinBursts(ctx context.Context, team string, bursts []*item, job
 		if !ok || batch.size >= maxBurst && batch.by != it.rec {
 			scope := events.Scope{Team: team, Project: ref.project}
 			source := string(events.NewID("burst", scope.Team, scope.Project, ref.id, it.event.ID))
-			step, err := g.s.step(it.rec.c, scope, KindBatch, SourceBatch, source, jobArgs{Session: ref.id, Adapter: it.event.SourceAdapter})
+			a := jobArgs{Session: ref.id, Adapter: it.event.SourceAdapter, at: it.event.ReceivedAt}
+			step, err := g.s.step(it.rec.c, scope, KindBatch, SourceBatch, source, a)
 			if err != nil {
 				return nil, err
 			}

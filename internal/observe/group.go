@@ -33,6 +33,8 @@ type item struct {
 	session string // "" for none
 	event   AgentEvent
 	created bool
+	pruned  bool // its job was done and taken away
+	oldName bool // its job has a name without a time
 	job     *events.Job
 }
 
@@ -282,7 +284,7 @@ func (g *group) readKnown(ctx context.Context, known []*item) error {
 			return fmt.Errorf("read agent events: %w", err)
 		}
 		for _, r := range found {
-			now[r.ID].event = agentEventOf(r)
+			now[r.ID].event, now[r.ID].pruned = agentEventOf(r), r.PrunedAt != nil
 		}
 		if len(found) < len(now) {
 			return fmt.Errorf("read agent events: %d of %d vanished: %w", len(now)-len(found), len(now), errPurged)

@@ -195,6 +195,50 @@ func TestAPoisonedCallFailsAlone(t *testing.T) {
 	tn.check(t)
 }
 
+// What is known by an old name, and what was pruned, is so for each of those
+// who share a transaction, whatever their team.
+func TestTogetherOldNamesAndPrunedJobsAreKnown(t *testing.T) {
+	t.Parallel()
+	tn := newTown(t)
+	send := func() []*observe.RecordCall {
+		var calls []*observe.RecordCall
+		for _, of := range []struct{ caller, project int }{{0, 0}, {2, 2}, {0, 0}} {
+			calls = append(calls, tn.call(called{Caller: of.caller, Generate: true, Sent: []sent{
+				{Project: of.project, N: 0, Session: -1, Content: -1}, {Project: of.project, N: 1, Session: -1, Content: -1},
+			}}))
+		}
+		require.NoError(t, tn.RecordTogether(t.Context(), calls))
+		return calls
+	}
+	var old []events.ID
+	as := func(c *observe.RecordCall) { // what is read and done next is this team's
+		tn.me = c.Caller
+		tn.me.Scopes = []string{observe.ScopeAll}
+	}
+	for _, c := range send()[:2] {
+		require.NoError(t, c.Err)
+		as(c)
+		old = append(old, tn.nameAsBefore(t, c.Answer[0]))
+		tn.do(t, c.Answer[1].Job.ID)
+		got, err := tn.Service.Prune(t.Context(), tn.me, c.Events[0].ProjectID, observe.PruneConfig{Before: time.Now().Add(time.Hour)})
+		require.NoError(t, err)
+		require.EqualValues(t, 1, got.Jobs)
+	}
+	again := send()
+	for i, c := range again {
+		require.NoError(t, c.Err)
+		require.Equal(t, old[i%2], c.Answer[0].Job.ID)
+		require.Nil(t, c.Answer[1].Job)
+		require.False(t, c.Answer[0].Created || c.Answer[1].Created)
+	}
+	require.Equal(t, 2, tn.count(t, "observation_generation_jobs"))
+	for i, id := range old {
+		as(again[i])
+		tn.do(t, id)
+	}
+	tn.check(t)
+}
+
 // Many at once: each event is made by one call, and has one job.
 func TestRecordAtTheSameTime(t *testing.T) {
 	t.Parallel()

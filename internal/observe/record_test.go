@@ -36,7 +36,7 @@ func TestRecordOne(t *testing.T) {
 	require.Equal(t, observe.KindEvent, r.Job.Kind)
 	require.Equal(t, events.StatusQueued, r.Job.Status)
 	require.Equal(t, r.Event.ID, r.Job.SourceID)
-	require.Equal(t, events.NewID(observe.KindEvent, w.team, w.project, observe.SourceEvent, r.Event.ID), r.Job.ID)
+	require.Equal(t, events.NewIDAt(observe.KindEvent, r.Event.ReceivedAt, w.team, w.project, observe.SourceEvent, r.Event.ID), r.Job.ID)
 	require.Equal(t, "req-1", r.Job.RequestID)
 	require.Equal(t, 1, w.audited(t, "event.received"))
 	require.EqualValues(t, 1, w.rings.Load())
@@ -304,4 +304,44 @@ func TestATeamsKeyRecordsIntoSeveralProjects(t *testing.T) {
 		require.Equal(t, "API key is scoped to a different project", as[*observe.Problem](t, err).Message)
 	})
 	w.check(t)
+}
+
+// A job from before names had a time in them is found again, by the one event
+// and within a burst.
+func TestOldNamesOfJobsAreKnown(t *testing.T) {
+	t.Parallel()
+	for _, policy := range []string{"per-event", "debounce"} {
+		t.Run(policy, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			in := w.event(1)
+			in.ServerSessionID = new(w.session(t, "s").ID)
+			r := w.record(t, in)[0]
+			old := w.nameAsBefore(t, r)
+			require.NoError(t, w.SetPolicy(t.Context(), w.me, w.project, observe.Policy{Name: policy}))
+			again := w.record(t, in, w.event(2))
+			require.Equal(t, old, again[0].Job.ID)
+			require.False(t, again[0].Created)
+			require.Equal(t, 2, w.count(t, "observation_generation_jobs"))
+			w.do(t, old)
+			w.check(t)
+		})
+	}
+}
+
+// nameAsBefore gives an event's job the name that it would have had once.
+func (w *world) nameAsBefore(t *testing.T, r observe.Recorded) events.ID {
+	t.Helper()
+	old := events.NewID(observe.KindEvent, r.Event.TeamID, r.Event.ProjectID, observe.SourceEvent, r.Event.ID)
+	_, err := w.pool.Exec(t.Context(), `ALTER TABLE observation_generation_job_events DISABLE TRIGGER ALL`)
+	require.NoError(t, err)
+	for _, sql := range []string{
+		`UPDATE observation_generation_job_events SET job_id = $1 WHERE job_id = $2`,
+		`UPDATE observation_generation_jobs SET id = $1 WHERE id = $2`,
+		`UPDATE outbox SET job_id = $1 WHERE job_id = $2`,
+	} {
+		_, err := w.pool.Exec(t.Context(), sql, old, r.Job.ID)
+		require.NoError(t, err)
+	}
+	return old
 }

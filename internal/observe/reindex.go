@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -39,7 +40,7 @@ func (s *Service) Reindex(ctx context.Context, c Caller, project, observation st
 				return fmt.Errorf("read observation: %w", err)
 			}
 		}
-		step, err := s.step(c, scope, KindReindex, SourceReindex, source, jobArgs{Observation: observation})
+		step, err := s.step(c, scope, KindReindex, SourceReindex, source, jobArgs{Observation: observation, at: time.Now()})
 		if err != nil {
 			return err
 		}

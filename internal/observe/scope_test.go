@@ -261,6 +261,13 @@ var mutations = map[string]mutation{
 			TeamID: x.scope.Team, ProjectID: x.scope.Project, Lexemes: []string{"taken"}, Words: []string{"taken"},
 		})
 	}},
+	"PruneJobs": {call: func(ctx context.Context, q *sqlc.Queries, x target) error {
+		_, err := q.PruneJobs(ctx, sqlc.PruneJobsParams{
+			TeamID: x.scope.Team, ProjectID: x.scope.Project, Before: time.Now().Add(time.Hour), MaxRows: 100, Payloads: true,
+			Statuses: []string{"queued", "processing", "completed", "failed", "cancelled"},
+		})
+		return err
+	}},
 	"RenderObservations": {call: func(ctx context.Context, q *sqlc.Queries, x target) error {
 		_, err := q.RenderObservations(ctx, sqlc.RenderObservationsParams{
 			TeamID: x.scope.Team, ProjectID: x.scope.Project, Ids: []string{x.observation}, Contents: []string{"taken"},

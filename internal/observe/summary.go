@@ -102,7 +102,7 @@ func (s *Service) askSummary(ctx context.Context, tx pgx.Tx, q *sqlc.Queries, c 
 
 func (s *Service) askNextSummary(ctx context.Context, tx pgx.Tx, q *sqlc.Queries, c Caller, scope events.Scope, row sqlc.ServerSession, of string) (events.Job, bool, error) {
 	nth := int(row.Summaries) + 1
-	a := jobArgs{Session: row.ID}
+	a := jobArgs{Session: row.ID, at: row.CreatedAt}
 	if nth > 1 {
 		a.Nth = nth
 	}

@@ -159,6 +159,20 @@ var attempts = map[string]attempt{
 		}
 		return "set", nil
 	}},
+	"Prunable": {scope: observe.ScopeAdmin, call: func(ctx context.Context, c observe.Caller, h *home) (any, error) {
+		n, err := h.Prunable(ctx, c, h.project, observe.PruneConfig{Before: time.Now().Add(time.Hour)})
+		if err != nil {
+			return nil, err
+		}
+		return n, nil
+	}},
+	"Prune": {scope: observe.ScopeAdmin, call: func(ctx context.Context, c observe.Caller, h *home) (any, error) {
+		pruned, err := h.Service.Prune(ctx, c, h.project, observe.PruneConfig{Before: time.Now().Add(time.Hour)})
+		if err != nil {
+			return nil, err
+		}
+		return pruned, nil
+	}},
 	"ProjectSettings": {scope: observe.ScopeRead, call: func(ctx context.Context, c observe.Caller, h *home) (any, error) {
 		if _, err := h.ProjectSettings(ctx, c, h.project); err != nil {
 			return nil, err
@@ -264,6 +278,8 @@ func newHomeFor(t *testing.T, h *home, method string) *home {
 		h.observation = m.ID
 	case "Purge":
 		h.record(t, h.world.event(4))
+	case "Prune", "Prunable":
+		h.do(t, h.record(t, h.world.event(h.count(t, "agent_events")+10))[0].Job.ID)
 	case "RevokeKey", "RotateKey":
 		key, _, err := h.IssueKey(t.Context(), h.team, h.project, "a", "", nil, time.Time{})
 		require.NoError(t, err)

@@ -27,7 +27,7 @@ func (w *writing) observationID(r rendered, session, key, twin string, nth int) 
 	scope := w.job.Scope
 	switch {
 	case session == "" || r.kind == kindSummaryNote:
-		return string(events.NewID("obs", scope.Team, scope.Project, key))
+		return string(events.NewIDAt("obs", w.job.CreatedAt, scope.Team, scope.Project, key))
 	case twin != "":
 		return string(events.NewID("obs", scope.Team, scope.Project, session, "tool", twin, fmt.Sprint(nth)))
 	}

@@ -160,7 +160,7 @@ func (w *writing) store(n written, p *sqlc.InsertGeneratedParams) {
 	for _, src := range n.sources {
 		p.SourceTeamIds, p.SourceProjectIds = append(p.SourceTeamIds, team), append(p.SourceProjectIds, project)
 		p.SourceJobIds = append(p.SourceJobIds, string(w.job.ID))
-		p.SourceIds = append(p.SourceIds, string(events.NewID("src", team, project, n.id, src.kind, src.id)))
+		p.SourceIds = append(p.SourceIds, string(events.NewIDAt("src", w.job.CreatedAt, team, project, n.id, src.kind, src.id)))
 		p.SourceObservations = append(p.SourceObservations, n.id)
 		p.SourceTypes = append(p.SourceTypes, src.kind)
 		p.SourceNames = append(p.SourceNames, src.id)

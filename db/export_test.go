@@ -1,0 +1,4 @@
+package db
+
+// ReclaimInParts has each Reclaim read only so many pages of the job table.
+func ReclaimInParts(s *Jobs, pages int64) { s.reclaims.part = pages }

@@ -1,0 +1,158 @@
+package db
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/seed-245eaa15/obs/events"
+	"github.com/seed-245eaa15/obs/sqlc"
+)
+
+// feedMark is how far the feed was read. What was told is deleted, and while
+// somebody holds a snapshot the deleted rows stay in the index: to read from
+// its head would pass over all of them each time. So the next read begins
+// behind the last one, and looks again at single rows before that: those that
+// were read and not told, and the gaps.
+//
+// A gap is an id that was taken by a transaction that had not committed, or
+// never will. No event of a job may be told before an earlier one, and the
+// earlier one may be in a gap: so it is looked for in the same statement,
+// until the transaction must have ended. It had its number before we saw the
+// gap, and when we next take something out of the feed we get a later one:
+// once all transactions up to that have ended, the gap is empty. At the start
+// nothing is known of what runs, and everything is read from the head until
+// that has ended too.
+//
+// None of this is needed for the feed to be whole: each headAgain it is read
+// from its head.
+type feedMark struct {
+	mu      sync.Mutex
+	mark    int64                // all rows up to here were read, but for those in again
+	again   map[int64]*unsettled // rows up to mark to look at again
+	started *unsettled           // what ran at the first read may still run; nil: it has ended
+	base    int64                // the last row of the first read
+	head    time.Time            // when the feed was last read from its head
+}
+
+// unsettled is a row that may be there. xid is 0, or a transaction that began
+// after we first looked for the row.
+type unsettled struct {
+	seen bool // it was there, and nobody was told of it yet
+	xid  int64
+}
+
+const (
+	headAgain = 30 * time.Second
+	mostAgain = 10_000 // rows to look at again: with more it begins anew
+)
+
+// Fresh reads events that the followers have not been told; see outbox.Feed.
+func (s *Jobs) Fresh(ctx context.Context, limit int) ([]events.FeedEvent, error) {
+	s.fed.mu.Lock()
+	defer s.fed.mu.Unlock()
+	rows, err := s.fed.read(ctx, s.q, limit)
+	if err != nil {
+		return nil, fmt.Errorf("read the feed: %w", err)
+	}
+	fresh := make([]events.FeedEvent, 0, limit)
+	for _, r := range rows {
+		for i, job := range r.JobIds {
+			e := events.FeedEvent{
+				Row: r.ID, Kind: events.Kind(r.JobType), Scope: events.Scope{Team: r.TeamID, Project: r.ProjectID},
+				Event: events.Event{
+					Job: events.ID(job), Version: int(r.Versions[i]), Type: events.Type(r.EventType), Attempt: int(r.Attempts[i]),
+					Status: events.Status(r.StatusAfter), At: r.Ats[i].UTC(), Actor: r.Actor, Process: r.Process, Build: r.Build,
+					RequestID: r.RequestIds[i], Reason: r.Reasons[i], Schema: int(r.Schema),
+				},
+			}
+			if at := r.NextAts[i]; at.Unix() != 0 {
+				e.Event.NextAt = at.UTC()
+			}
+			fresh = append(fresh, e)
+		}
+	}
+	return fresh, nil
+}
+
+// read gives the next rows, whole ones until they have limit events.
+func (m *feedMark) read(ctx context.Context, q *sqlc.Queries, limit int) ([]sqlc.FreshFeedRow, error) {
+	p := sqlc.FreshFeedParams{After: m.mark, MaxEvents: int32(limit)}
+	now := time.Now()
+	if m.started != nil || now.Sub(m.head) >= headAgain {
+		p.After, m.head = 0, now
+	} else {
+		for id := range m.again {
+			p.Again = append(p.Again, id)
+		}
+	}
+	rows, err := q.FreshFeed(ctx, p)
+	if err == nil && len(rows) > 0 {
+		m.learn(rows, limit)
+	}
+	return rows, err
+}
+
+// learn notes what a read has shown. When it was full, it has shown nothing
+// of what comes behind its last row.
+func (m *feedMark) learn(rows []sqlc.FreshFeedRow, limit int) {
+	there, events := make(map[int64]bool, len(rows)), 0
+	for _, r := range rows {
+		there[r.ID] = true
+		events += len(r.JobIds)
+	}
+	last := rows[len(rows)-1].ID
+	shown := max(last, m.mark)
+	if events >= limit {
+		shown = last
+	}
+	ended := func(u *unsettled) bool { return u.xid != 0 && rows[0].Running > u.xid }
+	for id, u := range m.again {
+		if id <= shown && !there[id] && (u.seen || ended(u)) {
+			delete(m.again, id) // told by another process, or empty for ever
+		}
+	}
+	if m.started != nil && ended(m.started) && shown >= m.base {
+		m.started = nil
+	}
+	if m.mark == 0 || last-m.mark > mostAgain || len(m.again) > mostAgain {
+		m.again, m.started, m.base = map[int64]*unsettled{}, &unsettled{}, last // the start, or as good as one
+	} else {
+		for id := m.mark + 1; id < last; id++ {
+			if !there[id] {
+				m.again[id] = &unsettled{}
+			}
+		}
+	}
+	for id := range there {
+		m.again[id] = &unsettled{seen: true}
+	}
+	m.mark = max(m.mark, last)
+}
+
+// Told takes rows out of the feed. The deletion need not be durable: one that
+// a crash undoes only tells again.
+func (s *Jobs) Told(ctx context.Context, rows []int64) error {
+	if len(rows) == 0 {
+		return nil
+	}
+	s.fed.mu.Lock()
+	defer s.fed.mu.Unlock()
+	xid, err := s.q.ForgetFeed(ctx, rows)
+	if err != nil {
+		return fmt.Errorf("take %d rows out of the feed: %w", len(rows), err)
+	}
+	for _, id := range rows {
+		delete(s.fed.again, id)
+	}
+	for _, u := range s.fed.again {
+		if u.xid == 0 {
+			u.xid = xid
+		}
+	}
+	if u := s.fed.started; u != nil && u.xid == 0 {
+		u.xid = xid
+	}
+	return nil
+}

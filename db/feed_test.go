@@ -1,0 +1,160 @@
+package db_test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-245eaa15/obs/db"
+	"github.com/seed-245eaa15/obs/events"
+)
+
+// told reads all that is there to tell, takes it out, and gives each job's
+// versions in the order in which they were told.
+func told(t *testing.T, jobs *db.Jobs, limit int, into map[events.ID][]int) {
+	t.Helper()
+	for {
+		fed, err := jobs.Fresh(t.Context(), limit)
+		require.NoError(t, err)
+		if len(fed) == 0 {
+			return
+		}
+		var rows []int64
+		for _, f := range fed {
+			into[f.Event.Job] = append(into[f.Event.Job], f.Event.Version)
+			rows = append(rows, f.Row)
+		}
+		require.NoError(t, jobs.Told(t.Context(), rows))
+	}
+}
+
+// What a transaction wrote that commits late has rows before those that were
+// told meanwhile. It is told with the next read, before what came after it,
+// however long the transaction took, and whatever else was rolled back.
+func TestFeedTellsWhatIsCommittedLate(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	got := map[events.ID][]int{}
+	b.enqueue(t, "first")
+	told(t, b.jobs, 10, got)
+	begin := func(name string) (pgx.Tx, events.Step) {
+		tx, err := b.pool.Begin(t.Context())
+		require.NoError(t, err)
+		st := step(t, name)
+		_, err = b.jobs.Enqueue(t.Context(), tx, st)
+		require.NoError(t, err)
+		return tx, st
+	}
+	var open []pgx.Tx
+	var late []events.Step
+	for n := range 3 {
+		tx, st := begin(fmt.Sprint("late", n))
+		open, late = append(open, tx), append(late, st)
+	}
+	for n := range 20 {
+		b.enqueue(t, fmt.Sprint("soon", n))
+		told(t, b.jobs, 10, got)
+	}
+	require.Len(t, got, 21)
+	require.NoError(t, open[0].Rollback(t.Context()))
+	for n := 1; n < 3; n++ {
+		require.NoError(t, open[n].Commit(t.Context()))
+		job := b.get(t, late[n].Job.ID)
+		b.settle(t, events.Event{Type: events.Completed, Actor: "worker"}, nil, b.begin(t, events.Holder{ID: "w"}, job)...)
+		told(t, b.jobs, 10, got)
+		require.Equal(t, []int{1, 2, 3}, got[job.ID])
+		b.enqueue(t, fmt.Sprint("after", n))
+		told(t, b.jobs, 10, got)
+	}
+	require.Len(t, got, 25)
+}
+
+// However transactions overlap, and whatever is rolled back or not confirmed,
+// each event is told, and those of a job in their order.
+func TestFeedKeepsTheOrderOfEachJob(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(10) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			r := rand.New(rand.NewPCG(seed, 1))
+			got, want := map[events.ID][]int{}, map[events.ID]bool{}
+			type open struct {
+				tx pgx.Tx
+				st events.Step
+			}
+			var running []open
+			for n := range 150 {
+				switch k := r.IntN(10); {
+				case k < 4 && len(running) < 5:
+					tx, err := b.pool.Begin(t.Context())
+					require.NoError(t, err)
+					st := step(t, fmt.Sprint(n))
+					_, err = b.jobs.Enqueue(t.Context(), tx, st)
+					require.NoError(t, err)
+					running = append(running, open{tx, st})
+				case k < 7 && len(running) > 0:
+					i := r.IntN(len(running))
+					o := running[i]
+					running = append(running[:i], running[i+1:]...)
+					if r.IntN(4) == 0 {
+						require.NoError(t, o.tx.Rollback(t.Context()))
+						continue
+					}
+					require.NoError(t, o.tx.Commit(t.Context()))
+					want[o.st.Job.ID] = true
+					b.begin(t, events.Holder{ID: "w"}, b.get(t, o.st.Job.ID))
+				case k < 8: // read and not confirmed
+					_, err := b.jobs.Fresh(t.Context(), 1+r.IntN(5))
+					require.NoError(t, err)
+				default:
+					told(t, b.jobs, 1+r.IntN(20), got)
+				}
+			}
+			for _, o := range running {
+				require.NoError(t, o.tx.Rollback(t.Context()))
+			}
+			told(t, b.jobs, 100, got)
+			require.Len(t, got, len(want))
+			for id := range want {
+				require.Equal(t, []int{1, 2}, got[id])
+			}
+		})
+	}
+}
+
+// A snapshot that somebody holds keeps what was told in the index. Reading the
+// feed does not pass over it, once what ran at the start has ended.
+func TestFeedIsNotReadThroughWhatWasTold(t *testing.T) {
+	t.Parallel()
+	b, rec := recorded(t)
+	got := map[events.ID][]int{}
+	one := func(n int) {
+		b.enqueue(t, fmt.Sprint(n))
+		told(t, b.jobs, 100, got)
+	}
+	for n := range 3 {
+		one(n)
+	}
+	report, err := b.pool.BeginTx(t.Context(), pgx.TxOptions{IsoLevel: pgx.RepeatableRead})
+	require.NoError(t, err)
+	defer func() { _ = report.Rollback(context.WithoutCancel(t.Context())) }()
+	_, err = report.Exec(t.Context(), "SELECT count(*) FROM job_feed")
+	require.NoError(t, err)
+	began := time.Now()
+	for n := range 2000 {
+		one(10 + n)
+	}
+	b.enqueue(t, "last")
+	plan := b.run(t, rec.calls["FreshFeed"], 1000)
+	if time.Since(began) < 25*time.Second { // then it is read from its head, now and then
+		require.Less(t, plan.Hit, float64(30), "pages looked at")
+	}
+	told(t, b.jobs, 100, got)
+	require.Len(t, got, 2004)
+}
