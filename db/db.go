@@ -48,6 +48,10 @@ func Open(ctx context.Context, cfg Config) (*pgxpool.Pool, error) {
 	// No statement of ours reads enough to be worth compiling, and the planner
 	// believes of a search that it might: 200 ms each.
 	pc.ConnConfig.RuntimeParams["jit"] = "off"
+	// A prepared statement keeps the plan that it got while its tables were
+	// small, until they are analyzed: for a minute after the first start each
+	// claim read all jobs. What does read a whole table says so, see [ReadAll].
+	pc.ConnConfig.RuntimeParams["enable_seqscan"] = "off"
 
 	pool, err := pgxpool.NewWithConfig(ctx, pc)
 	if err != nil {
@@ -66,6 +70,12 @@ func Open(ctx context.Context, cfg Config) (*pgxpool.Pool, error) {
 // nil.
 func InTx(ctx context.Context, pool *pgxpool.Pool, fn func(pgx.Tx) error) error {
 	return pgx.BeginFunc(ctx, pool, fn)
+}
+
+// ReadAll runs fn in a transaction that only reads, and that may read whole
+// tables: other statements are planned as if that were never worth it.
+func ReadAll(ctx context.Context, pool *pgxpool.Pool, fn func(pgx.Tx) error) error {
+	return pgx.BeginTxFunc(ctx, pool, pgx.TxOptions{BeginQuery: "BEGIN READ ONLY; SET LOCAL enable_seqscan = on"}, fn)
 }
 
 // InTxSoon is [InTx] for what must not wait: a statement that would wait for

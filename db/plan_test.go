@@ -56,6 +56,7 @@ func recorded(t *testing.T) (bundle, *recorder) {
 	require.NoError(t, err)
 	rec := &recorder{calls: make(map[string]pgx.TraceQueryStartData)}
 	cfg.ConnConfig.Tracer = rec
+	cfg.ConnConfig.RuntimeParams["enable_seqscan"] = "off" // as Open does
 	pool, err := pgxpool.NewWithConfig(t.Context(), cfg)
 	require.NoError(t, err)
 	t.Cleanup(pool.Close)

@@ -34,13 +34,13 @@ FROM (
     SELECT unnest(@ids::text[]) AS id, unnest(@team_ids::text[]) AS team_id, unnest(@project_ids::text[]) AS project_id,
            unnest(@metadatas::text[]) AS metadata
 ) w
-WHERE e.id = w.id AND CASE WHEN e.project_id = w.project_id AND e.team_id = w.team_id THEN true END
+WHERE e.id = w.id AND e.id = ANY(@ids::text[]) AND CASE WHEN e.project_id = w.project_id AND e.team_id = w.team_id THEN true END
   AND NOT e.metadata @> w.metadata::jsonb;
 
 -- name: GetAgentEvents :many
 SELECT e.* FROM agent_events e
 JOIN (SELECT unnest(@ids::text[]) AS id, unnest(@team_ids::text[]) AS team_id, unnest(@project_ids::text[]) AS project_id) w
-  ON e.id = w.id AND CASE WHEN e.project_id = w.project_id AND e.team_id = w.team_id THEN true END;
+  ON e.id = w.id AND e.id = ANY(@ids::text[]) AND CASE WHEN e.project_id = w.project_id AND e.team_id = w.team_id THEN true END;
 
 -- name: GetAgentEvent :one
 SELECT * FROM agent_events
@@ -50,7 +50,7 @@ WHERE id = @id AND CASE WHEN team_id = @team_id AND (@project_id::text = '' OR p
 -- The events that now belong to the batch; not those that have one.
 UPDATE agent_events e SET batch_job_id = w.job_id
 FROM (SELECT unnest(@ids::text[]) AS id, unnest(@project_ids::text[]) AS project_id, unnest(@job_ids::text[]) AS job_id) w
-WHERE e.id = w.id AND CASE WHEN e.project_id = w.project_id AND e.team_id = @team_id AND e.batch_job_id IS NULL THEN true END
+WHERE e.id = w.id AND e.id = ANY(@ids::text[]) AND CASE WHEN e.project_id = w.project_id AND e.team_id = @team_id AND e.batch_job_id IS NULL THEN true END
 RETURNING e.id;
 
 -- name: EventsOfBatch :many
@@ -72,4 +72,4 @@ ORDER BY occurred_at DESC, id DESC LIMIT @max_rows::int;
 -- tenant of its own job.
 SELECT e.* FROM agent_events e
 JOIN (SELECT unnest(@ids::text[]) AS id, unnest(@team_ids::text[]) AS team_id, unnest(@project_ids::text[]) AS project_id) w
-  ON e.id = w.id AND CASE WHEN e.team_id = w.team_id AND e.project_id = w.project_id THEN true END;
+  ON e.id = w.id AND e.id = ANY(@ids::text[]) AND CASE WHEN e.team_id = w.team_id AND e.project_id = w.project_id THEN true END;

@@ -74,7 +74,7 @@ func (q *Queries) EventsOfBatch(ctx context.Context, arg EventsOfBatchParams) ([
 const eventsOfJobs = `-- name: EventsOfJobs :many
 SELECT e.id, e.team_id, e.project_id, e.server_session_id, e.source_adapter, e.source_event_id, e.idempotency_key, e.event_type, e.platform_source, e.payload, e.metadata, e.batch_job_id, e.occurred_at, e.received_at, e.created_at, e.pruned_at FROM agent_events e
 JOIN (SELECT unnest($1::text[]) AS id, unnest($2::text[]) AS team_id, unnest($3::text[]) AS project_id) w
-  ON e.id = w.id AND CASE WHEN e.team_id = w.team_id AND e.project_id = w.project_id THEN true END
+  ON e.id = w.id AND e.id = ANY($1::text[]) AND CASE WHEN e.team_id = w.team_id AND e.project_id = w.project_id THEN true END
 `
 
 type EventsOfJobsParams struct {
@@ -221,7 +221,7 @@ func (q *Queries) GetAgentEvent(ctx context.Context, arg GetAgentEventParams) (A
 const getAgentEvents = `-- name: GetAgentEvents :many
 SELECT e.id, e.team_id, e.project_id, e.server_session_id, e.source_adapter, e.source_event_id, e.idempotency_key, e.event_type, e.platform_source, e.payload, e.metadata, e.batch_job_id, e.occurred_at, e.received_at, e.created_at, e.pruned_at FROM agent_events e
 JOIN (SELECT unnest($1::text[]) AS id, unnest($2::text[]) AS team_id, unnest($3::text[]) AS project_id) w
-  ON e.id = w.id AND CASE WHEN e.project_id = w.project_id AND e.team_id = w.team_id THEN true END
+  ON e.id = w.id AND e.id = ANY($1::text[]) AND CASE WHEN e.project_id = w.project_id AND e.team_id = w.team_id THEN true END
 `
 
 type GetAgentEventsParams struct {
@@ -353,14 +353,14 @@ func (q *Queries) InsertAgentEvents(ctx context.Context, arg InsertAgentEventsPa
 
 const joinBatch = `-- name: JoinBatch :many
 UPDATE agent_events e SET batch_job_id = w.job_id
-FROM (SELECT unnest($2::text[]) AS id, unnest($3::text[]) AS project_id, unnest($4::text[]) AS job_id) w
-WHERE e.id = w.id AND CASE WHEN e.project_id = w.project_id AND e.team_id = $1 AND e.batch_job_id IS NULL THEN true END
+FROM (SELECT unnest($1::text[]) AS id, unnest($3::text[]) AS project_id, unnest($4::text[]) AS job_id) w
+WHERE e.id = w.id AND e.id = ANY($1::text[]) AND CASE WHEN e.project_id = w.project_id AND e.team_id = $2 AND e.batch_job_id IS NULL THEN true END
 RETURNING e.id
 `
 
 type JoinBatchParams struct {
-	TeamID     string
 	Ids        []string
+	TeamID     string
 	ProjectIds []string
 	JobIds     []string
 }
@@ -368,8 +368,8 @@ type JoinBatchParams struct {
 // The events that now belong to the batch; not those that have one.
 func (q *Queries) JoinBatch(ctx context.Context, arg JoinBatchParams) ([]string, error) {
 	rows, err := q.db.Query(ctx, joinBatch,
-		arg.TeamID,
 		arg.Ids,
+		arg.TeamID,
 		arg.ProjectIds,
 		arg.JobIds,
 	)
@@ -397,7 +397,7 @@ FROM (
     SELECT unnest($1::text[]) AS id, unnest($2::text[]) AS team_id, unnest($3::text[]) AS project_id,
            unnest($4::text[]) AS metadata
 ) w
-WHERE e.id = w.id AND CASE WHEN e.project_id = w.project_id AND e.team_id = w.team_id THEN true END
+WHERE e.id = w.id AND e.id = ANY($1::text[]) AND CASE WHEN e.project_id = w.project_id AND e.team_id = w.team_id THEN true END
   AND NOT e.metadata @> w.metadata::jsonb
 `
 

@@ -64,6 +64,8 @@ SELECT m.id, m.created_at, m.next_attempt_at FROM made m;
 -- the event in the same statement. A step whose row has moved on is left out
 -- of the answer. All but the id is compared inside a CASE to hide it from the
 -- planner: with cold statistics it would walk the rows of the tenant instead.
+-- That the id is one of the list is said twice: a plan that was made while the
+-- table was small, and kept, would otherwise join with the whole of it.
 WITH step AS (
     SELECT unnest(@ids::text[]) AS id,
            unnest(@team_ids::text[]) AS team_id,
@@ -102,7 +104,7 @@ WITH step AS (
         cancelled_at = CASE WHEN s.status = 'cancelled' THEN GREATEST(statement_timestamp(), j.updated_at) END,
         updated_at = GREATEST(statement_timestamp(), j.updated_at)
     FROM step s
-    WHERE j.id = s.id
+    WHERE j.id = s.id AND j.id = ANY(@ids::text[])
       AND CASE WHEN j.version = s.version AND j.project_id = s.project_id AND j.team_id = s.team_id THEN true END
     RETURNING j.id, j.team_id, j.project_id, j.job_type, j.version, j.status, j.asked, j.attempts, j.priority, j.locked_by,
               j.next_attempt_at, j.updated_at, s.type, s.asks, s.waited, s.actor, s.process, s.build, s.request_id, s.reason, s.details
@@ -159,7 +161,7 @@ WITH want AS (
         next_attempt_at = NULL,
         updated_at = GREATEST(statement_timestamp(), j.updated_at)
     FROM want w
-    WHERE j.id = w.id
+    WHERE j.id = w.id AND j.id = ANY(@ids::text[])
       AND CASE WHEN j.asked = w.asked AND j.status = 'queued' AND j.attempts < j.max_attempts
                 AND j.job_type = w.job_type AND j.project_id = w.project_id AND j.team_id = w.team_id THEN true END
     RETURNING j.*
@@ -196,13 +198,13 @@ WHERE id = @id AND CASE WHEN team_id = @team_id AND project_id = @project_id THE
 -- name: GetJobs :many
 SELECT j.* FROM observation_generation_jobs j
 JOIN (SELECT unnest(@ids::text[]) AS id, unnest(@team_ids::text[]) AS team_id, unnest(@project_ids::text[]) AS project_id) w
-  ON j.id = w.id AND CASE WHEN j.team_id = w.team_id AND j.project_id = w.project_id THEN true END;
+  ON j.id = w.id AND j.id = ANY(@ids::text[]) AND CASE WHEN j.team_id = w.team_id AND j.project_id = w.project_id THEN true END;
 
 -- name: FreeJobs :many
 -- Those of these jobs that no transaction holds at the moment.
 SELECT j.id FROM observation_generation_jobs j
 JOIN (SELECT unnest(@ids::text[]) AS id, unnest(@team_ids::text[]) AS team_id, unnest(@project_ids::text[]) AS project_id) w
-  ON j.id = w.id AND CASE WHEN j.team_id = w.team_id AND j.project_id = w.project_id THEN true END
+  ON j.id = w.id AND j.id = ANY(@ids::text[]) AND CASE WHEN j.team_id = w.team_id AND j.project_id = w.project_id THEN true END
 FOR UPDATE OF j SKIP LOCKED;
 
 -- name: KnownProjects :many
@@ -249,7 +251,8 @@ WHERE j.team_id = @team_id
 -- The jobs that these rows of the outbox ask for.
 SELECT j.* FROM outbox o
 JOIN observation_generation_jobs j ON j.id = o.job_id AND CASE WHEN j.team_id = o.team_id AND j.project_id = o.project_id THEN true END
-WHERE o.id = ANY(@row_ids::bigint[]);
+WHERE o.id = ANY(@row_ids::bigint[])
+  AND j.id = ANY(ARRAY(SELECT a.job_id FROM outbox a WHERE a.id = ANY(@row_ids::bigint[])));
 
 -- name: JobsHeldByLost :many
 -- The jobs between two places of the table whose worker has not been seen for

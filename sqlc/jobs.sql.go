@@ -28,7 +28,7 @@ WITH want AS (
         next_attempt_at = NULL,
         updated_at = GREATEST(statement_timestamp(), j.updated_at)
     FROM want w
-    WHERE j.id = w.id
+    WHERE j.id = w.id AND j.id = ANY($1::text[])
       AND CASE WHEN j.asked = w.asked AND j.status = 'queued' AND j.attempts < j.max_attempts
                 AND j.job_type = w.job_type AND j.project_id = w.project_id AND j.team_id = w.team_id THEN true END
     RETURNING j.id, j.team_id, j.project_id, j.job_type, j.source_type, j.source_id, j.payload, j.request_id, j.priority, j.max_attempts, j.status, j.version, j.asked, j.attempts, j.next_attempt_at, j.locked_by, j.locked_at, j.last_error, j.completed_at, j.failed_at, j.cancelled_at, j.created_at, j.updated_at
@@ -301,7 +301,7 @@ func (q *Queries) EnqueueJobs(ctx context.Context, arg EnqueueJobsParams) ([]Enq
 const freeJobs = `-- name: FreeJobs :many
 SELECT j.id FROM observation_generation_jobs j
 JOIN (SELECT unnest($1::text[]) AS id, unnest($2::text[]) AS team_id, unnest($3::text[]) AS project_id) w
-  ON j.id = w.id AND CASE WHEN j.team_id = w.team_id AND j.project_id = w.project_id THEN true END
+  ON j.id = w.id AND j.id = ANY($1::text[]) AND CASE WHEN j.team_id = w.team_id AND j.project_id = w.project_id THEN true END
 FOR UPDATE OF j SKIP LOCKED
 `
 
@@ -377,7 +377,7 @@ func (q *Queries) GetJob(ctx context.Context, arg GetJobParams) (Job, error) {
 const getJobs = `-- name: GetJobs :many
 SELECT j.id, j.team_id, j.project_id, j.job_type, j.source_type, j.source_id, j.payload, j.request_id, j.priority, j.max_attempts, j.status, j.version, j.asked, j.attempts, j.next_attempt_at, j.locked_by, j.locked_at, j.last_error, j.completed_at, j.failed_at, j.cancelled_at, j.created_at, j.updated_at FROM observation_generation_jobs j
 JOIN (SELECT unnest($1::text[]) AS id, unnest($2::text[]) AS team_id, unnest($3::text[]) AS project_id) w
-  ON j.id = w.id AND CASE WHEN j.team_id = w.team_id AND j.project_id = w.project_id THEN true END
+  ON j.id = w.id AND j.id = ANY($1::text[]) AND CASE WHEN j.team_id = w.team_id AND j.project_id = w.project_id THEN true END
 `
 
 type GetJobsParams struct {
@@ -556,6 +556,7 @@ const jobsOfAsks = `-- name: JobsOfAsks :many
 SELECT j.id, j.team_id, j.project_id, j.job_type, j.source_type, j.source_id, j.payload, j.request_id, j.priority, j.max_attempts, j.status, j.version, j.asked, j.attempts, j.next_attempt_at, j.locked_by, j.locked_at, j.last_error, j.completed_at, j.failed_at, j.cancelled_at, j.created_at, j.updated_at FROM outbox o
 JOIN observation_generation_jobs j ON j.id = o.job_id AND CASE WHEN j.team_id = o.team_id AND j.project_id = o.project_id THEN true END
 WHERE o.id = ANY($1::bigint[])
+  AND j.id = ANY(ARRAY(SELECT a.job_id FROM outbox a WHERE a.id = ANY($1::bigint[])))
 `
 
 // The jobs that these rows of the outbox ask for.
@@ -786,7 +787,7 @@ WITH step AS (
         cancelled_at = CASE WHEN s.status = 'cancelled' THEN GREATEST(statement_timestamp(), j.updated_at) END,
         updated_at = GREATEST(statement_timestamp(), j.updated_at)
     FROM step s
-    WHERE j.id = s.id
+    WHERE j.id = s.id AND j.id = ANY($1::text[])
       AND CASE WHEN j.version = s.version AND j.project_id = s.project_id AND j.team_id = s.team_id THEN true END
     RETURNING j.id, j.team_id, j.project_id, j.job_type, j.version, j.status, j.asked, j.attempts, j.priority, j.locked_by,
               j.next_attempt_at, j.updated_at, s.type, s.asks, s.waited, s.actor, s.process, s.build, s.request_id, s.reason, s.details
@@ -857,6 +858,8 @@ type MoveJobsRow struct {
 // the event in the same statement. A step whose row has moved on is left out
 // of the answer. All but the id is compared inside a CASE to hide it from the
 // planner: with cold statistics it would walk the rows of the tenant instead.
+// That the id is one of the list is said twice: a plan that was made while the
+// table was small, and kept, would otherwise join with the whole of it.
 func (q *Queries) MoveJobs(ctx context.Context, arg MoveJobsParams) ([]MoveJobsRow, error) {
 	rows, err := q.db.Query(ctx, moveJobs,
 		arg.Ids,

@@ -226,7 +226,7 @@ FROM (
            unnest(@metadatas::text[]) AS metadata,
            unnest(@updated_ats::timestamptz[]) AS updated_at
 ) w
-WHERE o.id = w.id AND CASE WHEN o.team_id = @team_id AND o.project_id = @project_id AND o.updated_at = w.updated_at THEN true END
+WHERE o.id = w.id AND o.id = ANY(@ids::text[]) AND CASE WHEN o.team_id = @team_id AND o.project_id = @project_id AND o.updated_at = w.updated_at THEN true END
   AND (o.content, o.content_search, o.metadata) IS DISTINCT FROM (w.content, w.search, w.metadata::jsonb)
 RETURNING o.id;
 

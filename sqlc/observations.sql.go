@@ -568,21 +568,21 @@ const renderObservations = `-- name: RenderObservations :many
 UPDATE observations o SET
     content = w.content, content_search = w.search, metadata = w.metadata::jsonb, updated_at = now()
 FROM (
-    SELECT unnest($3::text[]) AS id,
+    SELECT unnest($1::text[]) AS id,
            unnest($4::text[]) AS content,
            unnest($5::text[])::tsvector AS search,
            unnest($6::text[]) AS metadata,
            unnest($7::timestamptz[]) AS updated_at
 ) w
-WHERE o.id = w.id AND CASE WHEN o.team_id = $1 AND o.project_id = $2 AND o.updated_at = w.updated_at THEN true END
+WHERE o.id = w.id AND o.id = ANY($1::text[]) AND CASE WHEN o.team_id = $2 AND o.project_id = $3 AND o.updated_at = w.updated_at THEN true END
   AND (o.content, o.content_search, o.metadata) IS DISTINCT FROM (w.content, w.search, w.metadata::jsonb)
 RETURNING o.id
 `
 
 type RenderObservationsParams struct {
+	Ids        []string
 	TeamID     string
 	ProjectID  string
-	Ids        []string
 	Contents   []string
 	Searches   []string
 	Metadatas  []string
@@ -592,9 +592,9 @@ type RenderObservationsParams struct {
 // Only those that differ, and that nobody changed since they were read.
 func (q *Queries) RenderObservations(ctx context.Context, arg RenderObservationsParams) ([]string, error) {
 	rows, err := q.db.Query(ctx, renderObservations,
+		arg.Ids,
 		arg.TeamID,
 		arg.ProjectID,
-		arg.Ids,
 		arg.Contents,
 		arg.Searches,
 		arg.Metadatas,

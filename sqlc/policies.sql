@@ -14,7 +14,7 @@ WHERE id = @project_id AND CASE WHEN team_id = @team_id THEN true END;
 -- Those of the sessions that are over.
 SELECT s.id, s.project_id FROM server_sessions s
 JOIN (SELECT unnest(@ids::text[]) AS id, unnest(@project_ids::text[]) AS project_id) w
-  ON s.id = w.id AND CASE WHEN s.project_id = w.project_id AND s.team_id = @team_id THEN s.ended_at IS NOT NULL END;
+  ON s.id = w.id AND s.id = ANY(@ids::text[]) AND CASE WHEN s.project_id = w.project_id AND s.team_id = @team_id THEN s.ended_at IS NOT NULL END;
 
 -- name: LockWaitingBatches :many
 -- Holds the batches of a session that wait for their time to come.

@@ -13,7 +13,7 @@ import (
 const endedSessions = `-- name: EndedSessions :many
 SELECT s.id, s.project_id FROM server_sessions s
 JOIN (SELECT unnest($1::text[]) AS id, unnest($2::text[]) AS project_id) w
-  ON s.id = w.id AND CASE WHEN s.project_id = w.project_id AND s.team_id = $3 THEN s.ended_at IS NOT NULL END
+  ON s.id = w.id AND s.id = ANY($1::text[]) AND CASE WHEN s.project_id = w.project_id AND s.team_id = $3 THEN s.ended_at IS NOT NULL END
 `
 
 type EndedSessionsParams struct {

@@ -87,18 +87,18 @@ CROSS JOIN LATERAL (
 -- name: KnownSessions :many
 SELECT s.id, s.team_id, s.project_id FROM server_sessions s
 JOIN (SELECT unnest(@ids::text[]) AS id, unnest(@team_ids::text[]) AS team_id, unnest(@project_ids::text[]) AS project_id) w
-  ON s.id = w.id AND CASE WHEN s.project_id = w.project_id AND s.team_id = w.team_id THEN true END;
+  ON s.id = w.id AND s.id = ANY(@ids::text[]) AND CASE WHEN s.project_id = w.project_id AND s.team_id = w.team_id THEN true END;
 
 -- name: LockSessions :many
 -- One writer at a time decides which batch a session's events join. The lock
 -- does not hold back those that insert events.
 SELECT s.id, s.project_id, s.open_batch_job_id FROM server_sessions s
 JOIN (SELECT unnest(@ids::text[]) AS id, unnest(@project_ids::text[]) AS project_id) w
-  ON s.id = w.id AND CASE WHEN s.project_id = w.project_id AND s.team_id = @team_id THEN true END
+  ON s.id = w.id AND s.id = ANY(@ids::text[]) AND CASE WHEN s.project_id = w.project_id AND s.team_id = @team_id THEN true END
 ORDER BY s.id
 FOR NO KEY UPDATE OF s;
 
 -- name: OpenBatches :exec
 UPDATE server_sessions s SET open_batch_job_id = w.job_id
 FROM (SELECT unnest(@ids::text[]) AS id, unnest(@project_ids::text[]) AS project_id, unnest(@job_ids::text[]) AS job_id) w
-WHERE s.id = w.id AND CASE WHEN s.project_id = w.project_id AND s.team_id = @team_id THEN true END;
+WHERE s.id = w.id AND s.id = ANY(@ids::text[]) AND CASE WHEN s.project_id = w.project_id AND s.team_id = @team_id THEN true END;

@@ -332,7 +332,7 @@ func (q *Queries) InsertSession(ctx context.Context, arg InsertSessionParams) ([
 const knownSessions = `-- name: KnownSessions :many
 SELECT s.id, s.team_id, s.project_id FROM server_sessions s
 JOIN (SELECT unnest($1::text[]) AS id, unnest($2::text[]) AS team_id, unnest($3::text[]) AS project_id) w
-  ON s.id = w.id AND CASE WHEN s.project_id = w.project_id AND s.team_id = w.team_id THEN true END
+  ON s.id = w.id AND s.id = ANY($1::text[]) AND CASE WHEN s.project_id = w.project_id AND s.team_id = w.team_id THEN true END
 `
 
 type KnownSessionsParams struct {
@@ -370,7 +370,7 @@ func (q *Queries) KnownSessions(ctx context.Context, arg KnownSessionsParams) ([
 const lockSessions = `-- name: LockSessions :many
 SELECT s.id, s.project_id, s.open_batch_job_id FROM server_sessions s
 JOIN (SELECT unnest($1::text[]) AS id, unnest($2::text[]) AS project_id) w
-  ON s.id = w.id AND CASE WHEN s.project_id = w.project_id AND s.team_id = $3 THEN true END
+  ON s.id = w.id AND s.id = ANY($1::text[]) AND CASE WHEN s.project_id = w.project_id AND s.team_id = $3 THEN true END
 ORDER BY s.id
 FOR NO KEY UPDATE OF s
 `
@@ -411,21 +411,21 @@ func (q *Queries) LockSessions(ctx context.Context, arg LockSessionsParams) ([]L
 
 const openBatches = `-- name: OpenBatches :exec
 UPDATE server_sessions s SET open_batch_job_id = w.job_id
-FROM (SELECT unnest($2::text[]) AS id, unnest($3::text[]) AS project_id, unnest($4::text[]) AS job_id) w
-WHERE s.id = w.id AND CASE WHEN s.project_id = w.project_id AND s.team_id = $1 THEN true END
+FROM (SELECT unnest($1::text[]) AS id, unnest($3::text[]) AS project_id, unnest($4::text[]) AS job_id) w
+WHERE s.id = w.id AND s.id = ANY($1::text[]) AND CASE WHEN s.project_id = w.project_id AND s.team_id = $2 THEN true END
 `
 
 type OpenBatchesParams struct {
-	TeamID     string
 	Ids        []string
+	TeamID     string
 	ProjectIds []string
 	JobIds     []string
 }
 
 func (q *Queries) OpenBatches(ctx context.Context, arg OpenBatchesParams) error {
 	_, err := q.db.Exec(ctx, openBatches,
-		arg.TeamID,
 		arg.Ids,
+		arg.TeamID,
 		arg.ProjectIds,
 		arg.JobIds,
 	)

@@ -28,19 +28,19 @@ SELECT id AS project_id FROM projects WHERE id = ANY(@project_ids::text[]) AND t
 WITH want AS (
     SELECT DISTINCT u.id, u.team_id FROM (SELECT unnest(@ids::text[]) AS id, unnest(@team_ids::text[]) AS team_id) u
 ), held AS MATERIALIZED (
-    SELECT p.id FROM projects p JOIN want w ON p.id = w.id AND CASE WHEN p.team_id = w.team_id THEN true END
+    SELECT p.id FROM projects p JOIN want w ON p.id = w.id AND p.id = ANY(@ids::text[]) AND CASE WHEN p.team_id = w.team_id THEN true END
     ORDER BY p.id FOR KEY SHARE OF p SKIP LOCKED
 )
 SELECT p.id AS project_id, p.team_id, CASE WHEN p.metadata ? 'policy' THEN p.metadata ELSE '{}' END::jsonb AS metadata,
        EXISTS (SELECT FROM held h WHERE h.id = p.id) AS free
-FROM projects p JOIN want w ON p.id = w.id AND CASE WHEN p.team_id = w.team_id THEN true END;
+FROM projects p JOIN want w ON p.id = w.id AND p.id = ANY(@ids::text[]) AND CASE WHEN p.team_id = w.team_id THEN true END;
 
 -- name: HoldProjects :many
 -- As TryProjects, but waits for whoever has locked one.
 WITH want AS (
     SELECT DISTINCT u.id, u.team_id FROM (SELECT unnest(@ids::text[]) AS id, unnest(@team_ids::text[]) AS team_id) u
 ), held AS MATERIALIZED (
-    SELECT p.id, p.team_id, p.metadata FROM projects p JOIN want w ON p.id = w.id AND CASE WHEN p.team_id = w.team_id THEN true END
+    SELECT p.id, p.team_id, p.metadata FROM projects p JOIN want w ON p.id = w.id AND p.id = ANY(@ids::text[]) AND CASE WHEN p.team_id = w.team_id THEN true END
     ORDER BY p.id FOR KEY SHARE OF p
 )
 SELECT h.id AS project_id, h.team_id, CASE WHEN h.metadata ? 'policy' THEN h.metadata ELSE '{}' END::jsonb AS metadata, true AS free FROM held h;

@@ -25,7 +25,7 @@ const holdProjects = `-- name: HoldProjects :many
 WITH want AS (
     SELECT DISTINCT u.id, u.team_id FROM (SELECT unnest($1::text[]) AS id, unnest($2::text[]) AS team_id) u
 ), held AS MATERIALIZED (
-    SELECT p.id, p.team_id, p.metadata FROM projects p JOIN want w ON p.id = w.id AND CASE WHEN p.team_id = w.team_id THEN true END
+    SELECT p.id, p.team_id, p.metadata FROM projects p JOIN want w ON p.id = w.id AND p.id = ANY($1::text[]) AND CASE WHEN p.team_id = w.team_id THEN true END
     ORDER BY p.id FOR KEY SHARE OF p
 )
 SELECT h.id AS project_id, h.team_id, CASE WHEN h.metadata ? 'policy' THEN h.metadata ELSE '{}' END::jsonb AS metadata, true AS free FROM held h
@@ -187,12 +187,12 @@ const tryProjects = `-- name: TryProjects :many
 WITH want AS (
     SELECT DISTINCT u.id, u.team_id FROM (SELECT unnest($1::text[]) AS id, unnest($2::text[]) AS team_id) u
 ), held AS MATERIALIZED (
-    SELECT p.id FROM projects p JOIN want w ON p.id = w.id AND CASE WHEN p.team_id = w.team_id THEN true END
+    SELECT p.id FROM projects p JOIN want w ON p.id = w.id AND p.id = ANY($1::text[]) AND CASE WHEN p.team_id = w.team_id THEN true END
     ORDER BY p.id FOR KEY SHARE OF p SKIP LOCKED
 )
 SELECT p.id AS project_id, p.team_id, CASE WHEN p.metadata ? 'policy' THEN p.metadata ELSE '{}' END::jsonb AS metadata,
        EXISTS (SELECT FROM held h WHERE h.id = p.id) AS free
-FROM projects p JOIN want w ON p.id = w.id AND CASE WHEN p.team_id = w.team_id THEN true END
+FROM projects p JOIN want w ON p.id = w.id AND p.id = ANY($1::text[]) AND CASE WHEN p.team_id = w.team_id THEN true END
 `
 
 type TryProjectsParams struct {

@@ -7,7 +7,11 @@ import (
 	"sync"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
+	"github.com/seed-245eaa15/obs/db"
 	"github.com/seed-245eaa15/obs/events"
+	"github.com/seed-245eaa15/obs/sqlc"
 )
 
 const (
@@ -53,7 +57,15 @@ func (s *Service) countLanes(ctx context.Context) ([]Lane, error) {
 		}
 		return &lanes[i]
 	}
-	asks, err := s.q.LaneAsks(ctx)
+	var asks []sqlc.LaneAsksRow
+	var jobs []sqlc.LaneJobsRow
+	err := db.ReadAll(ctx, s.pool, func(tx pgx.Tx) (err error) {
+		q := s.q.WithTx(tx)
+		if asks, err = q.LaneAsks(ctx); err == nil {
+			jobs, err = q.LaneJobs(ctx)
+		}
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -61,10 +73,6 @@ func (s *Service) countLanes(ctx context.Context) ([]Lane, error) {
 		l := lane(a.JobType)
 		l.Waiting, l.Delayed = a.Waiting, a.Delayed
 		l.Oldest = max(0, time.Duration(a.OldestUs)*time.Microsecond)
-	}
-	jobs, err := s.q.LaneJobs(ctx)
-	if err != nil {
-		return nil, err
 	}
 	for _, j := range jobs {
 		switch l := lane(j.JobType); events.Status(j.Status) {

@@ -48,6 +48,7 @@ func coldPool(t *testing.T) (*pgxpool.Pool, *calls) {
 	require.NoError(t, err)
 	rec := &calls{last: map[string]pgx.TraceQueryStartData{}}
 	cfg.ConnConfig.Tracer = rec
+	cfg.ConnConfig.RuntimeParams["enable_seqscan"] = "off" // as db.Open does
 	pool, err := pgxpool.NewWithConfig(t.Context(), cfg)
 	require.NoError(t, err)
 	t.Cleanup(pool.Close)

@@ -45,6 +45,8 @@ func Pool(t testing.TB) *pgxpool.Pool {
 	config, err := pgxpool.ParseConfig(Postgres(t))
 	require.NoError(t, err)
 	config.MaxConns = poolConns
+	config.ConnConfig.RuntimeParams["enable_seqscan"] = "off" // as db.Open does, and for its reasons
+	config.ConnConfig.RuntimeParams["jit"] = "off"
 	pool, err := pgxpool.NewWithConfig(t.Context(), config)
 	require.NoError(t, err)
 	t.Cleanup(func() {
