@@ -116,7 +116,7 @@ func TestJobsLiveAndDieWithTheirProject(t *testing.T) {
 	// Whoever adds a job keeps the project from being deleted meanwhile.
 	tx, err := b.pool.Begin(t.Context())
 	require.NoError(t, err)
-	defer tx.Rollback(context.Background())
+	defer func() { _ = tx.Rollback(context.Background()) }()
 	_, err = b.jobs.Enqueue(t.Context(), tx, step(t, "another"))
 	require.NoError(t, err)
 	_, err = b.pool.Exec(t.Context(), `BEGIN; SET LOCAL lock_timeout = '20ms'; DELETE FROM projects WHERE id = 'p'; COMMIT`)

@@ -46,9 +46,7 @@ func benchSteady(b *testing.B, mode outbox.Mode) {
 		}
 		wg.Wait()
 		made += producers * chunk
-		for made-int(f.done.Load()) > ahead {
-			time.Sleep(time.Millisecond)
-		}
+		require.Eventually(b, func() bool { return made-int(f.done.Load()) <= ahead }, time.Minute, time.Millisecond)
 	}
 	require.Eventually(b, func() bool { return f.completed(b) == made }, time.Minute, 5*time.Millisecond)
 	require.Eventually(b, func() bool {

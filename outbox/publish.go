@@ -173,7 +173,7 @@ func (p *publisher) chain(ctx context.Context, msgs []*nats.Msg) []ack {
 			}
 			return acks
 		}
-	case <-answer.Err():
+	case <-answer.Err(): //nolint:errcheck // each of them is asked about again
 	case <-ctx.Done(): // async says so of each
 	}
 	unlink(msgs)
