@@ -2,77 +2,56 @@ package observe
 
 import (
 	"context"
-	"sync"
 	"time"
 )
 
 const (
-	loads       = 2 // of one loader at once
 	loadTimeout = 30 * time.Second
+	loadMost    = 500 // calls that one query answers
+	loadCrowd   = 32  // calls that wait, for a second query to be asked beside the first
 )
 
-// loader answers questions that come at once with one query: those that come
-// while it is asked wait for the next one. Handlers read their rows with it,
-// for a query a job costs more than most of what a job does. It must have a
-// load; it is not copied.
-type loader[K comparable, V any] struct {
-	load func(ctx context.Context, keys []K) (map[K]V, error) // no key twice; what is not in the answer is not there
+// loader answers questions that come at once with one query. Handlers read
+// their rows with it, for a query a job costs more than most of what a job
+// does. Make it with [newLoader].
+type loader[K comparable, V any] struct{ calls gatherer[*loading[K, V]] }
 
-	mu      sync.Mutex
-	next    *loading[K, V]
-	running int
-}
-
+// loading is a question and, once it was asked, its answer.
 type loading[K comparable, V any] struct {
-	keys   []K
-	asked  map[K]bool
-	loaded chan struct{} // closed when found and err are set
-	found  map[K]V
-	err    error
+	key   K
+	found V
+	ok    bool
 }
 
-// get waits for the answer to key. Whoever leaves ends nobody else's query.
-func (l *loader[K, V]) get(ctx context.Context, key K) (v V, ok bool, err error) {
-	l.mu.Lock()
-	if l.next == nil {
-		l.next = &loading[K, V]{asked: map[K]bool{}, loaded: make(chan struct{})}
-	}
-	mine := l.next
-	if !mine.asked[key] {
-		mine.asked[key] = true
-		mine.keys = append(mine.keys, key)
-	}
-	if l.running < loads {
-		l.running++
-		go l.run(context.WithoutCancel(ctx))
-	}
-	l.mu.Unlock()
-	select {
-	case <-mine.loaded:
-		v, ok = mine.found[key]
-		return v, ok, mine.err
-	case <-ctx.Done():
-		return v, false, context.Cause(ctx)
-	}
-}
-
-// run asks until nobody waits.
-func (l *loader[K, V]) run(ctx context.Context) {
-	for {
-		l.mu.Lock()
-		some := l.next
-		l.next = nil
-		if some == nil {
-			l.running--
-			l.mu.Unlock()
-			return
-		}
-		l.mu.Unlock()
-		func() {
+// newLoader gives a loader. load is asked for no key twice, and leaves out of
+// its answer what is not there; its error is everybody's.
+func newLoader[K comparable, V any](load func(ctx context.Context, keys []K) (map[K]V, error)) *loader[K, V] {
+	return &loader[K, V]{gatherer[*loading[K, V]]{
+		atOnce: 2, crowd: loadCrowd, most: loadMost,
+		run: func(ctx context.Context, calls []*loading[K, V]) error {
 			ctx, cancel := context.WithTimeout(ctx, loadTimeout)
 			defer cancel()
-			some.found, some.err = l.load(ctx, some.keys)
-		}()
-		close(some.loaded)
+			keys, asked := make([]K, 0, len(calls)), make(map[K]bool, len(calls))
+			for _, c := range calls {
+				if !asked[c.key] {
+					asked[c.key] = true
+					keys = append(keys, c.key)
+				}
+			}
+			found, err := load(ctx, keys)
+			for _, c := range calls {
+				c.found, c.ok = found[c.key]
+			}
+			return err
+		},
+	}}
+}
+
+// get waits for the answer to key: of a query that began after it was asked.
+func (l *loader[K, V]) get(ctx context.Context, key K) (v V, ok bool, err error) {
+	c := &loading[K, V]{key: key}
+	if err := l.calls.do(ctx, c, 1); err != nil {
+		return v, false, err
 	}
+	return c.found, c.ok, nil
 }

@@ -3,6 +3,7 @@ package observe
 import (
 	"context"
 	"errors"
+	"slices"
 	"strconv"
 	"sync"
 	"testing"
@@ -16,11 +17,10 @@ func TestLoaderAnswersThoseWhoComeTogetherWithOneQuery(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		gate := make(chan struct{})
 		var mu sync.Mutex
-		var sizes []int
-		var l loader[int, string]
-		l.load = func(_ context.Context, keys []int) (map[int]string, error) {
+		var asked [][]int
+		l := newLoader(func(_ context.Context, keys []int) (map[int]string, error) {
 			mu.Lock()
-			sizes = append(sizes, len(keys))
+			asked = append(asked, keys)
 			mu.Unlock()
 			<-gate
 			found := map[int]string{}
@@ -33,7 +33,7 @@ func TestLoaderAnswersThoseWhoComeTogetherWithOneQuery(t *testing.T) {
 				}
 			}
 			return found, nil
-		}
+		})
 		type answer struct {
 			v   string
 			ok  bool
@@ -49,21 +49,23 @@ func TestLoaderAnswersThoseWhoComeTogetherWithOneQuery(t *testing.T) {
 			return c
 		}
 		ctx := t.Context()
-		leaving, leave := context.WithCancelCause(ctx)
+		leaving, leave := context.WithCancel(ctx)
 		var as []chan answer
-		for key := range 10 { // two are under way, and the rest comes together
+		for key := range 10 { // one is under way, and the rest waits
 			as = append(as, ask(ctx, key), ask(ctx, key))
 		}
 		unknown, gone := ask(ctx, 100), ask(leaving, 50)
-		why := errors.New("left")
-		leave(why)
-		require.Equal(t, answer{err: why}, <-gone)
+		leave()
+		require.Equal(t, answer{err: context.Canceled}, <-gone)
 		close(gate)
 		for i, a := range as {
 			require.Equal(t, answer{v: strconv.Itoa(i / 2), ok: true}, <-a)
 		}
 		require.Equal(t, answer{}, <-unknown)
-		require.Equal(t, []int{1, 1, 11}, sizes, "no key is asked for twice in a query")
+		require.Len(t, asked, 2, "what waited was asked together")
+		require.Equal(t, []int{0}, asked[0])
+		slices.Sort(asked[1])
+		require.Equal(t, []int{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 100}, asked[1], "no key twice, and not who left")
 
 		require.EqualError(t, (<-ask(ctx, -1)).err, "boom")
 		require.Equal(t, answer{v: "7", ok: true}, <-ask(ctx, 7), "the next query is another one")

@@ -81,9 +81,9 @@ type Service struct {
 	words    vocabulary
 	sizes    cache[events.Scope, int] // of projects, in observations
 	join     func(*writing) pipeline.Commit
-	sources  loader[eventRef, sqlc.AgentEvent]
-	projects loader[events.Scope, knownProject] // those that known has not
-	keys     loader[keyRef, bool]               // whether they are revoked
+	sources  *loader[eventRef, sqlc.AgentEvent]
+	projects *loader[events.Scope, knownProject] // those that known has not
+	keys     *loader[keyRef, bool]               // whether they are revoked
 
 	budgets   cache[string, Budget] // of teams
 	unpriced  sync.Map              // models without a price, that the log has been told of
@@ -104,7 +104,7 @@ func New(cfg Config) *Service {
 	s.recorder = newRecorder(s)
 	s.shown = &gatherer[*shown]{atOnce: 2, crowd: maxShown, most: maxShown, run: s.useKeys}
 	s.join = pipeline.Join(s.write)
-	s.sources.load, s.projects.load, s.keys.load = s.loadEvents, s.loadProjects, s.loadRevoked
+	s.sources, s.projects, s.keys = newLoader(s.loadEvents), newLoader(s.loadProjects), newLoader(s.loadRevoked)
 	return s
 }
 
