@@ -190,11 +190,15 @@ func (c *Check) owes(history []events.Event, next, before int) bool {
 	return next < before && !history[before-2].At.Before(c.Since)
 }
 
+// toldLate is how long after it happened an event may come to EVENTS, and so
+// after its job was pruned.
+const toldLate = time.Minute
+
 // Findings ends the check: what is left is of jobs that the store does not
 // have. When the system is quiet, JOBS must be empty.
 func (c *Check) Findings(quiet bool) []events.Finding {
 	for _, id := range slices.Sorted(maps.Keys(c.told)) {
-		if msgs := c.told[id]; msgs[len(msgs)-1].at.Before(c.Pruned) {
+		if msgs := c.told[id]; msgs[len(msgs)-1].at.Before(c.Pruned.Add(toldLate)) {
 			continue
 		}
 		c.add("I10", id, "EVENTS tells of it, and it is not there")

@@ -178,6 +178,9 @@ func (a *attempt) spoil(err error) {
 	a.decide()
 }
 
+// stored is when a commit's writing is in its transaction.
+func stored() { fault.At("worker.stored") }
+
 // write runs the commit, notes what it returned, and makes a panic an error.
 func (a *attempt) write(ctx context.Context, tx pgx.Tx) (err error) {
 	defer func() {
@@ -189,6 +192,6 @@ func (a *attempt) write(ctx context.Context, tx pgx.Tx) (err error) {
 		a.spoiled = err
 	}()
 	err = a.commit(ctx, tx)
-	fault.At("worker.stored")
+	stored()
 	return err
 }

@@ -140,7 +140,7 @@ func (l *lane) writeJoined(ctx context.Context, tx pgx.Tx, all *joined, as []*at
 		}
 	}()
 	err = all.write(ctx, tx)
-	fault.At("worker.stored")
+	stored()
 	return err
 }
 

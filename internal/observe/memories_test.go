@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -135,7 +136,8 @@ func TestPurgeAmongWritersKeepsTheInvariants(t *testing.T) {
 		})
 	}
 	var purged observe.Purged
-	for range 15 {
+	purges := 0
+	for until := time.Now().Add(time.Minute); purges < 15 || purged.Jobs == 0 && time.Now().Before(until); purges++ { // the writers may be late
 		p, err := w.Purge(t.Context(), w.me, w.project)
 		require.NoError(t, err)
 		purged.Jobs += p.Jobs
@@ -145,5 +147,5 @@ func TestPurgeAmongWritersKeepsTheInvariants(t *testing.T) {
 	writers.Wait()
 	require.NotZero(t, purged.Jobs)
 	w.check(t)
-	require.Equal(t, 15, w.audited(t, "project.memory_purged"))
+	require.Equal(t, purges, w.audited(t, "project.memory_purged"))
 }
