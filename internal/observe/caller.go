@@ -72,8 +72,8 @@ func (s *Service) Authenticate(ctx context.Context, key string) (Caller, error) 
 }
 
 const (
-	maxShown   = 200             // hashes that are looked up together
-	keysWithin = 5 * time.Second // others wait for the answer
+	maxShown   = 200              // hashes that are looked up together
+	keysWithin = 15 * time.Second // others wait for the answer, and a process may have been stopped meanwhile
 )
 
 // shown is a key that a request shows.
