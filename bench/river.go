@@ -203,6 +203,14 @@ func riverDrain(o options) figure {
 func riverLatency(o options, what string, rate int) figure {
 	return riverFigure(what, "jobs", func(ctx context.Context, b *riverBed, m load.Meter) (load.Sample, error) {
 		l := load.NewStarts()
+		// Who inserts tells the workers once in his own cooldown, by default 100 ms: best where rates
+		// are measured, and worst here.
+		var err error
+		if b.insert, err = river.NewClient(riverpgxv5.New(b.callers), &river.Config{
+			FetchCooldown: time.Millisecond, Logger: slog.New(slog.DiscardHandler),
+		}); err != nil {
+			return load.Sample{}, err
+		}
 		return b.running(ctx, func() (load.Sample, error) {
 			b.handle = l.Started // nobody works now: the only job is settled
 			s, err := l.Paced(ctx, m, rate, o.For, func(ctx context.Context, committed func(int64)) error {

@@ -58,6 +58,7 @@ type publisher struct {
 	mu    sync.Mutex // held while a chain is written
 	after time.Time  // no chain before
 
+	judged atomic.Int32 // publishes that were judged by
 	slow   atomic.Int32 // publishes in a row of which each message took as long as if it were synced
 	synced atomic.Int64 // Unix nanoseconds; until then Auto takes the server for one that syncs each message
 	alone  atomic.Int64 // nanoseconds that one took then
@@ -91,12 +92,17 @@ func newJS(js jetstream.JetStream, timeout time.Duration) (jetstream.JetStream, 
 func (p *publisher) publish(ctx context.Context, msgs []*nats.Msg) []ack {
 	ctx, cancel := context.WithTimeout(ctx, p.timeout)
 	defer cancel()
+	var acks []ack
+	for p.mode == Auto && p.judged.Load() < slowInARow && len(msgs) >= 2*fewForBatch { // few tell as much
+		acks = append(acks, p.singly(ctx, msgs[:fewForBatch])...)
+		msgs = msgs[fewForBatch:]
+	}
 	if p.batches(len(msgs)) {
-		if acks, err := p.batch(ctx, msgs); err == nil {
-			return acks
+		if batch, err := p.batch(ctx, msgs); err == nil {
+			return append(acks, batch...)
 		}
 	}
-	return p.singly(ctx, msgs)
+	return append(acks, p.singly(ctx, msgs)...)
 }
 
 const (
@@ -121,6 +127,7 @@ func (p *publisher) timed(n int, took time.Duration, batch bool) {
 		return
 	}
 	each := int64(took) / int64(n)
+	p.judged.Add(1)
 	switch {
 	case !batch && each < int64(slowMessage):
 		p.slow.Store(0)

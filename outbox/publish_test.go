@@ -26,7 +26,7 @@ func TestPublisherTellsWhatTheStreamHas(t *testing.T) {
 		name := fmt.Sprint("S", run)
 		cfg := jetstream.StreamConfig{
 			Name: name, Subjects: []string{fmt.Sprintf("s%d.>", run)}, AllowAtomicPublish: true, Storage: jetstream.MemoryStorage,
-			MaxMsgSize: 1000, MaxMsgs: 400, Discard: jetstream.DiscardNew,
+			MaxMsgSize: 1000, MaxMsgs: 1000, Discard: jetstream.DiscardNew,
 		}
 		stream, err := js.CreateStream(t.Context(), cfg)
 		require.NoError(t, err)
@@ -42,7 +42,7 @@ func TestPublisherTellsWhatTheStreamHas(t *testing.T) {
 		}
 		t.Repeat(map[string]func(*rapid.T){
 			"publish": func(t *rapid.T) {
-				n := rapid.IntRange(1, 90).Draw(t, "n")
+				n := rapid.OneOf(rapid.IntRange(1, 90), rapid.IntRange(128, 300)).Draw(t, "n")
 				msgs := make([]*nats.Msg, n)
 				ids := make([]int, n)
 				for i := range msgs {
