@@ -223,10 +223,10 @@ func TestX01CommitOfUnknownOutcome(t *testing.T) {
 		_, err := conn.Exec(t.Context(), `SELECT pg_advisory_unlock(4711)`)
 		require.NoError(t, err)
 	}
-	waits := func() {
+	waits := func() { // not the first, which waits for no lock longer than 50 ms
 		s.eventually("a COMMIT is under way", func() bool {
 			return s.count(`SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
-				AND wait_event = 'advisory' AND lower(query) LIKE 'commit%'`) > 0
+				AND wait_event = 'advisory' AND lower(query) LIKE 'commit%' AND query_start < clock_timestamp() - interval '300 ms'`) > 0
 		})
 	}
 	net, via := s.proxiedPostgres()
