@@ -382,7 +382,13 @@ func (s *stack) whole(n int) {
 func (s *stack) count(sql string, args ...any) int {
 	s.t.Helper()
 	var n int
-	require.NoError(s.t, s.pool.QueryRow(s.t.Context(), sql, args...).Scan(&n))
+	var err error
+	for range 20 { // after a restart of Postgres each of the pool's connections may be dead
+		if err = s.pool.QueryRow(s.t.Context(), sql, args...).Scan(&n); err == nil {
+			break
+		}
+	}
+	require.NoError(s.t, err)
 	return n
 }
 
