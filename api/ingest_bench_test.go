@@ -14,7 +14,6 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"runtime"
 	"slices"
 	"strconv"
@@ -31,6 +30,7 @@ import (
 
 	"github.com/seed-245eaa15/obs/api"
 	"github.com/seed-245eaa15/obs/db"
+	meter "github.com/seed-245eaa15/obs/internal/load"
 	"github.com/seed-245eaa15/obs/internal/observe"
 	"github.com/seed-245eaa15/obs/internal/testenv"
 )
@@ -199,7 +199,7 @@ func measure(b *testing.B, pool *pgxpool.Pool) (m spent) {
 	var pid int
 	require.NoError(b, pool.QueryRow(b.Context(), `SELECT (pg_current_wal_insert_lsn() - '0/0')::bigint, pg_backend_pid(),
 		(SELECT xact_commit FROM pg_stat_database WHERE datname = current_database())`).Scan(&m.wal, &pid, &m.commits))
-	m.postgres = familyTime(b, pid)
+	m.postgres = meter.Process{Name: "postgres", PID: meter.Postmaster(pid), Tree: true}.CPU()
 	var usage syscall.Rusage
 	require.NoError(b, syscall.Getrusage(syscall.RUSAGE_SELF, &usage))
 	m.self = time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
@@ -219,39 +219,6 @@ func peak(b *testing.B) float64 {
 	kib, err := strconv.Atoi(strings.Fields(rest)[0])
 	require.NoError(b, err)
 	return float64(kib) / 1024
-}
-
-// familyTime is the CPU time of all processes of the server that the backend
-// belongs to, those that have ended included.
-func familyTime(b *testing.B, backend int) time.Duration {
-	b.Helper()
-	stat := func(pid string) []string {
-		text, err := os.ReadFile("/proc/" + pid + "/stat")
-		if err != nil {
-			return nil // it has ended
-		}
-		_, rest, _ := strings.Cut(string(text), ") ")
-		return strings.Fields(rest)
-	}
-	own := stat(strconv.Itoa(backend))
-	require.NotEmpty(b, own)
-	postmaster := own[1]
-	ticks := 0
-	add := func(fields []string, which ...int) {
-		for _, i := range which {
-			n, _ := strconv.Atoi(fields[i])
-			ticks += n
-		}
-	}
-	add(stat(postmaster), 11, 12, 13, 14) // its own and that of its children that have ended
-	all, err := filepath.Glob("/proc/[0-9]*")
-	require.NoError(b, err)
-	for _, dir := range all {
-		if fields := stat(filepath.Base(dir)); fields != nil && fields[1] == postmaster {
-			add(fields, 11, 12)
-		}
-	}
-	return time.Duration(ticks) * 10 * time.Millisecond // USER_HZ is 100 everywhere
 }
 
 // sendLoad is the other process.

@@ -19,6 +19,7 @@ import (
 	"github.com/seed-245eaa15/obs/db"
 	"github.com/seed-245eaa15/obs/events"
 	"github.com/seed-245eaa15/obs/internal/embedded"
+	"github.com/seed-245eaa15/obs/internal/load"
 )
 
 var (
@@ -202,14 +203,8 @@ type cost struct {
 }
 
 func (c cost) String() string {
-	return fmt.Sprintf("backend %.1f µs, all of postgres %.1f µs, ours %.1f µs, %.0f B of WAL, %.2f whole pages, %.2f pages read; %s, load %s",
-		c.backend, c.server, c.client, c.wal, c.images, c.readback, c.took.Round(time.Millisecond), load())
-}
-
-func load() string {
-	text, _ := os.ReadFile("/proc/loadavg")
-	one, _, _ := strings.Cut(string(text), " ")
-	return one
+	return fmt.Sprintf("backend %.1f µs, all of postgres %.1f µs, ours %.1f µs, %.0f B of WAL, %.2f whole pages, %.2f pages read; %s, load %.2f",
+		c.backend, c.server, c.client, c.wal, c.images, c.readback, c.took.Round(time.Millisecond), load.Average())
 }
 
 // median takes each figure's.
@@ -258,9 +253,7 @@ func (s *durable) spent(tb testing.TB, pool *pgxpool.Pool) (v [6]float64) {
 	pids, err := pgx.CollectRows(rows, pgx.RowTo[int])
 	require.NoError(tb, err)
 	for _, pid := range pids {
-		if s := stat(tb, pid); s != nil {
-			v[5] += float64(s[11]+s[12]) * 1e4 // hundredths of a second
-		}
+		v[5] += float64(load.Process{Name: "backend", PID: pid}.CPU().Microseconds())
 	}
 	return v
 }

@@ -1,12 +1,7 @@
 package db_test
 
 import (
-	"bytes"
 	"context"
-	"fmt"
-	"os"
-	"strconv"
-	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -15,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
+	"github.com/seed-245eaa15/obs/internal/load"
 	"github.com/seed-245eaa15/obs/outbox"
 )
 
@@ -73,45 +69,16 @@ func ourCPU(tb testing.TB) time.Duration {
 // postmaster is the process that all of the pool's backends are children of.
 func postmaster(tb testing.TB, pool *pgxpool.Pool) int {
 	tb.Helper()
-	var pid int
-	require.NoError(tb, pool.QueryRow(context.Background(), "SELECT pg_backend_pid()").Scan(&pid))
-	return int(stat(tb, pid)[1])
+	var backend int
+	require.NoError(tb, pool.QueryRow(context.Background(), "SELECT pg_backend_pid()").Scan(&backend))
+	server := load.Postmaster(backend)
+	require.NotZero(tb, server)
+	return server
 }
 
 // treeCPU is what a process and its children have used, those that ended
 // included.
 func treeCPU(tb testing.TB, root int) time.Duration {
 	tb.Helper()
-	const tick = time.Second / 100 // USER_HZ, see proc(5)
-	s := stat(tb, root)
-	sum := s[11] + s[12] + s[13] + s[14]
-	entries, err := os.ReadDir("/proc")
-	require.NoError(tb, err)
-	for _, e := range entries {
-		pid, err := strconv.Atoi(e.Name())
-		if err != nil {
-			continue
-		}
-		if s := stat(tb, pid); s != nil && int(s[1]) == root {
-			sum += s[11] + s[12]
-		}
-	}
-	return time.Duration(sum) * tick
-}
-
-// stat reads the numbers of /proc/<pid>/stat from the state on, nil for a
-// process that has gone.
-func stat(tb testing.TB, pid int) []int64 {
-	tb.Helper()
-	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return nil
-	}
-	_, rest, _ := bytes.Cut(raw, []byte(") "))
-	fields := strings.Fields(string(rest))
-	ns := make([]int64, len(fields))
-	for i, f := range fields {
-		ns[i], _ = strconv.ParseInt(f, 10, 64) // the state is a letter
-	}
-	return ns
+	return load.Process{Name: "tree", PID: root, Tree: true}.CPU()
 }

@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // ticks is how many of the kernel's units of processor time make a second: on Linux, for programs, always 100.
@@ -22,6 +23,11 @@ type Process struct {
 
 // Self is this process without what it has started.
 func Self(name string) Process { return Process{Name: name, PID: os.Getpid()} }
+
+// CPU is the processor time that it has taken; 0 where there is no /proc.
+func (p Process) CPU() time.Duration {
+	return time.Duration(Meter{p}.read()[p.Name] * float64(time.Second))
+}
 
 // Meter reads processor time by process. The zero value reads none.
 type Meter []Process

@@ -102,14 +102,14 @@ func Ask(ctx context.Context, pool *pgxpool.Pool) (s Server, err error) {
 		s.Settings[name] = value
 	}
 	if here {
-		s.PID = parentOf(int(conn.Conn().PgConn().PID()))
+		s.PID = Postmaster(int(conn.Conn().PgConn().PID()))
 	}
 	return s, nil
 }
 
-// parentOf is the postmaster of a backend on this machine. Behind a pooler, or in another container, the number means
+// Postmaster is the postmaster of a backend on this machine. Behind a pooler, or in another container, the number means
 // nothing here: then it is 0.
-func parentOf(backend int) int {
+func Postmaster(backend int) int {
 	_, s, ok := readStat("/proc/" + strconv.Itoa(backend) + "/stat")
 	if !ok {
 		return 0
