@@ -196,9 +196,13 @@ FROM observations
 WHERE id = ANY(@ids::text[]) AND CASE WHEN team_id = @team_id AND project_id = @project_id THEN true END;
 
 -- name: KnownWords :many
--- Which of these words the project has.
-SELECT lexeme FROM observation_words
-WHERE team_id = @team_id AND project_id = @project_id AND lexeme = ANY(@lexemes::text[]);
+-- Which of these words the project has, each looked for by itself: with cold
+-- statistics, a list of them was compared with all of the project's words.
+SELECT l.lexeme::text FROM unnest(@lexemes::text[]) l(lexeme)
+WHERE EXISTS (
+    SELECT FROM observation_words w
+    WHERE w.team_id = @team_id AND w.project_id = @project_id AND w.lexeme = l.lexeme
+    OFFSET 0); -- so that it is not made a join
 
 -- name: WordsThatBegin :many
 SELECT lexeme FROM observation_words

@@ -306,30 +306,34 @@ func (q *Queries) InsertWords(ctx context.Context, arg InsertWordsParams) error 
 }
 
 const knownWords = `-- name: KnownWords :many
-SELECT lexeme FROM observation_words
-WHERE team_id = $1 AND project_id = $2 AND lexeme = ANY($3::text[])
+SELECT l.lexeme::text FROM unnest($1::text[]) l(lexeme)
+WHERE EXISTS (
+    SELECT FROM observation_words w
+    WHERE w.team_id = $2 AND w.project_id = $3 AND w.lexeme = l.lexeme
+    OFFSET 0)
 `
 
 type KnownWordsParams struct {
+	Lexemes   []string
 	TeamID    string
 	ProjectID string
-	Lexemes   []string
 }
 
-// Which of these words the project has.
+// Which of these words the project has, each looked for by itself: with cold
+// statistics, a list of them was compared with all of the project's words.
 func (q *Queries) KnownWords(ctx context.Context, arg KnownWordsParams) ([]string, error) {
-	rows, err := q.db.Query(ctx, knownWords, arg.TeamID, arg.ProjectID, arg.Lexemes)
+	rows, err := q.db.Query(ctx, knownWords, arg.Lexemes, arg.TeamID, arg.ProjectID)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
 	items := []string{}
 	for rows.Next() {
-		var lexeme string
-		if err := rows.Scan(&lexeme); err != nil {
+		var l_lexeme string
+		if err := rows.Scan(&l_lexeme); err != nil {
 			return nil, err
 		}
-		items = append(items, lexeme)
+		items = append(items, l_lexeme)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, err
@@ -934,6 +938,7 @@ func (q *Queries) SimilarWords(ctx context.Context, arg SimilarWordsParams) ([]s
 }
 
 const wordsThatBegin = `-- name: WordsThatBegin :many
+
 SELECT lexeme FROM observation_words
 WHERE team_id = $1 AND project_id = $2 AND lexeme >= $3::text AND lexeme < $3::text || 'zzzz'
 ORDER BY lexeme LIMIT 1
@@ -945,6 +950,7 @@ type WordsThatBeginParams struct {
 	Beginning string
 }
 
+// so that it is not made a join
 func (q *Queries) WordsThatBegin(ctx context.Context, arg WordsThatBeginParams) ([]string, error) {
 	rows, err := q.db.Query(ctx, wordsThatBegin, arg.TeamID, arg.ProjectID, arg.Beginning)
 	if err != nil {
