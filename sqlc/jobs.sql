@@ -58,6 +58,42 @@ WITH want AS (
 )
 SELECT m.id, m.created_at, m.next_attempt_at FROM made m;
 
+-- name: EnqueueJob :one
+-- What EnqueueJobs does, for one job: no row where it is there already or its
+-- project is not. Most of what a statement costs that writes so little is to
+-- begin and end it, and that goes by its nodes: half of the time is saved.
+WITH made AS (
+    INSERT INTO observation_generation_jobs (
+        id, team_id, project_id, job_type, source_type, source_id, payload, request_id, priority, max_attempts,
+        status, version, asked, next_attempt_at, created_at, updated_at)
+    SELECT @id::text, p.team_id, p.id, @job_type::text, @source_type::text, @source_id::text, CAST(@payload::text AS jsonb), @request_id::text,
+           @priority::int, @max_attempts::int, 'queued', 1, 1,
+           CASE WHEN @delay_us::bigint > 0 THEN statement_timestamp() + interval '1 microsecond' * @delay_us::bigint END,
+           statement_timestamp(), statement_timestamp()
+    FROM projects p WHERE p.id = @project_id::text AND CASE WHEN p.team_id = @team_id::text THEN true END
+    FOR KEY SHARE
+    ON CONFLICT DO NOTHING
+    RETURNING next_attempt_at, created_at
+), noted AS (
+    INSERT INTO observation_generation_job_events (
+        job_id, version, team_id, project_id, event_type, status_after, attempt, at, next_at,
+        actor, process, build, request_id, reason, schema)
+    SELECT @id::text, 1, @team_id::text, @project_id::text, 'queued', 'queued', 0, m.created_at, m.next_attempt_at,
+           @actor::text, @process::text, @build::text, @request_id::text, @reason::text, @schema::int
+    FROM made m
+), asked AS (
+    INSERT INTO outbox (job_id, team_id, project_id, job_type, asked, priority, due_at)
+    SELECT @id::text, @team_id::text, @project_id::text, @job_type::text, 1, @priority::int, m.next_attempt_at FROM made m
+), fed AS (
+    INSERT INTO job_feed (team_id, project_id, job_type, event_type, status_after, actor, process, build, schema,
+        job_ids, versions, attempts, ats, next_ats, request_ids, reasons)
+    SELECT @team_id::text, @project_id::text, @job_type::text, 'queued', 'queued', @actor::text, @process::text, @build::text, @schema::int,
+           ARRAY[@id::text], ARRAY[1], ARRAY[0], ARRAY[m.created_at], ARRAY[COALESCE(m.next_attempt_at, 'epoch')],
+           ARRAY[@request_id::text], ARRAY[@reason::text]
+    FROM made m
+)
+SELECT m.created_at, m.next_attempt_at FROM made m;
+
 -- name: MoveJobs :many
 -- Stores steps that events.Job.Apply has computed: each updates the row only
 -- if it is still at the version that the step was computed from, and appends

@@ -175,6 +175,91 @@ func (q *Queries) CountJobs(ctx context.Context, arg CountJobsParams) (int64, er
 	return count, err
 }
 
+const enqueueJob = `-- name: EnqueueJob :one
+WITH made AS (
+    INSERT INTO observation_generation_jobs (
+        id, team_id, project_id, job_type, source_type, source_id, payload, request_id, priority, max_attempts,
+        status, version, asked, next_attempt_at, created_at, updated_at)
+    SELECT $1::text, p.team_id, p.id, $2::text, $3::text, $4::text, CAST($5::text AS jsonb), $6::text,
+           $7::int, $8::int, 'queued', 1, 1,
+           CASE WHEN $9::bigint > 0 THEN statement_timestamp() + interval '1 microsecond' * $9::bigint END,
+           statement_timestamp(), statement_timestamp()
+    FROM projects p WHERE p.id = $10::text AND CASE WHEN p.team_id = $11::text THEN true END
+    FOR KEY SHARE
+    ON CONFLICT DO NOTHING
+    RETURNING next_attempt_at, created_at
+), noted AS (
+    INSERT INTO observation_generation_job_events (
+        job_id, version, team_id, project_id, event_type, status_after, attempt, at, next_at,
+        actor, process, build, request_id, reason, schema)
+    SELECT $1::text, 1, $11::text, $10::text, 'queued', 'queued', 0, m.created_at, m.next_attempt_at,
+           $12::text, $13::text, $14::text, $6::text, $15::text, $16::int
+    FROM made m
+), asked AS (
+    INSERT INTO outbox (job_id, team_id, project_id, job_type, asked, priority, due_at)
+    SELECT $1::text, $11::text, $10::text, $2::text, 1, $7::int, m.next_attempt_at FROM made m
+), fed AS (
+    INSERT INTO job_feed (team_id, project_id, job_type, event_type, status_after, actor, process, build, schema,
+        job_ids, versions, attempts, ats, next_ats, request_ids, reasons)
+    SELECT $11::text, $10::text, $2::text, 'queued', 'queued', $12::text, $13::text, $14::text, $16::int,
+           ARRAY[$1::text], ARRAY[1], ARRAY[0], ARRAY[m.created_at], ARRAY[COALESCE(m.next_attempt_at, 'epoch')],
+           ARRAY[$6::text], ARRAY[$15::text]
+    FROM made m
+)
+SELECT m.created_at, m.next_attempt_at FROM made m
+`
+
+type EnqueueJobParams struct {
+	ID          string
+	JobType     string
+	SourceType  string
+	SourceID    string
+	Payload     string
+	RequestID   string
+	Priority    int32
+	MaxAttempts int32
+	DelayUs     int64
+	ProjectID   string
+	TeamID      string
+	Actor       string
+	Process     string
+	Build       string
+	Reason      string
+	Schema      int32
+}
+
+type EnqueueJobRow struct {
+	CreatedAt     time.Time
+	NextAttemptAt *time.Time
+}
+
+// What EnqueueJobs does, for one job: no row where it is there already or its
+// project is not. Most of what a statement costs that writes so little is to
+// begin and end it, and that goes by its nodes: half of the time is saved.
+func (q *Queries) EnqueueJob(ctx context.Context, arg EnqueueJobParams) (EnqueueJobRow, error) {
+	row := q.db.QueryRow(ctx, enqueueJob,
+		arg.ID,
+		arg.JobType,
+		arg.SourceType,
+		arg.SourceID,
+		arg.Payload,
+		arg.RequestID,
+		arg.Priority,
+		arg.MaxAttempts,
+		arg.DelayUs,
+		arg.ProjectID,
+		arg.TeamID,
+		arg.Actor,
+		arg.Process,
+		arg.Build,
+		arg.Reason,
+		arg.Schema,
+	)
+	var i EnqueueJobRow
+	err := row.Scan(&i.CreatedAt, &i.NextAttemptAt)
+	return i, err
+}
+
 const enqueueJobs = `-- name: EnqueueJobs :many
 
 WITH want AS (
