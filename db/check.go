@@ -119,7 +119,7 @@ func (s *Jobs) checkTables(ctx context.Context) (found []events.Finding, err err
 		return errors.Join(
 			each(ctx, q.CheckStrayHistory, func(id string) { add("I1", "job "+id, "it has a history and no row") }),
 			each(ctx, q.CheckStrayAsks, func(r sqlc.CheckStrayAsksRow) {
-				add("I7", "job "+r.JobID, "row %d of the outbox asks for it, and it is not there", r.ID)
+				add("I7", "job "+r.JobID, "row %d of the outbox asks for it, and it is not there or knows nothing of that", r.ID)
 			}),
 			each(ctx, q.CheckObservationJobs, func(r sqlc.CheckObservationJobsRow) {
 				add("I8", "observation "+r.ID, "its job %s is %s", r.JobID, r.JobStatus)

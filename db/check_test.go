@@ -97,7 +97,7 @@ func TestCheckFindsEachBrokenInvariant(t *testing.T) {
 			UPDATE agent_events SET server_session_id = 'x' WHERE id = 'ae1'; SELECT '%s'`, "queued"},
 		{"audit under another tenant", "I9", `INSERT INTO audit_log (team_id, project_id, actor_id, action, resource_type, job_id) VALUES ('t2', 'p2', 'x', 'x', 'x', '%s')`, "completed"},
 		{"history under another tenant", "I9", `ALTER TABLE ` + history + ` DISABLE TRIGGER ALL; UPDATE ` + history + ` SET team_id = 't2' WHERE job_id = '%s' AND version = 2`, "completed"},
-		{"locked and queued", "I12", `ALTER TABLE ` + jobs + ` DROP CONSTRAINT job_lock; UPDATE ` + jobs + ` SET locked_by = 'w1' WHERE id = '%s'`, "queued"},
+		{"locked and queued", "I12", `UPDATE ` + jobs + ` SET locked_by = 'w1' WHERE id = '%s'`, "queued"},
 		{"back in time", "I13", `ALTER TABLE ` + history + ` DISABLE TRIGGER ALL; UPDATE ` + history + ` SET at = at - interval '1 h' WHERE job_id = '%s' AND version = 3`, "completed"},
 		{"event key twice", "I14", `INSERT INTO agent_events (id, team_id, project_id, source_adapter, idempotency_key, event_type, occurred_at) VALUES ('ae3', 't', 'p', 'hook', 'k1', 'x', now()); SELECT '%s'`, "queued"},
 		{"two summaries", "I8", `INSERT INTO observations (id, team_id, project_id, kind, content) VALUES ('sum1', 't', 'p', 'summary', 'x'), ('sum2', 't', 'p', 'summary', 'x');

@@ -8,7 +8,9 @@ SELECT * FROM observation_generation_jobs WHERE id > @after::text ORDER BY id LI
 SELECT * FROM observation_generation_job_events WHERE job_id = ANY(@job_ids::text[]) ORDER BY job_id, version;
 
 -- name: CheckAsks :many
-SELECT * FROM outbox WHERE job_id = ANY(@job_ids::text[]) ORDER BY id;
+-- Those that the jobs know of.
+SELECT o.* FROM observation_generation_jobs j JOIN outbox o ON o.id = j.ask
+WHERE j.id = ANY(@job_ids::text[]) AND o.job_id = j.id ORDER BY o.id;
 
 -- name: CheckLiveWorkers :many
 SELECT id FROM workers WHERE seen_at > now() - interval '1 microsecond' * @lease_us::bigint;
@@ -19,8 +21,9 @@ LEFT JOIN observation_generation_jobs j ON j.id = e.job_id AND CASE WHEN j.team_
 WHERE j.id IS NULL LIMIT 100;
 
 -- name: CheckStrayAsks :many
+-- Those of which no job knows.
 SELECT o.id, o.job_id FROM outbox o
-LEFT JOIN observation_generation_jobs j ON j.id = o.job_id AND CASE WHEN j.team_id = o.team_id AND j.project_id = o.project_id THEN true END
+LEFT JOIN observation_generation_jobs j ON j.id = o.job_id AND j.ask = o.id AND CASE WHEN j.team_id = o.team_id AND j.project_id = o.project_id THEN true END
 WHERE j.id IS NULL LIMIT 100;
 
 -- name: CheckObservationJobs :many

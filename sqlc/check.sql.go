@@ -11,9 +11,11 @@ import (
 )
 
 const checkAsks = `-- name: CheckAsks :many
-SELECT id, job_id, team_id, project_id, job_type, asked, priority, due_at FROM outbox WHERE job_id = ANY($1::text[]) ORDER BY id
+SELECT o.id, o.job_id, o.team_id, o.project_id, o.job_type, o.asked, o.priority, o.due_at FROM observation_generation_jobs j JOIN outbox o ON o.id = j.ask
+WHERE j.id = ANY($1::text[]) AND o.job_id = j.id ORDER BY o.id
 `
 
+// Those that the jobs know of.
 func (q *Queries) CheckAsks(ctx context.Context, jobIds []string) ([]Outbox, error) {
 	rows, err := q.db.Query(ctx, checkAsks, jobIds)
 	if err != nil {
@@ -285,7 +287,7 @@ func (q *Queries) CheckJobScopes(ctx context.Context) ([]CheckJobScopesRow, erro
 
 const checkJobs = `-- name: CheckJobs :many
 
-SELECT id, team_id, project_id, job_type, source_type, source_id, payload, request_id, priority, max_attempts, status, version, asked, attempts, next_attempt_at, locked_by, locked_at, last_error, completed_at, failed_at, cancelled_at, created_at, updated_at FROM observation_generation_jobs WHERE id > $1::text ORDER BY id LIMIT $2::int
+SELECT id, team_id, project_id, job_type, source_type, source_id, payload, request_id, priority, max_attempts, status, version, asked, attempts, next_attempt_at, locked_by, locked_at, last_error, completed_at, failed_at, cancelled_at, created_at, updated_at, ask FROM observation_generation_jobs WHERE id > $1::text ORDER BY id LIMIT $2::int
 `
 
 type CheckJobsParams struct {
@@ -328,6 +330,7 @@ func (q *Queries) CheckJobs(ctx context.Context, arg CheckJobsParams) ([]Job, er
 			&i.CancelledAt,
 			&i.CreatedAt,
 			&i.UpdatedAt,
+			&i.Ask,
 		); err != nil {
 			return nil, err
 		}
@@ -520,7 +523,7 @@ func (q *Queries) CheckSourceEvents(ctx context.Context) ([]CheckSourceEventsRow
 
 const checkStrayAsks = `-- name: CheckStrayAsks :many
 SELECT o.id, o.job_id FROM outbox o
-LEFT JOIN observation_generation_jobs j ON j.id = o.job_id AND CASE WHEN j.team_id = o.team_id AND j.project_id = o.project_id THEN true END
+LEFT JOIN observation_generation_jobs j ON j.id = o.job_id AND j.ask = o.id AND CASE WHEN j.team_id = o.team_id AND j.project_id = o.project_id THEN true END
 WHERE j.id IS NULL LIMIT 100
 `
 
@@ -529,6 +532,7 @@ type CheckStrayAsksRow struct {
 	JobID string
 }
 
+// Those of which no job knows.
 func (q *Queries) CheckStrayAsks(ctx context.Context) ([]CheckStrayAsksRow, error) {
 	rows, err := q.db.Query(ctx, checkStrayAsks)
 	if err != nil {
