@@ -4,8 +4,12 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/seed-245eaa15/obs/events"
 	"github.com/seed-245eaa15/obs/sqlc"
@@ -13,8 +17,18 @@ import (
 
 // beginTries bounds how often a claim is computed anew because the row moved
 // between reading and claiming, as it does when the relay notes that the job
-// waits. More than that is a queue of operators, and the message comes again.
+// waits. More than that is a queue of operators, or a transaction that stands
+// still. The job is asked for again if nobody has begun it a lease later.
 const beginTries = 4
+
+// lockTimeout is how long a claim waits for those who have its rows in a
+// transaction: a worker that was frozen while it settled holds them until it
+// wakes, or Postgres ends its session. beginAgain is the wait before one of
+// them is tried again.
+const (
+	lockTimeout = "1s"
+	beginAgain  = 50 * time.Millisecond
+)
 
 // Begin claims for the worker the jobs that the envelopes name; see
 // pipeline.Ledger. What the envelopes say is compared with the rows, never
@@ -32,6 +46,13 @@ func (s *Jobs) Begin(ctx context.Context, worker events.Holder, es []events.Enve
 		if open, err = s.begin(ctx, worker, es, open, claims); err != nil {
 			return nil, fmt.Errorf("begin %d jobs: %w", len(es), err)
 		}
+		if len(open) > 0 {
+			select {
+			case <-ctx.Done():
+				return nil, fmt.Errorf("begin %d jobs: %w", len(es), context.Cause(ctx))
+			case <-time.After(beginAgain):
+			}
+		}
 	}
 	for _, i := range open {
 		claims[i].Err = events.ErrHeld
@@ -46,9 +67,9 @@ func (s *Jobs) claim(ctx context.Context, worker events.Holder, es []events.Enve
 	if worker.ID == "" {
 		return order, nil // the state machine refuses that
 	}
-	p.Worker, p.Build = worker.ID, cmp.Or(worker.Build, s.cfg.Build)
+	p.Worker, p.Build, p.LockTimeout = worker.ID, cmp.Or(worker.Build, s.cfg.Build), lockTimeout
 	rows, err := s.q.ClaimJobs(ctx, p)
-	if transient(err) {
+	if pg, ok := errors.AsType[*pgconn.PgError](err); transient(err) || ok && pg.Code == "55P03" { // a lock that was waited for
 		return order, nil
 	}
 	if err != nil {
@@ -82,7 +103,7 @@ func claimParams(es []events.Envelope) (p sqlc.ClaimJobsParams, order []int) {
 	n := len(es)
 	p = sqlc.ClaimJobsParams{
 		Ids: make([]string, 0, n), TeamIds: make([]string, 0, n), ProjectIds: make([]string, 0, n), JobTypes: make([]string, 0, n),
-		Asked: make([]int32, 0, n), Actor: "worker", Schema: events.Schema,
+		Asked: make([]int32, 0, n), Actor: "worker", Schema: events.Schema, LockTimeout: "0",
 	}
 	order = make([]int, n)
 	for i := range es {
@@ -196,14 +217,29 @@ func (s *Jobs) begin(ctx context.Context, worker events.Holder, es []events.Enve
 	if err := s.tellUnknown(ctx, es, unknown, claims); err != nil {
 		return nil, err
 	}
-	moved, errs, err := s.move(ctx, s.q, steps)
-	if transient(err) {
-		return asked, nil
-	}
+	free, held, err := s.free(ctx, steps)
 	if err != nil {
 		return nil, err
 	}
 	var again []int
+	if held { // nobody else's claim waits for whoever has them
+		is := func(i int) bool {
+			return slices.ContainsFunc(free, func(st events.Step) bool { return st.Job.ID == es[i].Job })
+		}
+		for _, i := range asked {
+			if !is(i) {
+				again = append(again, i)
+			}
+		}
+		steps, asked = free, slices.DeleteFunc(asked, func(i int) bool { return !is(i) })
+	}
+	moved, errs, err := s.move(ctx, s.q, steps)
+	if transient(err) {
+		return append(again, asked...), nil
+	}
+	if err != nil {
+		return nil, err
+	}
 	for k, i := range asked {
 		switch {
 		case errs[k] != nil: // attempts spent: the reconciliation fails the job

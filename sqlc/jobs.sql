@@ -144,13 +144,18 @@ SELECT m.id, m.updated_at, m.next_attempt_at FROM moved m;
 -- The step that every job takes, without reading the job first: what waits for
 -- just this attempt begins. It is what events.Job.Apply makes of a queued job
 -- and processing, and the caller verifies that. Those that are not in the
--- answer have to be read. They begin now, or at began_at if that is given.
-WITH want AS (
+-- answer have to be read. They begin now, or at began_at if that is given. For
+-- somebody who has one of the rows in a transaction it waits as long as
+-- lock_timeout says, and then claims none.
+WITH limits AS MATERIALIZED (
+    SELECT set_config('lock_timeout', @lock_timeout::text, true) -- until the transaction ends
+), want AS (
     SELECT unnest(@ids::text[]) AS id,
            unnest(@team_ids::text[]) AS team_id,
            unnest(@project_ids::text[]) AS project_id,
            unnest(@job_types::text[]) AS job_type,
            unnest(@asked::int[]) AS asked
+    FROM limits
 ), moved AS (
     UPDATE observation_generation_jobs j SET
         status = 'processing',

@@ -12,23 +12,26 @@ import (
 )
 
 const claimJobs = `-- name: ClaimJobs :many
-WITH want AS (
-    SELECT unnest($1::text[]) AS id,
-           unnest($2::text[]) AS team_id,
-           unnest($3::text[]) AS project_id,
-           unnest($4::text[]) AS job_type,
-           unnest($5::int[]) AS asked
+WITH limits AS MATERIALIZED (
+    SELECT set_config('lock_timeout', $1::text, true) -- until the transaction ends
+), want AS (
+    SELECT unnest($2::text[]) AS id,
+           unnest($3::text[]) AS team_id,
+           unnest($4::text[]) AS project_id,
+           unnest($5::text[]) AS job_type,
+           unnest($6::int[]) AS asked
+    FROM limits
 ), moved AS (
     UPDATE observation_generation_jobs j SET
         status = 'processing',
         version = j.version + 1,
         attempts = j.attempts + 1,
-        locked_by = $6::text,
-        locked_at = GREATEST(COALESCE($7::timestamptz, statement_timestamp()), j.updated_at),
+        locked_by = $7::text,
+        locked_at = GREATEST(COALESCE($8::timestamptz, statement_timestamp()), j.updated_at),
         next_attempt_at = NULL,
-        updated_at = GREATEST(COALESCE($7::timestamptz, statement_timestamp()), j.updated_at)
+        updated_at = GREATEST(COALESCE($8::timestamptz, statement_timestamp()), j.updated_at)
     FROM want w
-    WHERE j.id = w.id AND j.id = ANY($1::text[])
+    WHERE j.id = w.id AND j.id = ANY($2::text[])
       AND CASE WHEN j.asked = w.asked AND j.status = 'queued' AND j.attempts < j.max_attempts
                 AND j.job_type = w.job_type AND j.project_id = w.project_id AND j.team_id = w.team_id THEN true END
     RETURNING j.id, j.team_id, j.project_id, j.job_type, j.source_type, j.source_id, j.payload, j.request_id, j.priority, j.max_attempts, j.status, j.version, j.asked, j.attempts, j.next_attempt_at, j.locked_by, j.locked_at, j.last_error, j.completed_at, j.failed_at, j.cancelled_at, j.created_at, j.updated_at
@@ -36,7 +39,7 @@ WITH want AS (
     INSERT INTO observation_generation_job_events (
         job_id, version, team_id, project_id, event_type, status_after, attempt, at, actor, process, build, request_id, schema)
     SELECT m.id, m.version, m.team_id, m.project_id, 'processing', m.status, m.attempts, m.updated_at,
-           $8::text, $6::text, $9::text, m.request_id, $10::int
+           $9::text, $7::text, $10::text, m.request_id, $11::int
     FROM moved m
 ), gone AS (
     DELETE FROM outbox o USING moved m
@@ -44,14 +47,14 @@ WITH want AS (
 ), fed AS (
     INSERT INTO job_feed (team_id, project_id, job_type, event_type, status_after, actor, process, build, schema,
         job_ids, versions, attempts, ats, next_ats, request_ids, reasons)
-    SELECT m.team_id, m.project_id, m.job_type, 'processing', 'processing', $8::text, $6::text, $9::text, $10::int,
+    SELECT m.team_id, m.project_id, m.job_type, 'processing', 'processing', $9::text, $7::text, $10::text, $11::int,
            array_agg(m.id), array_agg(m.version), array_agg(m.attempts), array_agg(m.updated_at),
            array_agg('epoch'::timestamptz), array_agg(m.request_id), array_agg(''::text)
     FROM moved m
     GROUP BY m.team_id, m.project_id, m.job_type
 ), met AS ( -- as in MoveJobs
     INSERT INTO workers (id, name, seen_at)
-    SELECT $6::text, $6::text, 'epoch'::timestamptz WHERE EXISTS (SELECT FROM moved)
+    SELECT $7::text, $7::text, 'epoch'::timestamptz WHERE EXISTS (SELECT FROM moved)
     ON CONFLICT DO NOTHING
 )
 SELECT m.id, m.team_id, m.project_id, m.job_type, m.source_type, m.source_id, m.payload, m.request_id, m.priority, m.max_attempts,
@@ -60,16 +63,17 @@ FROM moved m
 `
 
 type ClaimJobsParams struct {
-	Ids        []string
-	TeamIds    []string
-	ProjectIds []string
-	JobTypes   []string
-	Asked      []int32
-	Worker     string
-	BeganAt    *time.Time
-	Actor      string
-	Build      string
-	Schema     int32
+	LockTimeout string
+	Ids         []string
+	TeamIds     []string
+	ProjectIds  []string
+	JobTypes    []string
+	Asked       []int32
+	Worker      string
+	BeganAt     *time.Time
+	Actor       string
+	Build       string
+	Schema      int32
 }
 
 type ClaimJobsRow struct {
@@ -94,9 +98,12 @@ type ClaimJobsRow struct {
 // The step that every job takes, without reading the job first: what waits for
 // just this attempt begins. It is what events.Job.Apply makes of a queued job
 // and processing, and the caller verifies that. Those that are not in the
-// answer have to be read. They begin now, or at began_at if that is given.
+// answer have to be read. They begin now, or at began_at if that is given. For
+// somebody who has one of the rows in a transaction it waits as long as
+// lock_timeout says, and then claims none.
 func (q *Queries) ClaimJobs(ctx context.Context, arg ClaimJobsParams) ([]ClaimJobsRow, error) {
 	rows, err := q.db.Query(ctx, claimJobs,
+		arg.LockTimeout,
 		arg.Ids,
 		arg.TeamIds,
 		arg.ProjectIds,
