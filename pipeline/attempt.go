@@ -69,19 +69,19 @@ func (l *lane) start(work context.Context, m jetstream.Msg, job events.Job, brie
 		a.cancel(*halt)
 	}
 	if brief {
-		go a.run(a.ctx)
+		go a.run(a.ctx, job)
 	} else {
-		go a.runLong(a.ctx)
+		go a.runLong(a.ctx, job)
 	}
 	return a
 }
 
-func (a *attempt) runLong(ctx context.Context) {
+func (a *attempt) runLong(ctx context.Context, job events.Job) {
 	ctx, stop := context.WithTimeoutCause(ctx, a.lane.cfg.Timeout, ErrTimeout)
 	defer stop()
 	deaf := time.AfterFunc(a.lane.cfg.Timeout+a.lane.w.hurry(), a.deaf)
 	defer deaf.Stop()
-	a.run(ctx)
+	a.run(ctx, job)
 }
 
 // deaf ends the attempt of a handler that does not listen to its context: it
@@ -94,9 +94,9 @@ func (a *attempt) deaf() {
 	a.finish(nil, fmt.Errorf("the handler does not stop: %w", cause))
 }
 
-func (a *attempt) run(ctx context.Context) {
+func (a *attempt) run(ctx context.Context, job events.Job) {
 	defer a.cancel(nil)
-	commit, err := a.call(ctx)
+	commit, err := a.call(ctx, job)
 	fault.At("worker.handled")
 	if cause := context.Cause(ctx); err != nil && cause != nil && !errors.Is(err, cause) {
 		err = fmt.Errorf("%w: %w", cause, err)
@@ -105,15 +105,15 @@ func (a *attempt) run(ctx context.Context) {
 }
 
 // call runs the handler and makes a panic an error.
-func (a *attempt) call(ctx context.Context) (commit Commit, err error) {
+func (a *attempt) call(ctx context.Context, job events.Job) (commit Commit, err error) {
 	defer func() {
 		if v := recover(); v != nil {
-			a.lane.w.cfg.Log.ErrorContext(ctx, "a handler panicked", "job", a.job.ID, "kind", a.job.Kind,
-				"attempt", a.job.Attempts, "panic", reason(fmt.Sprint(v)), "stack", string(debug.Stack()))
+			a.lane.w.cfg.Log.ErrorContext(ctx, "a handler panicked", "job", job.ID, "kind", job.Kind,
+				"attempt", job.Attempts, "panic", reason(fmt.Sprint(v)), "stack", string(debug.Stack()))
 			commit, err = nil, fmt.Errorf("panic: %v", v)
 		}
 	}()
-	return a.lane.handle(ctx, a.job)
+	return a.lane.handle(ctx, job)
 }
 
 // finish hands the attempt to the settlers, once.

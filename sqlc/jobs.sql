@@ -192,14 +192,15 @@ WITH limits AS MATERIALIZED (
     SELECT @worker::text, @worker::text, 'epoch'::timestamptz WHERE EXISTS (SELECT FROM moved)
     ON CONFLICT DO NOTHING
 )
-SELECT m.id, m.team_id, m.project_id, m.job_type, m.source_type, m.source_id, m.payload, m.request_id, m.priority, m.max_attempts,
+SELECT m.id, m.team_id, m.project_id, m.job_type, m.source_type, m.source_id, m.payload::text AS payload, m.request_id, m.priority, m.max_attempts,
        m.version, m.asked, m.attempts, m.last_error, m.created_at, m.updated_at
 FROM moved m;
 
 -- name: LookAtJobs :many
 -- The jobs that wait for just these attempts, as they are, for those who do
--- brief ones: nothing is locked or written. began_at is when they begin.
-SELECT j.id, j.team_id, j.project_id, j.job_type, j.source_type, j.source_id, j.payload, j.request_id, j.priority, j.max_attempts,
+-- brief ones: nothing is locked or written. began_at is when they begin. A
+-- payload that is read as JSON would be parsed by the client, to no use.
+SELECT j.id, j.team_id, j.project_id, j.job_type, j.source_type, j.source_id, j.payload::text AS payload, j.request_id, j.priority, j.max_attempts,
        j.version, j.asked, j.attempts, j.last_error, j.created_at, GREATEST(statement_timestamp(), j.updated_at)::timestamptz AS began_at
 FROM (
     SELECT unnest(@ids::text[]) AS id,

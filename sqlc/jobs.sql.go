@@ -7,7 +7,6 @@ package sqlc
 
 import (
 	"context"
-	"encoding/json"
 	"time"
 )
 
@@ -57,7 +56,7 @@ WITH limits AS MATERIALIZED (
     SELECT $7::text, $7::text, 'epoch'::timestamptz WHERE EXISTS (SELECT FROM moved)
     ON CONFLICT DO NOTHING
 )
-SELECT m.id, m.team_id, m.project_id, m.job_type, m.source_type, m.source_id, m.payload, m.request_id, m.priority, m.max_attempts,
+SELECT m.id, m.team_id, m.project_id, m.job_type, m.source_type, m.source_id, m.payload::text AS payload, m.request_id, m.priority, m.max_attempts,
        m.version, m.asked, m.attempts, m.last_error, m.created_at, m.updated_at
 FROM moved m
 `
@@ -83,7 +82,7 @@ type ClaimJobsRow struct {
 	JobType     string
 	SourceType  string
 	SourceID    string
-	Payload     json.RawMessage
+	Payload     string
 	RequestID   string
 	Priority    int16
 	MaxAttempts int32
@@ -857,7 +856,7 @@ func (q *Queries) ListJobs(ctx context.Context, arg ListJobsParams) ([]Job, erro
 }
 
 const lookAtJobs = `-- name: LookAtJobs :many
-SELECT j.id, j.team_id, j.project_id, j.job_type, j.source_type, j.source_id, j.payload, j.request_id, j.priority, j.max_attempts,
+SELECT j.id, j.team_id, j.project_id, j.job_type, j.source_type, j.source_id, j.payload::text AS payload, j.request_id, j.priority, j.max_attempts,
        j.version, j.asked, j.attempts, j.last_error, j.created_at, GREATEST(statement_timestamp(), j.updated_at)::timestamptz AS began_at
 FROM (
     SELECT unnest($1::text[]) AS id,
@@ -886,7 +885,7 @@ type LookAtJobsRow struct {
 	JobType     string
 	SourceType  string
 	SourceID    string
-	Payload     json.RawMessage
+	Payload     string
 	RequestID   string
 	Priority    int16
 	MaxAttempts int32
@@ -899,7 +898,8 @@ type LookAtJobsRow struct {
 }
 
 // The jobs that wait for just these attempts, as they are, for those who do
-// brief ones: nothing is locked or written. began_at is when they begin.
+// brief ones: nothing is locked or written. began_at is when they begin. A
+// payload that is read as JSON would be parsed by the client, to no use.
 func (q *Queries) LookAtJobs(ctx context.Context, arg LookAtJobsParams) ([]LookAtJobsRow, error) {
 	rows, err := q.db.Query(ctx, lookAtJobs,
 		arg.Ids,
