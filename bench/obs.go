@@ -13,7 +13,7 @@ import (
 )
 
 // bed makes a new database with our schema, and streams, and runs one measurement there. What it leaves is gone.
-func (e *env) bed(ctx context.Context, syncAlways, untold bool, measure func(ctx context.Context, b *load.Bed, m load.Meter) (load.Sample, error)) (load.Sample, error) {
+func (e *env) bed(ctx context.Context, syncAlways bool, change func(*load.BedConfig), measure func(ctx context.Context, b *load.Bed, m load.Meter) (load.Sample, error)) (load.Sample, error) {
 	broker, err := e.broker(ctx, syncAlways)
 	if err != nil {
 		return load.Sample{}, err
@@ -22,10 +22,12 @@ func (e *env) bed(ctx context.Context, syncAlways, untold bool, measure func(ctx
 	if err != nil {
 		return load.Sample{}, err
 	}
-	b, err := load.NewBed(ctx, load.BedConfig{
-		Database: url, Streams: outbox.Streams{Prefix: fmt.Sprintf("b%d", e.seq)}, Payload: e.opts.Payload, Slots: e.opts.Slots, Untold: untold,
+	cfg := load.BedConfig{
+		Database: url, Streams: outbox.Streams{Prefix: fmt.Sprintf("b%d", e.seq)}, Payload: e.opts.Payload, Slots: e.opts.Slots,
 		Dial: func() (*nats.Conn, error) { return nats.Connect(broker.url) },
-	}, e.opts.Jobs)
+	}
+	change(&cfg)
+	b, err := load.NewBed(ctx, cfg, e.opts.Jobs)
 	if err != nil {
 		return load.Sample{}, errors.Join(err, drop())
 	}
@@ -45,14 +47,23 @@ func migrated(ctx context.Context, url string) error {
 // ours makes a figure of obs.
 func ours(what, title, unit string, run func(ctx context.Context, b *load.Bed, m load.Meter) (load.Sample, error)) figure {
 	return figure{who: "obs", what: what, title: title, unit: unit, run: func(ctx context.Context, e *env) (load.Sample, error) {
-		return e.bed(ctx, false, false, run)
+		return e.bed(ctx, false, usual, run)
 	}}
 }
+
+func usual(*load.BedConfig) {}
 
 // untold is a figure of obs without the stream of events.
 func untold(what, title, unit string, run func(ctx context.Context, b *load.Bed, m load.Meter) (load.Sample, error)) figure {
 	return figure{who: "obs", what: what, title: title, unit: unit, run: func(ctx context.Context, e *env) (load.Sample, error) {
-		return e.bed(ctx, false, true, run)
+		return e.bed(ctx, false, func(c *load.BedConfig) { c.Untold = true }, run)
+	}}
+}
+
+// claimed is a figure of obs with jobs that are claimed before they are done.
+func claimed(what, title, unit string, run func(ctx context.Context, b *load.Bed, m load.Meter) (load.Sample, error)) figure {
+	return figure{who: "obs", what: what, title: title, unit: unit, run: func(ctx context.Context, e *env) (load.Sample, error) {
+		return e.bed(ctx, false, func(c *load.BedConfig) { c.Claimed = true }, run)
 	}}
 }
 
@@ -88,7 +99,7 @@ func drain(o options, alone bool) func(ctx context.Context, b *load.Bed, m load.
 
 func relayed(o options, what, title string, mode outbox.Mode, syncAlways bool) figure {
 	return figure{who: "obs", what: what, title: title, unit: "messages", run: func(ctx context.Context, e *env) (load.Sample, error) {
-		return e.bed(ctx, syncAlways, false, func(ctx context.Context, b *load.Bed, m load.Meter) (load.Sample, error) {
+		return e.bed(ctx, syncAlways, usual, func(ctx context.Context, b *load.Bed, m load.Meter) (load.Sample, error) {
 			return b.Relay(ctx, m, o.relayed(), mode)
 		})
 	}}

@@ -2,6 +2,7 @@ package db_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -14,17 +15,18 @@ import (
 	"github.com/seed-245eaa15/obs/internal/testenv"
 )
 
-// BenchmarkLedger takes jobs through enqueue, claim and settle in batches, on
-// a cluster without fsync: the cost in statements, not in commits. Read the
+// BenchmarkLedger takes jobs through enqueue, claim (brief: a look) and settle
+// in batches, on a cluster without fsync: the cost in statements, not in commits. Read the
 // three shares against each other. What is written is told as well: a busy
 // machine does not change that.
 func BenchmarkLedger(b *testing.B) {
 	for _, batch := range []int{1, 20, 500} {
-		b.Run(fmt.Sprint(batch), func(b *testing.B) { benchLedger(b, batch) })
+		b.Run(fmt.Sprint(batch), func(b *testing.B) { benchLedger(b, batch, false) })
+		b.Run(fmt.Sprint("brief/", batch), func(b *testing.B) { benchLedger(b, batch, true) })
 	}
 }
 
-func benchLedger(b *testing.B, batch int) {
+func benchLedger(b *testing.B, batch int, brief bool) {
 	b.Helper()
 	ctx := b.Context()
 	pool := testenv.Pool(b)
@@ -61,7 +63,11 @@ func benchLedger(b *testing.B, batch int) {
 			require.NoError(b, err)
 			es[i] = next.Envelope()
 		}
-		claims, err := jobs.Begin(ctx, worker, es)
+		claim := jobs.Begin
+		if brief {
+			claim = jobs.Look
+		}
+		claims, err := claim(ctx, worker, es)
 		require.NoError(b, err)
 		spent[1] += time.Since(start)
 
@@ -69,10 +75,11 @@ func benchLedger(b *testing.B, batch int) {
 		done := make([]events.Step, batch)
 		for i, c := range claims {
 			require.NoError(b, c.Err)
-			done[i] = events.Step{Job: c.Job, Event: events.Event{Type: events.Completed}}
+			done[i] = events.Step{Job: c.Job, Event: events.Event{Type: events.Completed, Actor: "worker", Process: "w"}, Begins: brief}
 		}
-		_, err = jobs.Settle(ctx, done, make([]func(context.Context, pgx.Tx) error, batch))
+		errs, err := jobs.Settle(ctx, done, make([]func(context.Context, pgx.Tx) error, batch))
 		require.NoError(b, err)
+		require.NoError(b, errors.Join(errs...))
 		spent[2] += time.Since(start)
 	}
 	for i, what := range []string{"enqueue", "claim", "settle"} {

@@ -4,10 +4,12 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
+	"time"
 
-	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/seed-245eaa15/obs/events"
 	"github.com/seed-245eaa15/obs/sqlc"
@@ -15,8 +17,18 @@ import (
 
 // beginTries bounds how often a claim is computed anew because the row moved
 // between reading and claiming, as it does when the relay notes that the job
-// waits. More than that is a queue of operators, and the message comes again.
+// waits. More than that is a queue of operators, or a transaction that stands
+// still. The job is asked for again if nobody has begun it a lease later.
 const beginTries = 4
+
+// lockTimeout is how long a claim waits for those who have its rows in a
+// transaction: a worker that was frozen while it settled holds them until it
+// wakes, or Postgres ends its session. beginAgain is the wait before one of
+// them is tried again.
+const (
+	lockTimeout = "1s"
+	beginAgain  = 50 * time.Millisecond
+)
 
 // Begin claims for the worker the jobs that the envelopes name; see
 // pipeline.Ledger. What the envelopes say is compared with the rows, never
@@ -34,6 +46,13 @@ func (s *Jobs) Begin(ctx context.Context, worker events.Holder, es []events.Enve
 		if open, err = s.begin(ctx, worker, es, open, claims); err != nil {
 			return nil, fmt.Errorf("begin %d jobs: %w", len(es), err)
 		}
+		if len(open) > 0 {
+			select {
+			case <-ctx.Done():
+				return nil, fmt.Errorf("begin %d jobs: %w", len(es), context.Cause(ctx))
+			case <-time.After(beginAgain):
+			}
+		}
 	}
 	for _, i := range open {
 		claims[i].Err = events.ErrHeld
@@ -44,28 +63,13 @@ func (s *Jobs) Begin(ctx context.Context, worker events.Holder, es []events.Enve
 // claim begins the jobs that wait for just these attempts, as nearly all do,
 // and returns the others.
 func (s *Jobs) claim(ctx context.Context, worker events.Holder, es []events.Envelope, claims []events.Claim) (open []int, err error) {
-	p := sqlc.ClaimJobsParams{Worker: worker.ID, Build: cmp.Or(worker.Build, s.cfg.Build), Actor: "worker", Schema: events.Schema}
-	order := make([]int, len(es))
-	for i := range es {
-		order[i] = i
-	}
+	p, order := claimParams(es)
 	if worker.ID == "" {
 		return order, nil // the state machine refuses that
 	}
-	// One order for everybody who locks several rows: no deadlocks.
-	slices.SortFunc(order, func(a, b int) int { return cmp.Compare(es[a].Job, es[b].Job) })
-	for k, i := range order {
-		if k > 0 && es[order[k-1]].Job == es[i].Job {
-			continue
-		}
-		p.Ids = append(p.Ids, string(es[i].Job))
-		p.TeamIds = append(p.TeamIds, es[i].Scope.Team)
-		p.ProjectIds = append(p.ProjectIds, es[i].Scope.Project)
-		p.JobTypes = append(p.JobTypes, string(es[i].Kind))
-		p.Asked = append(p.Asked, int32(es[i].Asked))
-	}
+	p.Worker, p.Build, p.LockTimeout = worker.ID, cmp.Or(worker.Build, s.cfg.Build), lockTimeout
 	rows, err := s.q.ClaimJobs(ctx, p)
-	if transient(err) {
+	if pg, ok := errors.AsType[*pgconn.PgError](err); transient(err) || ok && pg.Code == "55P03" { // a lock that was waited for
 		return order, nil
 	}
 	if err != nil {
@@ -93,18 +97,65 @@ func (s *Jobs) claim(ctx context.Context, worker events.Holder, es []events.Enve
 	return open, nil
 }
 
+// claimParams names the jobs of the envelopes, each once, in the order that is
+// given as well.
+func claimParams(es []events.Envelope) (p sqlc.ClaimJobsParams, order []int) {
+	n := len(es)
+	p = sqlc.ClaimJobsParams{
+		Ids: make([]string, 0, n), TeamIds: make([]string, 0, n), ProjectIds: make([]string, 0, n), JobTypes: make([]string, 0, n),
+		Asked: make([]int32, 0, n), Actor: "worker", Schema: events.Schema, LockTimeout: "0",
+	}
+	order = make([]int, n)
+	for i := range es {
+		order[i] = i
+	}
+	// One order for everybody who locks several rows: no deadlocks.
+	slices.SortFunc(order, func(a, b int) int { return cmp.Compare(es[a].Job, es[b].Job) })
+	for k, i := range order {
+		if k > 0 && es[order[k-1]].Job == es[i].Job {
+			continue
+		}
+		p.Ids = append(p.Ids, string(es[i].Job))
+		p.TeamIds = append(p.TeamIds, es[i].Scope.Team)
+		p.ProjectIds = append(p.ProjectIds, es[i].Scope.Project)
+		p.JobTypes = append(p.JobTypes, string(es[i].Kind))
+		p.Asked = append(p.Asked, int32(es[i].Asked))
+	}
+	return p, order
+}
+
+// Look gives the jobs that wait for just these attempts, for brief ones; see
+// pipeline.Ledger.
+func (s *Jobs) Look(ctx context.Context, worker events.Holder, es []events.Envelope) ([]events.Claim, error) {
+	p, _ := claimParams(es)
+	rows, err := s.q.LookAtJobs(ctx, sqlc.LookAtJobsParams{Ids: p.Ids, TeamIds: p.TeamIds, ProjectIds: p.ProjectIds, JobTypes: p.JobTypes, Asked: p.Asked})
+	if err != nil {
+		return nil, fmt.Errorf("look at %d jobs: %w", len(es), err)
+	}
+	found := make(map[string]*sqlc.LookAtJobsRow, len(rows))
+	for k := range rows {
+		found[rows[k].ID] = &rows[k]
+	}
+	claims := make([]events.Claim, len(es))
+	for i, e := range es {
+		claims[i].Err = events.ErrHeld
+		if row := found[string(e.Job)]; row != nil {
+			if job := waitingJob(row); job.Envelope() == e {
+				claims[i].Job, claims[i].Err = job.Apply(events.Event{Type: events.Processing, At: row.BeganAt.UTC(), Process: worker.ID})
+			}
+		}
+	}
+	return claims, nil
+}
+
 // claimedJob is the job of a row that ClaimJobs has changed, by the state
 // machine: the row must be what it makes of the job before.
 func claimedJob(r *sqlc.ClaimJobsRow, worker string) (events.Job, error) {
-	j := events.Job{
-		ID: events.ID(r.ID), Kind: events.Kind(r.JobType), Scope: events.Scope{Team: r.TeamID, Project: r.ProjectID},
-		SourceType: r.SourceType, SourceID: r.SourceID, Args: r.Payload, Priority: int(r.Priority),
-		MaxAttempts: int(r.MaxAttempts), RequestID: r.RequestID, CreatedAt: r.CreatedAt.UTC(),
-		Status: events.StatusQueued, Version: int(r.Version) - 1, Asked: int(r.Asked), Attempts: int(r.Attempts) - 1,
-	}
-	if r.LastError != nil {
-		j.LastError = *r.LastError
-	}
+	j := waitingJob(&sqlc.LookAtJobsRow{
+		ID: r.ID, TeamID: r.TeamID, ProjectID: r.ProjectID, JobType: r.JobType, SourceType: r.SourceType, SourceID: r.SourceID,
+		Payload: r.Payload, RequestID: r.RequestID, Priority: r.Priority, MaxAttempts: r.MaxAttempts,
+		Version: r.Version - 1, Asked: r.Asked, Attempts: r.Attempts - 1, LastError: r.LastError, CreatedAt: r.CreatedAt,
+	})
 	next, err := j.Apply(events.Event{Type: events.Processing, Version: int(r.Version), At: r.UpdatedAt.UTC(), Process: worker})
 	if err == nil && next.Attempts != int(r.Attempts) {
 		err = fmt.Errorf("attempt %d, and the row says %d", next.Attempts, r.Attempts)
@@ -113,6 +164,20 @@ func claimedJob(r *sqlc.ClaimJobsRow, worker string) (events.Job, error) {
 		return events.Job{}, fmt.Errorf("claim job %s: %w", r.ID, err)
 	}
 	return next, nil
+}
+
+// waitingJob is a queued job as far as it matters to one that begins it.
+func waitingJob(r *sqlc.LookAtJobsRow) events.Job {
+	j := events.Job{
+		ID: events.ID(r.ID), Kind: events.Kind(r.JobType), Scope: events.Scope{Team: r.TeamID, Project: r.ProjectID},
+		SourceType: r.SourceType, SourceID: r.SourceID, Args: []byte(r.Payload), Priority: int(r.Priority),
+		MaxAttempts: int(r.MaxAttempts), RequestID: r.RequestID, CreatedAt: r.CreatedAt.UTC(),
+		Status: events.StatusQueued, Version: int(r.Version), Asked: int(r.Asked), Attempts: int(r.Attempts),
+	}
+	if r.LastError != nil {
+		j.LastError = *r.LastError
+	}
+	return j
 }
 
 // begin decides the claims in open and returns those whose row moved.
@@ -152,14 +217,29 @@ func (s *Jobs) begin(ctx context.Context, worker events.Holder, es []events.Enve
 	if err := s.tellUnknown(ctx, es, unknown, claims); err != nil {
 		return nil, err
 	}
-	moved, errs, err := s.move(ctx, s.q, steps)
-	if transient(err) {
-		return asked, nil
-	}
+	free, held, err := s.free(ctx, steps)
 	if err != nil {
 		return nil, err
 	}
 	var again []int
+	if held { // nobody else's claim waits for whoever has them
+		is := func(i int) bool {
+			return slices.ContainsFunc(free, func(st events.Step) bool { return st.Job.ID == es[i].Job })
+		}
+		for _, i := range asked {
+			if !is(i) {
+				again = append(again, i)
+			}
+		}
+		steps, asked = free, slices.DeleteFunc(asked, func(i int) bool { return !is(i) })
+	}
+	moved, errs, err := s.move(ctx, s.q, steps)
+	if transient(err) {
+		return append(again, asked...), nil
+	}
+	if err != nil {
+		return nil, err
+	}
 	for k, i := range asked {
 		switch {
 		case errs[k] != nil: // attempts spent: the reconciliation fails the job
@@ -213,53 +293,6 @@ func (s *Jobs) tellUnknown(ctx context.Context, es []events.Envelope, unknown []
 		}
 	}
 	return nil
-}
-
-// Settle stores steps with what they leave to be written, all in one
-// transaction; see pipeline.Ledger. The jobs are moved first, so that no
-// commit runs for an attempt that this worker has lost.
-func (s *Jobs) Settle(ctx context.Context, steps []events.Step, commits []func(context.Context, pgx.Tx) error, last ...func(context.Context, pgx.Tx) error) ([]error, error) {
-	if len(last) == 0 && !slices.ContainsFunc(commits, func(c func(context.Context, pgx.Tx) error) bool { return c != nil }) {
-		return s.Move(ctx, nil, steps) // one statement needs no transaction around it
-	}
-	var errs []error
-	err := InTx(ctx, s.pool, func(tx pgx.Tx) error {
-		var moved []*events.Job
-		var err error
-		if moved, errs, err = s.move(ctx, s.q.WithTx(tx), steps); err != nil {
-			return err
-		}
-		stored := false
-		for i := range steps {
-			if errs[i] != nil {
-				continue
-			}
-			if moved[i] == nil {
-				errs[i] = events.ErrHeld
-				continue
-			}
-			stored = true
-			if commits[i] == nil {
-				continue
-			}
-			if err := commits[i](ctx, tx); err != nil {
-				return fmt.Errorf("commit of job %s: %w", steps[i].Job.ID, err)
-			}
-		}
-		for _, write := range last {
-			if !stored {
-				break
-			}
-			if err := write(ctx, tx); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, fmt.Errorf("settle %d jobs: %w", len(steps), err)
-	}
-	return errs, nil
 }
 
 // Seen says that the worker lives, by this database's clock.

@@ -89,12 +89,13 @@ func day(t *testing.T, b bundle, n int) {
 	t.Helper()
 	ctx, worker := t.Context(), events.Holder{ID: "w", Name: "w"}
 	var mark int64
-	require.NoError(t, b.pool.QueryRow(ctx, `SELECT coalesce(max(id), 0) FROM outbox`).Scan(&mark))
 	run := fmt.Sprint(time.Now().UnixNano())
 	steps := make([]events.Step, n)
 	for i := range steps {
 		steps[i] = step(t, fmt.Sprint(run, "-", i))
 	}
+	briefly(t, b, worker, run, n)
+	require.NoError(t, b.pool.QueryRow(ctx, `SELECT coalesce(max(id), 0) FROM outbox`).Scan(&mark))
 	for _, some := range [][]events.Step{steps[:1], steps[:1], steps, steps} { // the second time they are known
 		require.NoError(t, db.InTx(ctx, b.pool, func(tx pgx.Tx) error {
 			_, err := b.jobs.Enqueue(ctx, tx, some...)
@@ -145,6 +146,31 @@ func day(t *testing.T, b bundle, n int) {
 	}
 	_, err = b.jobs.Find(ctx, failed.ID)
 	require.NoError(t, err)
+}
+
+// briefly does n jobs without claiming them.
+func briefly(t *testing.T, b bundle, worker events.Holder, run string, n int) {
+	t.Helper()
+	steps, es := make([]events.Step, n), make([]events.Envelope, n)
+	for i := range steps {
+		steps[i] = step(t, fmt.Sprint(run, "-brief-", i))
+		j, _, err := steps[i].Next()
+		require.NoError(t, err)
+		es[i] = j.Envelope()
+	}
+	require.NoError(t, db.InTx(t.Context(), b.pool, func(tx pgx.Tx) error {
+		_, err := b.jobs.Enqueue(t.Context(), tx, steps...)
+		return err
+	}))
+	claims, err := b.jobs.Look(t.Context(), worker, es)
+	require.NoError(t, err)
+	for i, c := range claims {
+		require.NoError(t, c.Err)
+		steps[i] = events.Step{Job: c.Job, Event: events.Event{Type: events.Completed, Actor: "worker", Process: worker.ID}, Begins: true}
+	}
+	errs, err := b.jobs.Settle(t.Context(), steps, make([]func(context.Context, pgx.Tx) error, n))
+	require.NoError(t, err)
+	require.NoError(t, errors.Join(errs...))
 }
 
 // notHot are the queries of the job table and of the relay that a day does

@@ -158,6 +158,8 @@ func TestBatchesFindRowsByTheirIDWithColdStatistics(t *testing.T) {
 		}))
 	}
 
+	briefly(t, b, worker, "0", 1000)
+
 	// Each batch query once, with what the relay and the workers ask of it.
 	require.NoError(t, db.InTx(ctx, b.pool, func(tx pgx.Tx) error {
 		_, err := b.jobs.Enqueue(ctx, tx, step(t, "0-0"))

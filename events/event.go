@@ -73,6 +73,10 @@ type Step struct {
 	Job   Job
 	Event Event
 	Delay time.Duration // for events that ask: how long to wait first; zero means not at all
+
+	// Begins says that the attempt that Event ends is not stored either: Job is
+	// as Look gave it, and its processing, since LockedAt, is stored with Event.
+	Begins bool
 }
 
 // Next applies the step: the job as it will be, and the event as it will be

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
-	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -19,40 +18,46 @@ import (
 // goroutine, then, once finished, to the lane's settlers.
 type attempt struct {
 	lane   *lane
-	job    events.Job    // as claimed
+	job    events.Job    // as claimed, or looked at; under lane.mu until it is finished
+	brief  bool          // likewise: the ledger does not know of the attempt yet
+	asking bool          // likewise: and is being told
 	msg    jetstream.Msg // under lane.mu: the newest delivery
 	began  time.Time
 	cancel context.CancelCauseFunc
 
-	finished atomic.Bool // decides between the handler and a drain that leaves it
-	commit   Commit      // of a success
-	err      error       // of a failure
-	verdict  verdict     // of the lane's breaker
+	ctx      context.Context
+	limits   [2]*time.Timer // under lane.mu; the handler's time, where it was begun without
+	finished bool           // likewise: decides between the handler and a drain that leaves it
+	commit   Commit         // of a success
+	err      error          // of a failure
+	verdict  verdict        // of the lane's breaker
 	step     events.Step
 	spoiled  error // what the commit returned when it was last run
 	tries    int   // transactions that were to settle it and did not answer
 }
 
-func (a *attempt) message() jetstream.Msg {
+func (a *attempt) message() (m jetstream.Msg, brief bool) {
 	a.lane.mu.Lock()
 	defer a.lane.mu.Unlock()
-	return a.msg
+	return a.msg, a.brief
 }
 
-// start runs the handler on its own goroutine, unless it runs already. The
-// attempt has taken over the message's slot.
-func (l *lane) start(work context.Context, m jetstream.Msg, job events.Job) bool {
+// start runs the handler on its own goroutine, unless it runs already: then it
+// gives nil. The attempt has taken over the message's slot.
+func (l *lane) start(work context.Context, m jetstream.Msg, job events.Job, brief bool) *attempt {
 	l.mu.Lock()
 	old := l.running[job.ID]
-	if old != nil && old.job.Version == job.Version { // delivered twice while it was claimed
+	if old != nil && old.job.Envelope() == job.Envelope() { // delivered twice while it was claimed
 		old.msg = m
+		if !brief {
+			old.claimed(job)
+		}
 		l.mu.Unlock()
 		l.give(1)
-		return false
+		return nil
 	}
-	a := &attempt{lane: l, job: job, msg: m, began: time.Now()}
-	ctx, cancel := context.WithCancelCause(work)
-	a.cancel = cancel
+	a := &attempt{lane: l, job: job, msg: m, brief: brief, began: time.Now()}
+	a.ctx, a.cancel = context.WithCancelCause(work)
 	l.running[job.ID] = a
 	l.mu.Unlock()
 	l.w.open.Add(1)
@@ -61,27 +66,37 @@ func (l *lane) start(work context.Context, m jetstream.Msg, job events.Job) bool
 		old.finish(nil, ErrSuperseded)
 	}
 	if halt := l.w.halt.Load(); halt != nil {
-		cancel(*halt)
+		a.cancel(*halt)
 	}
-	go a.run(ctx)
-	return true
+	if brief {
+		go a.run(a.ctx, job)
+	} else {
+		go a.runLong(a.ctx, job)
+	}
+	return a
 }
 
-func (a *attempt) run(ctx context.Context) {
-	defer a.cancel(nil)
+func (a *attempt) runLong(ctx context.Context, job events.Job) {
 	ctx, stop := context.WithTimeoutCause(ctx, a.lane.cfg.Timeout, ErrTimeout)
 	defer stop()
-	// A handler that is deaf to its context keeps its goroutine, and neither
-	// its job nor its slot.
-	deaf := time.AfterFunc(a.lane.cfg.Timeout+a.lane.w.hurry(), func() {
-		cause := context.Cause(ctx) // after a pause it may be another than the time
-		if cause == nil {
-			cause = ErrTimeout
-		}
-		a.finish(nil, fmt.Errorf("the handler does not stop: %w", cause))
-	})
+	deaf := time.AfterFunc(a.lane.cfg.Timeout+a.lane.w.hurry(), a.deaf)
 	defer deaf.Stop()
-	commit, err := a.call(ctx)
+	a.run(ctx, job)
+}
+
+// deaf ends the attempt of a handler that does not listen to its context: it
+// keeps its goroutine, and neither its job nor its slot.
+func (a *attempt) deaf() {
+	cause := context.Cause(a.ctx) // after a pause it may be another than the time
+	if cause == nil {
+		cause = ErrTimeout
+	}
+	a.finish(nil, fmt.Errorf("the handler does not stop: %w", cause))
+}
+
+func (a *attempt) run(ctx context.Context, job events.Job) {
+	defer a.cancel(nil)
+	commit, err := a.call(ctx, job)
 	fault.At("worker.handled")
 	if cause := context.Cause(ctx); err != nil && cause != nil && !errors.Is(err, cause) {
 		err = fmt.Errorf("%w: %w", cause, err)
@@ -90,25 +105,40 @@ func (a *attempt) run(ctx context.Context) {
 }
 
 // call runs the handler and makes a panic an error.
-func (a *attempt) call(ctx context.Context) (commit Commit, err error) {
+func (a *attempt) call(ctx context.Context, job events.Job) (commit Commit, err error) {
 	defer func() {
 		if v := recover(); v != nil {
-			a.lane.w.cfg.Log.ErrorContext(ctx, "a handler panicked", "job", a.job.ID, "kind", a.job.Kind,
-				"attempt", a.job.Attempts, "panic", reason(fmt.Sprint(v)), "stack", string(debug.Stack()))
+			a.lane.w.cfg.Log.ErrorContext(ctx, "a handler panicked", "job", job.ID, "kind", job.Kind,
+				"attempt", job.Attempts, "panic", reason(fmt.Sprint(v)), "stack", string(debug.Stack()))
 			commit, err = nil, fmt.Errorf("panic: %v", v)
 		}
 	}()
-	return a.lane.handle(ctx, a.job)
+	return a.lane.handle(ctx, job)
 }
 
 // finish hands the attempt to the settlers, once.
 func (a *attempt) finish(commit Commit, err error) {
-	if a.finished.CompareAndSwap(false, true) {
-		a.commit, a.err = commit, err
-		a.verdict = a.lane.judge(a, err)
-		a.decide()
-		a.lane.done <- a
+	a.lane.mu.Lock()
+	done := a.finished
+	a.finished = true
+	limits := a.limits
+	a.lane.mu.Unlock()
+	if done {
+		return
 	}
+	for _, t := range limits {
+		if t != nil {
+			t.Stop()
+		}
+	}
+	a.commit, a.err = commit, err
+	a.verdict = a.lane.judge(a, err)
+	a.decide()
+	if a.brief && !a.asking && a.step.Event.Type == events.Released && stopped(a.err) {
+		a.lane.giveBack(a)
+		return
+	}
+	a.lane.done <- a
 }
 
 // decide says what the attempt's end means for the job.
@@ -116,7 +146,7 @@ func (a *attempt) decide() {
 	e := events.Event{
 		Actor: "worker", Process: a.lane.w.holder.ID, Build: a.lane.w.holder.Build, RequestID: a.job.RequestID,
 	}
-	a.step = events.Step{Job: a.job}
+	a.step = events.Step{Job: a.job, Begins: a.brief}
 	if a.err == nil {
 		e.Type = events.Completed
 		a.step.Event = e
@@ -154,7 +184,7 @@ func (a *attempt) decide() {
 }
 
 func stopped(err error) bool {
-	return errors.Is(err, ErrDraining) || errors.Is(err, ErrLeaseLost) || errors.Is(err, ErrSuperseded)
+	return errors.Is(err, ErrDraining) || errors.Is(err, ErrLeaseLost) || errors.Is(err, ErrSuperseded) || errors.Is(err, ErrTaken)
 }
 
 // judge asks the breaker what the attempt's end means to the lane.

@@ -38,11 +38,14 @@ func (l *lane) begin(ctx, work context.Context, msgs []jetstream.Msg) (begun int
 			ds = append(ds, delivery{m, e})
 		}
 	}
-	if len(ds) == 0 {
-		return 0
-	}
 	var claims []events.Claim
 	ok := ctx.Err() == nil // what came in while we stopped is for someone else
+	if ok && l.cfg.Brief {
+		ds, begun = l.beginBriefly(work, ds)
+	}
+	if len(ds) == 0 {
+		return begun
+	}
 	if ok {
 		claims, ok = l.claim(ctx, work, ds)
 	}
@@ -52,7 +55,7 @@ func (l *lane) begin(ctx, work context.Context, msgs []jetstream.Msg) (begun int
 			back[i] = d.msg
 		}
 		l.putBack(work, back)
-		return 0
+		return begun
 	}
 	fault.At("worker.begun")
 	for i, c := range claims {
@@ -88,16 +91,14 @@ func (l *lane) claim(ctx, work context.Context, ds []delivery) ([]events.Claim, 
 		es[i] = d.envelope
 	}
 	for tries := 0; ; tries++ {
-		claims, err := l.try(work, es)
+		claims, err := l.try(work, es, l.w.ledger.Begin)
 		switch {
-		case err == nil && len(claims) == len(es):
+		case err == nil:
 			if tries > 0 {
 				l.broken(nil)
 				l.w.cfg.Log.InfoContext(work, "the ledger answers again", "kind", l.kind)
 			}
 			return claims, true
-		case err == nil:
-			err = fmt.Errorf("%d claims of %d envelopes", len(claims), len(es))
 		case unreadable(err) && len(ds) > 1:
 			return l.claimEach(ctx, work, ds)
 		case unreadable(err): // what is asked for can be asked of no database
@@ -123,13 +124,17 @@ func (l *lane) claim(ctx, work context.Context, ds []delivery) ([]events.Claim, 
 }
 
 // try is one call of the ledger, which takes no longer than the messages keep.
-func (l *lane) try(work context.Context, es []events.Envelope) ([]events.Claim, error) {
+func (l *lane) try(work context.Context, es []events.Envelope, call func(context.Context, events.Holder, []events.Envelope) ([]events.Claim, error)) ([]events.Claim, error) {
 	if halt := l.w.halt.Load(); halt != nil {
 		return nil, *halt
 	}
 	ctx, cancel := context.WithTimeout(work, max(time.Duration(l.ackWait.Load())/3, 2*time.Second))
 	defer cancel()
-	return l.w.ledger.Begin(ctx, l.w.holder, es)
+	claims, err := call(ctx, l.w.holder, es)
+	if err == nil && len(claims) != len(es) {
+		err = fmt.Errorf("%d claims of %d envelopes", len(claims), len(es))
+	}
+	return claims, err
 }
 
 // claimEach claims one by one, so that one envelope that Postgres will not
@@ -151,7 +156,7 @@ func (l *lane) claimEach(ctx, work context.Context, ds []delivery) ([]events.Cla
 func (l *lane) begun(work context.Context, d delivery, c events.Claim) bool {
 	switch {
 	case c.Err == nil:
-		return l.start(work, d.msg, c.Job)
+		return l.start(work, d.msg, c.Job, false) != nil
 	case errors.Is(c.Err, events.ErrSettled), errors.Is(c.Err, events.ErrHeld):
 		// Nothing to do, or someone else does it. If he is lost, the ledger
 		// will ask anew: the message has no more to say.

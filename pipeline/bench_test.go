@@ -25,15 +25,25 @@ func BenchmarkWorker(b *testing.B) {
 	for _, slots := range []int{1, 100, 1000} {
 		b.Run(fmt.Sprintf("slots=%d", slots), func(b *testing.B) {
 			m := eventstest.NewMemory()
-			benchmark(b, m, m.Enqueue, slots)
+			benchmark(b, m, m.Enqueue, pipeline.Slots(slots))
+		})
+		b.Run(fmt.Sprintf("brief/slots=%d", slots), func(b *testing.B) {
+			m := eventstest.NewMemory()
+			benchmark(b, m, m.Enqueue, pipeline.Slots(slots), pipeline.Brief())
 		})
 	}
 }
 
 // BenchmarkWorkerOnPostgres is the same with the store that matters.
 func BenchmarkWorkerOnPostgres(b *testing.B) {
-	for _, slots := range []int{1, 100, 1000} {
-		b.Run(fmt.Sprintf("slots=%d", slots), func(b *testing.B) {
+	for _, opts := range [][]pipeline.Option{
+		{pipeline.Slots(1)}, {pipeline.Slots(100)}, {pipeline.Slots(1000)}, {pipeline.Slots(1000), pipeline.Brief()},
+	} {
+		var l pipeline.Lane
+		for _, o := range opts {
+			o(&l)
+		}
+		b.Run(fmt.Sprintf("slots=%d/brief=%v", l.Slots, l.Brief), func(b *testing.B) {
 			pool := testenv.Pool(b)
 			for _, sql := range []string{
 				`INSERT INTO teams (id, name) VALUES ('team', 'team')`,
@@ -52,14 +62,14 @@ func BenchmarkWorkerOnPostgres(b *testing.B) {
 				}
 				return nil, err
 			}
-			benchmark(b, jobs, enqueue, slots)
+			benchmark(b, jobs, enqueue, opts...)
 		})
 	}
 }
 
 type enqueue = func(ctx context.Context, steps ...events.Step) ([]bool, error)
 
-func benchmark(b *testing.B, store pipeline.Ledger, add enqueue, slots int) {
+func benchmark(b *testing.B, store pipeline.Ledger, add enqueue, opts ...pipeline.Option) {
 	b.Helper()
 	bb := setup(b)
 	bb.cfg.Log = slog.New(slog.DiscardHandler)
@@ -93,7 +103,7 @@ func benchmark(b *testing.B, store pipeline.Ledger, add enqueue, slots int) {
 		}
 	}
 	w := pipeline.New(store, bb.js, bb.cfg)
-	pipeline.Handle(w, "a", nothing, pipeline.Slots(slots))
+	pipeline.Handle(w, "a", nothing, opts...)
 	ctx, cancel := context.WithCancel(b.Context())
 	ran := make(chan error, 1)
 	b.ReportAllocs()

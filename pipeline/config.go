@@ -45,6 +45,7 @@ type Config struct {
 type Lane struct {
 	Slots   int           // attempts at once; zero means 1, less than zero that this worker leaves the kind alone
 	Timeout time.Duration // for a handler to return; zero means 5 min
+	Brief   bool          // its jobs take milliseconds and may run twice at once; see [Brief]
 }
 
 // An Option says how a kind wants to be handled. Config.Lanes goes before it.
@@ -56,6 +57,17 @@ func Slots(n int) Option { return func(l *Lane) { l.Slots = n } }
 // Timeout sets how long a handler may take. Its context ends then, with
 // [ErrTimeout] as the cause.
 func Timeout(d time.Duration) Option { return func(l *Lane) { l.Timeout = d } }
+
+// Brief says that the handler takes milliseconds, and that it does no harm when
+// it runs twice at the same time, in two workers. Its jobs are then not claimed
+// before they run: the first attempt of a job is stored as begun and as ended
+// by the one transaction that settles it, which is half of what a short job
+// costs. The results of one run are stored, whatever happens; those of a run
+// that came second are dropped with its Commit. Until then the job is queued
+// for everybody who looks, so nothing may rest on a job not being queued any
+// more while its handler reads. A handler that has not returned after a quarter
+// of a second is claimed like any other.
+func Brief() Option { return func(l *Lane) { l.Brief = true } }
 
 func (c Config) withDefaults() Config {
 	if c.ID == "" {
@@ -100,6 +112,7 @@ func (c Config) lane(kind events.Kind, opts []Option) Lane {
 	if word := c.Lanes[kind]; word.Timeout > 0 {
 		l.Timeout = word.Timeout
 	}
+	l.Brief = l.Brief || c.Lanes[kind].Brief
 	return l
 }
 

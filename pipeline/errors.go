@@ -20,6 +20,7 @@ var (
 	ErrDraining   = errors.New("the worker is stopping")
 	ErrLeaseLost  = errors.New("the worker could not tell the ledger that it lives")
 	ErrSuperseded = errors.New("the attempt was asked for again")
+	ErrTaken      = errors.New("the job was settled, or begun by someone else, before it was claimed") // only of brief ones
 )
 
 // errWrongLane says that a message is not of the kind that its lane handles.

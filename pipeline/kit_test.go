@@ -32,6 +32,8 @@ const (
 type faulty struct {
 	*eventstest.Memory
 	begin, settle, seen atomic.Pointer[func() error]
+	look                atomic.Pointer[func() error]
+	begun, looked       atomic.Int64                 // calls
 	stored              atomic.Pointer[func() error] // after a settle that was stored
 	poison              func(events.Envelope) error  // fails the whole Begin
 }
@@ -44,6 +46,7 @@ func run(f *atomic.Pointer[func() error]) error {
 }
 
 func (f *faulty) Begin(ctx context.Context, w events.Holder, es []events.Envelope) ([]events.Claim, error) {
+	f.begun.Add(1)
 	if err := run(&f.begin); err != nil {
 		return nil, err
 	}
@@ -55,6 +58,14 @@ func (f *faulty) Begin(ctx context.Context, w events.Holder, es []events.Envelop
 		}
 	}
 	return f.Memory.Begin(ctx, w, es)
+}
+
+func (f *faulty) Look(ctx context.Context, w events.Holder, es []events.Envelope) ([]events.Claim, error) {
+	f.looked.Add(1)
+	if err := run(&f.look); err != nil {
+		return nil, err
+	}
+	return f.Memory.Look(ctx, w, es)
 }
 
 func (f *faulty) Settle(ctx context.Context, steps []events.Step, commits []func(context.Context, pgx.Tx) error, last ...func(context.Context, pgx.Tx) error) ([]error, error) {

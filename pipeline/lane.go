@@ -229,8 +229,12 @@ func (l *lane) keepAlive(ctx context.Context) {
 	for {
 		select {
 		case <-tick.C:
+			lost := l.w.halt.Load() == &ErrLeaseLost
 			for _, a := range l.inHand() {
-				l.inProgress(ctx, a.message())
+				// Without a lease, what the ledger does not know of is for others.
+				if m, brief := a.message(); !brief || !lost {
+					l.inProgress(ctx, m)
+				}
 			}
 		case <-l.changed:
 			tick.Reset(every())

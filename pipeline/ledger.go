@@ -22,9 +22,15 @@ type Ledger interface {
 	// compares everything in the envelope with the job. A job that this worker
 	// already holds for the same ask is claimed again without a new event.
 	Begin(ctx context.Context, worker events.Holder, es []events.Envelope) ([]events.Claim, error)
+	// Look gives the jobs that the envelopes name as Begin would give them now,
+	// and stores nothing: for those who settle them with steps that Begin. It
+	// gives an error for whatever does not simply wait for that attempt; ask
+	// Begin then what it means.
+	Look(ctx context.Context, worker events.Holder, es []events.Envelope) ([]events.Claim, error)
 	// Settle appends each step's event and runs its commit (nil: none) in one
 	// transaction for all, and there, if any step was stored, last. An error in the slice says that this step was not
-	// stored: ErrHeld when the attempt is no longer ours. An error of the
+	// stored: ErrHeld when the attempt is no longer ours, or, of one that
+	// Begins, when the job does not wait for it any more. An error of the
 	// second kind says that nothing of the batch was stored, or that its
 	// outcome is unknown: settle the steps again, each by itself where a commit
 	// may be to blame.

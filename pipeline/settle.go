@@ -158,8 +158,16 @@ func (l *lane) settled(ctx context.Context, as []*attempt, errs []error) {
 			l.w.cfg.Settled(steps)
 		}
 	}
+	var lost []*attempt
 	for i, a := range as {
+		if errs[i] != nil && a.step.Begins {
+			lost = append(lost, a)
+			continue
+		}
 		l.release(ctx, a, errs[i])
+	}
+	if len(lost) > 0 {
+		l.lostBriefly(ctx, lost)
 	}
 }
 

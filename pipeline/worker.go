@@ -18,8 +18,8 @@ import (
 
 // Handler does one attempt of one job, and returns what is left to write: a
 // nil Commit means nothing. The context ends when the attempt is not worth
-// going on with; its cause is one of ErrTimeout, ErrDraining, ErrLeaseLost and
-// ErrSuperseded. A panic is an error.
+// going on with; its cause is one of ErrTimeout, ErrDraining, ErrLeaseLost,
+// ErrSuperseded and ErrTaken. A panic is an error.
 type Handler = func(ctx context.Context, job events.Job) (Commit, error)
 
 // Worker does the jobs of the kinds it was given handlers for.

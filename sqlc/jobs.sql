@@ -186,22 +186,27 @@ SELECT m.id, m.updated_at, m.next_attempt_at FROM moved m;
 -- The step that every job takes, without reading the job first: what waits for
 -- just this attempt begins. It is what events.Job.Apply makes of a queued job
 -- and processing, and the caller verifies that. Those that are not in the
--- answer have to be read.
-WITH want AS (
+-- answer have to be read. They begin now, or at began_at if that is given. For
+-- somebody who has one of the rows in a transaction it waits as long as
+-- lock_timeout says, and then claims none.
+WITH limits AS MATERIALIZED (
+    SELECT set_config('lock_timeout', @lock_timeout::text, true) -- until the transaction ends
+), want AS (
     SELECT unnest(@ids::text[]) AS id,
            unnest(@team_ids::text[]) AS team_id,
            unnest(@project_ids::text[]) AS project_id,
            unnest(@job_types::text[]) AS job_type,
            unnest(@asked::int[]) AS asked
+    FROM limits
 ), moved AS (
     UPDATE observation_generation_jobs j SET
         status = 'processing',
         version = j.version + 1,
         attempts = j.attempts + 1,
         locked_by = @worker::text,
-        locked_at = GREATEST(statement_timestamp(), j.updated_at),
+        locked_at = GREATEST(COALESCE(sqlc.narg('began_at')::timestamptz, statement_timestamp()), j.updated_at),
         next_attempt_at = NULL,
-        updated_at = GREATEST(statement_timestamp(), j.updated_at)
+        updated_at = GREATEST(COALESCE(sqlc.narg('began_at')::timestamptz, statement_timestamp()), j.updated_at)
     FROM want w
     WHERE j.id = w.id AND j.id = ANY(@ids::text[])
       AND CASE WHEN j.asked = w.asked AND j.status = 'queued' AND j.attempts < j.max_attempts
@@ -229,9 +234,82 @@ WITH want AS (
     SELECT @worker::text, @worker::text, 'epoch'::timestamptz WHERE EXISTS (SELECT FROM moved)
     ON CONFLICT DO NOTHING
 )
-SELECT m.id, m.team_id, m.project_id, m.job_type, m.source_type, m.source_id, m.payload, m.request_id, m.priority, m.max_attempts,
+SELECT m.id, m.team_id, m.project_id, m.job_type, m.source_type, m.source_id, m.payload::text AS payload, m.request_id, m.priority, m.max_attempts,
        m.version, m.asked, m.attempts, m.last_error, m.created_at, m.updated_at
 FROM moved m;
+
+-- name: LookAtJobs :many
+-- The jobs that wait for just these attempts, as they are, for those who do
+-- brief ones: nothing is locked or written. began_at is when they begin. A
+-- payload that is read as JSON would be parsed by the client, to no use.
+SELECT j.id, j.team_id, j.project_id, j.job_type, j.source_type, j.source_id, j.payload::text AS payload, j.request_id, j.priority, j.max_attempts,
+       j.version, j.asked, j.attempts, j.last_error, j.created_at, GREATEST(statement_timestamp(), j.updated_at)::timestamptz AS began_at
+FROM (
+    SELECT unnest(@ids::text[]) AS id,
+           unnest(@team_ids::text[]) AS team_id,
+           unnest(@project_ids::text[]) AS project_id,
+           unnest(@job_types::text[]) AS job_type,
+           unnest(@asked::int[]) AS asked
+) w
+JOIN observation_generation_jobs j ON j.id = w.id AND j.id = ANY(@ids::text[])
+ AND CASE WHEN j.asked = w.asked AND j.status = 'queued' AND j.attempts < j.max_attempts
+           AND j.job_type = w.job_type AND j.project_id = w.project_id AND j.team_id = w.team_id THEN true END;
+
+-- name: CompleteJobs :many
+-- Two steps at once: what LookAtJobs gave begins, and is completed. It is what
+-- events.Job.Apply makes of a queued job, processing and completed, and each
+-- row has to be at the version that was looked at. Gives the ids of those that
+-- were; as in MoveJobs, all but the id is hidden from the planner.
+WITH step AS (
+    SELECT unnest(@ids::text[]) AS id,
+           unnest(@team_ids::text[]) AS team_id,
+           unnest(@project_ids::text[]) AS project_id,
+           unnest(@versions::int[]) AS version,
+           unnest(@began_ats::timestamptz[]) AS began_at
+), moved AS (
+    UPDATE observation_generation_jobs j SET
+        status = 'completed',
+        version = j.version + 2,
+        attempts = j.attempts + 1,
+        last_error = NULL,
+        next_attempt_at = NULL,
+        completed_at = GREATEST(statement_timestamp(), s.began_at),
+        updated_at = GREATEST(statement_timestamp(), s.began_at)
+    FROM step s
+    WHERE j.id = s.id AND j.id = ANY(@ids::text[])
+      AND CASE WHEN j.version = s.version AND j.project_id = s.project_id AND j.team_id = s.team_id THEN true END
+    RETURNING j.id, j.team_id, j.project_id, j.job_type, j.version, j.ask, j.attempts, j.request_id, s.began_at, j.updated_at
+), noted AS (
+    INSERT INTO observation_generation_job_events (
+        job_id, version, team_id, project_id, event_type, status_after, attempt, at, actor, process, build, request_id, schema)
+    SELECT m.id, m.version - 1, m.team_id, m.project_id, 'processing', 'processing', m.attempts, m.began_at,
+           @actor::text, @worker::text, @build::text, m.request_id, @schema::int
+    FROM moved m
+    UNION ALL
+    SELECT m.id, m.version, m.team_id, m.project_id, 'completed', 'completed', m.attempts, m.updated_at,
+           @actor::text, @worker::text, @build::text, m.request_id, @schema::int
+    FROM moved m
+), gone AS (
+    DELETE FROM outbox o USING moved m
+    WHERE o.id = m.ask AND o.job_id = m.id AND o.project_id = m.project_id AND o.team_id = m.team_id
+), told AS (
+    SELECT m.team_id, m.project_id, m.job_type, array_agg(m.id) AS ids, array_agg(m.attempts) AS attempts, array_agg(m.request_id) AS request_ids,
+           array_agg(m.version - 1) AS first, array_agg(m.began_at) AS began_ats, array_agg(m.version) AS second, array_agg(m.updated_at) AS ended_ats,
+           array_fill('epoch'::timestamptz, ARRAY[count(*)::int]) AS never, array_fill(''::text, ARRAY[count(*)::int]) AS nothing
+    FROM moved m
+    GROUP BY m.team_id, m.project_id, m.job_type
+), fed AS ( -- in this order: no event is told before an earlier one
+    INSERT INTO job_feed (team_id, project_id, job_type, event_type, status_after, actor, process, build, schema,
+        job_ids, versions, attempts, ats, next_ats, request_ids, reasons)
+    SELECT t.team_id, t.project_id, t.job_type, 'processing', 'processing', @actor::text, @worker::text, @build::text, @schema::int,
+           t.ids, t.first, t.attempts, t.began_ats, t.never, t.request_ids, t.nothing
+    FROM told t
+    UNION ALL
+    SELECT t.team_id, t.project_id, t.job_type, 'completed', 'completed', @actor::text, @worker::text, @build::text, @schema::int,
+           t.ids, t.second, t.attempts, t.ended_ats, t.never, t.request_ids, t.nothing
+    FROM told t
+)
+SELECT t.ids::text[] FROM told t;
 
 -- name: GetJob :one
 SELECT * FROM observation_generation_jobs

@@ -7,28 +7,30 @@ package sqlc
 
 import (
 	"context"
-	"encoding/json"
 	"time"
 )
 
 const claimJobs = `-- name: ClaimJobs :many
-WITH want AS (
-    SELECT unnest($1::text[]) AS id,
-           unnest($2::text[]) AS team_id,
-           unnest($3::text[]) AS project_id,
-           unnest($4::text[]) AS job_type,
-           unnest($5::int[]) AS asked
+WITH limits AS MATERIALIZED (
+    SELECT set_config('lock_timeout', $1::text, true) -- until the transaction ends
+), want AS (
+    SELECT unnest($2::text[]) AS id,
+           unnest($3::text[]) AS team_id,
+           unnest($4::text[]) AS project_id,
+           unnest($5::text[]) AS job_type,
+           unnest($6::int[]) AS asked
+    FROM limits
 ), moved AS (
     UPDATE observation_generation_jobs j SET
         status = 'processing',
         version = j.version + 1,
         attempts = j.attempts + 1,
-        locked_by = $6::text,
-        locked_at = GREATEST(statement_timestamp(), j.updated_at),
+        locked_by = $7::text,
+        locked_at = GREATEST(COALESCE($8::timestamptz, statement_timestamp()), j.updated_at),
         next_attempt_at = NULL,
-        updated_at = GREATEST(statement_timestamp(), j.updated_at)
+        updated_at = GREATEST(COALESCE($8::timestamptz, statement_timestamp()), j.updated_at)
     FROM want w
-    WHERE j.id = w.id AND j.id = ANY($1::text[])
+    WHERE j.id = w.id AND j.id = ANY($2::text[])
       AND CASE WHEN j.asked = w.asked AND j.status = 'queued' AND j.attempts < j.max_attempts
                 AND j.job_type = w.job_type AND j.project_id = w.project_id AND j.team_id = w.team_id THEN true END
     RETURNING j.id, j.team_id, j.project_id, j.job_type, j.source_type, j.source_id, j.payload, j.request_id, j.priority, j.max_attempts, j.status, j.version, j.asked, j.attempts, j.next_attempt_at, j.locked_by, j.locked_at, j.last_error, j.completed_at, j.failed_at, j.cancelled_at, j.created_at, j.updated_at, j.ask
@@ -36,7 +38,7 @@ WITH want AS (
     INSERT INTO observation_generation_job_events (
         job_id, version, team_id, project_id, event_type, status_after, attempt, at, actor, process, build, request_id, schema)
     SELECT m.id, m.version, m.team_id, m.project_id, 'processing', m.status, m.attempts, m.updated_at,
-           $7::text, $6::text, $8::text, m.request_id, $9::int
+           $9::text, $7::text, $10::text, m.request_id, $11::int
     FROM moved m
 ), gone AS (
     DELETE FROM outbox o USING moved m
@@ -44,31 +46,33 @@ WITH want AS (
 ), fed AS (
     INSERT INTO job_feed (team_id, project_id, job_type, event_type, status_after, actor, process, build, schema,
         job_ids, versions, attempts, ats, next_ats, request_ids, reasons)
-    SELECT m.team_id, m.project_id, m.job_type, 'processing', 'processing', $7::text, $6::text, $8::text, $9::int,
+    SELECT m.team_id, m.project_id, m.job_type, 'processing', 'processing', $9::text, $7::text, $10::text, $11::int,
            array_agg(m.id), array_agg(m.version), array_agg(m.attempts), array_agg(m.updated_at),
            array_agg('epoch'::timestamptz), array_agg(m.request_id), array_agg(''::text)
     FROM moved m
     GROUP BY m.team_id, m.project_id, m.job_type
 ), met AS ( -- as in MoveJobs
     INSERT INTO workers (id, name, seen_at)
-    SELECT $6::text, $6::text, 'epoch'::timestamptz WHERE EXISTS (SELECT FROM moved)
+    SELECT $7::text, $7::text, 'epoch'::timestamptz WHERE EXISTS (SELECT FROM moved)
     ON CONFLICT DO NOTHING
 )
-SELECT m.id, m.team_id, m.project_id, m.job_type, m.source_type, m.source_id, m.payload, m.request_id, m.priority, m.max_attempts,
+SELECT m.id, m.team_id, m.project_id, m.job_type, m.source_type, m.source_id, m.payload::text AS payload, m.request_id, m.priority, m.max_attempts,
        m.version, m.asked, m.attempts, m.last_error, m.created_at, m.updated_at
 FROM moved m
 `
 
 type ClaimJobsParams struct {
-	Ids        []string
-	TeamIds    []string
-	ProjectIds []string
-	JobTypes   []string
-	Asked      []int32
-	Worker     string
-	Actor      string
-	Build      string
-	Schema     int32
+	LockTimeout string
+	Ids         []string
+	TeamIds     []string
+	ProjectIds  []string
+	JobTypes    []string
+	Asked       []int32
+	Worker      string
+	BeganAt     *time.Time
+	Actor       string
+	Build       string
+	Schema      int32
 }
 
 type ClaimJobsRow struct {
@@ -78,7 +82,7 @@ type ClaimJobsRow struct {
 	JobType     string
 	SourceType  string
 	SourceID    string
-	Payload     json.RawMessage
+	Payload     string
 	RequestID   string
 	Priority    int16
 	MaxAttempts int32
@@ -93,15 +97,19 @@ type ClaimJobsRow struct {
 // The step that every job takes, without reading the job first: what waits for
 // just this attempt begins. It is what events.Job.Apply makes of a queued job
 // and processing, and the caller verifies that. Those that are not in the
-// answer have to be read.
+// answer have to be read. They begin now, or at began_at if that is given. For
+// somebody who has one of the rows in a transaction it waits as long as
+// lock_timeout says, and then claims none.
 func (q *Queries) ClaimJobs(ctx context.Context, arg ClaimJobsParams) ([]ClaimJobsRow, error) {
 	rows, err := q.db.Query(ctx, claimJobs,
+		arg.LockTimeout,
 		arg.Ids,
 		arg.TeamIds,
 		arg.ProjectIds,
 		arg.JobTypes,
 		arg.Asked,
 		arg.Worker,
+		arg.BeganAt,
 		arg.Actor,
 		arg.Build,
 		arg.Schema,
@@ -134,6 +142,105 @@ func (q *Queries) ClaimJobs(ctx context.Context, arg ClaimJobsParams) ([]ClaimJo
 			return nil, err
 		}
 		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const completeJobs = `-- name: CompleteJobs :many
+WITH step AS (
+    SELECT unnest($1::text[]) AS id,
+           unnest($2::text[]) AS team_id,
+           unnest($3::text[]) AS project_id,
+           unnest($4::int[]) AS version,
+           unnest($5::timestamptz[]) AS began_at
+), moved AS (
+    UPDATE observation_generation_jobs j SET
+        status = 'completed',
+        version = j.version + 2,
+        attempts = j.attempts + 1,
+        last_error = NULL,
+        next_attempt_at = NULL,
+        completed_at = GREATEST(statement_timestamp(), s.began_at),
+        updated_at = GREATEST(statement_timestamp(), s.began_at)
+    FROM step s
+    WHERE j.id = s.id AND j.id = ANY($1::text[])
+      AND CASE WHEN j.version = s.version AND j.project_id = s.project_id AND j.team_id = s.team_id THEN true END
+    RETURNING j.id, j.team_id, j.project_id, j.job_type, j.version, j.ask, j.attempts, j.request_id, s.began_at, j.updated_at
+), noted AS (
+    INSERT INTO observation_generation_job_events (
+        job_id, version, team_id, project_id, event_type, status_after, attempt, at, actor, process, build, request_id, schema)
+    SELECT m.id, m.version - 1, m.team_id, m.project_id, 'processing', 'processing', m.attempts, m.began_at,
+           $6::text, $7::text, $8::text, m.request_id, $9::int
+    FROM moved m
+    UNION ALL
+    SELECT m.id, m.version, m.team_id, m.project_id, 'completed', 'completed', m.attempts, m.updated_at,
+           $6::text, $7::text, $8::text, m.request_id, $9::int
+    FROM moved m
+), gone AS (
+    DELETE FROM outbox o USING moved m
+    WHERE o.id = m.ask AND o.job_id = m.id AND o.project_id = m.project_id AND o.team_id = m.team_id
+), told AS (
+    SELECT m.team_id, m.project_id, m.job_type, array_agg(m.id) AS ids, array_agg(m.attempts) AS attempts, array_agg(m.request_id) AS request_ids,
+           array_agg(m.version - 1) AS first, array_agg(m.began_at) AS began_ats, array_agg(m.version) AS second, array_agg(m.updated_at) AS ended_ats,
+           array_fill('epoch'::timestamptz, ARRAY[count(*)::int]) AS never, array_fill(''::text, ARRAY[count(*)::int]) AS nothing
+    FROM moved m
+    GROUP BY m.team_id, m.project_id, m.job_type
+), fed AS ( -- in this order: no event is told before an earlier one
+    INSERT INTO job_feed (team_id, project_id, job_type, event_type, status_after, actor, process, build, schema,
+        job_ids, versions, attempts, ats, next_ats, request_ids, reasons)
+    SELECT t.team_id, t.project_id, t.job_type, 'processing', 'processing', $6::text, $7::text, $8::text, $9::int,
+           t.ids, t.first, t.attempts, t.began_ats, t.never, t.request_ids, t.nothing
+    FROM told t
+    UNION ALL
+    SELECT t.team_id, t.project_id, t.job_type, 'completed', 'completed', $6::text, $7::text, $8::text, $9::int,
+           t.ids, t.second, t.attempts, t.ended_ats, t.never, t.request_ids, t.nothing
+    FROM told t
+)
+SELECT t.ids::text[] FROM told t
+`
+
+type CompleteJobsParams struct {
+	Ids        []string
+	TeamIds    []string
+	ProjectIds []string
+	Versions   []int32
+	BeganAts   []time.Time
+	Actor      string
+	Worker     string
+	Build      string
+	Schema     int32
+}
+
+// Two steps at once: what LookAtJobs gave begins, and is completed. It is what
+// events.Job.Apply makes of a queued job, processing and completed, and each
+// row has to be at the version that was looked at. Gives the ids of those that
+// were; as in MoveJobs, all but the id is hidden from the planner.
+func (q *Queries) CompleteJobs(ctx context.Context, arg CompleteJobsParams) ([][]string, error) {
+	rows, err := q.db.Query(ctx, completeJobs,
+		arg.Ids,
+		arg.TeamIds,
+		arg.ProjectIds,
+		arg.Versions,
+		arg.BeganAts,
+		arg.Actor,
+		arg.Worker,
+		arg.Build,
+		arg.Schema,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := [][]string{}
+	for rows.Next() {
+		var t_ids []string
+		if err := rows.Scan(&t_ids); err != nil {
+			return nil, err
+		}
+		items = append(items, t_ids)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, err
@@ -828,6 +935,94 @@ func (q *Queries) ListJobs(ctx context.Context, arg ListJobsParams) ([]Job, erro
 			&i.CreatedAt,
 			&i.UpdatedAt,
 			&i.Ask,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const lookAtJobs = `-- name: LookAtJobs :many
+SELECT j.id, j.team_id, j.project_id, j.job_type, j.source_type, j.source_id, j.payload::text AS payload, j.request_id, j.priority, j.max_attempts,
+       j.version, j.asked, j.attempts, j.last_error, j.created_at, GREATEST(statement_timestamp(), j.updated_at)::timestamptz AS began_at
+FROM (
+    SELECT unnest($1::text[]) AS id,
+           unnest($2::text[]) AS team_id,
+           unnest($3::text[]) AS project_id,
+           unnest($4::text[]) AS job_type,
+           unnest($5::int[]) AS asked
+) w
+JOIN observation_generation_jobs j ON j.id = w.id AND j.id = ANY($1::text[])
+ AND CASE WHEN j.asked = w.asked AND j.status = 'queued' AND j.attempts < j.max_attempts
+           AND j.job_type = w.job_type AND j.project_id = w.project_id AND j.team_id = w.team_id THEN true END
+`
+
+type LookAtJobsParams struct {
+	Ids        []string
+	TeamIds    []string
+	ProjectIds []string
+	JobTypes   []string
+	Asked      []int32
+}
+
+type LookAtJobsRow struct {
+	ID          string
+	TeamID      string
+	ProjectID   string
+	JobType     string
+	SourceType  string
+	SourceID    string
+	Payload     string
+	RequestID   string
+	Priority    int16
+	MaxAttempts int32
+	Version     int32
+	Asked       int32
+	Attempts    int32
+	LastError   *string
+	CreatedAt   time.Time
+	BeganAt     time.Time
+}
+
+// The jobs that wait for just these attempts, as they are, for those who do
+// brief ones: nothing is locked or written. began_at is when they begin. A
+// payload that is read as JSON would be parsed by the client, to no use.
+func (q *Queries) LookAtJobs(ctx context.Context, arg LookAtJobsParams) ([]LookAtJobsRow, error) {
+	rows, err := q.db.Query(ctx, lookAtJobs,
+		arg.Ids,
+		arg.TeamIds,
+		arg.ProjectIds,
+		arg.JobTypes,
+		arg.Asked,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []LookAtJobsRow{}
+	for rows.Next() {
+		var i LookAtJobsRow
+		if err := rows.Scan(
+			&i.ID,
+			&i.TeamID,
+			&i.ProjectID,
+			&i.JobType,
+			&i.SourceType,
+			&i.SourceID,
+			&i.Payload,
+			&i.RequestID,
+			&i.Priority,
+			&i.MaxAttempts,
+			&i.Version,
+			&i.Asked,
+			&i.Attempts,
+			&i.LastError,
+			&i.CreatedAt,
+			&i.BeganAt,
 		); err != nil {
 			return nil, err
 		}

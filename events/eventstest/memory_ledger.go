@@ -54,6 +54,24 @@ func (m *Memory) begin(worker events.Holder, e events.Envelope, twice bool) (eve
 	return en.job, nil
 }
 
+// Look is pipeline.Ledger's.
+func (m *Memory) Look(ctx context.Context, worker events.Holder, es []events.Envelope) ([]events.Claim, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	claims := make([]events.Claim, len(es))
+	for i, e := range es {
+		claims[i].Err = events.ErrHeld
+		if en := m.jobs[e.Job]; en != nil && en.job.Status == events.StatusQueued && en.job.Envelope() == e {
+			s := timed(en.job, events.Step{Event: events.Event{Type: events.Processing, Process: worker.ID}})
+			claims[i].Job, _, claims[i].Err = s.Next()
+		}
+	}
+	return claims, nil
+}
+
 // Settle is pipeline.Ledger's. The commits run while the Memory is locked,
 // with a nil transaction.
 func (m *Memory) Settle(ctx context.Context, steps []events.Step, commits []func(context.Context, pgx.Tx) error, last ...func(context.Context, pgx.Tx) error) ([]error, error) {
@@ -63,9 +81,10 @@ func (m *Memory) Settle(ctx context.Context, steps []events.Step, commits []func
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	type change struct {
-		en   *entry
-		next events.Job
-		e    events.Event
+		en    *entry
+		begun *events.Step // of a step that begins: what goes before it
+		next  events.Job
+		e     events.Event
 	}
 	errs := make([]error, len(steps))
 	changes := make([]change, len(steps))
@@ -76,17 +95,26 @@ func (m *Memory) Settle(ctx context.Context, steps []events.Step, commits []func
 			continue
 		}
 		en := m.jobs[s.Job.ID]
-		if en == nil || en.job.Scope != s.Job.Scope || en.job.Version != s.Job.Version || inBatch[s.Job.ID] {
+		if en == nil || en.job.Scope != s.Job.Scope || inBatch[s.Job.ID] || !s.Begins && en.job.Version != s.Job.Version {
 			errs[i] = events.ErrHeld
 			continue
 		}
-		next, e, err := timed(en.job, s).Next()
+		job := en.job
+		var begun *events.Step
+		if s.Begins {
+			if begun = beginning(job, s); begun == nil {
+				errs[i] = events.ErrHeld
+				continue
+			}
+			job, _, _ = begun.Next()
+		}
+		next, e, err := timed(job, s).Next()
 		if err != nil {
 			errs[i] = err
 			continue
 		}
 		inBatch[s.Job.ID] = true
-		changes[i] = change{en, next, e}
+		changes[i] = change{en, begun, next, e}
 	}
 	for i, c := range changes {
 		if c.en == nil || commits[i] == nil {
@@ -104,11 +132,32 @@ func (m *Memory) Settle(ctx context.Context, steps []events.Step, commits []func
 		}
 	}
 	for _, c := range changes {
+		if c.begun != nil {
+			next, e, _ := c.begun.Next()
+			m.store(c.en, next, e)
+		}
 		if c.en != nil {
 			m.store(c.en, c.next, c.e)
 		}
 	}
 	return errs, nil
+}
+
+// beginning is the step before one that begins its attempt; nil when the job
+// does not wait for it any more.
+func beginning(job events.Job, s events.Step) *events.Step {
+	if job.Status != events.StatusQueued || job.Envelope() != s.Job.Envelope() {
+		return nil
+	}
+	b := timed(job, events.Step{Event: events.Event{Type: events.Processing, Actor: "worker", Process: s.Job.LockedBy, Build: s.Event.Build}})
+	b.Event.At = s.Job.LockedAt
+	if b.Event.At.Before(job.UpdatedAt) {
+		b.Event.At = job.UpdatedAt
+	}
+	if _, _, err := b.Next(); err != nil {
+		return nil
+	}
+	return &b
 }
 
 // Seen is pipeline.Ledger's.

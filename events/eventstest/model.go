@@ -33,6 +33,7 @@ func Model(t *testing.T, table Table) {
 			"enqueue":  m.enqueue,
 			"begin":    m.begin,
 			"settle":   m.settle,
+			"brief":    m.brief,
 			"operator": m.operator,
 			"enqueued": m.enqueued,
 			"again":    m.again,
@@ -201,6 +202,60 @@ func (m *model) settle(t *rapid.T) {
 	y, errB := m.real.Settle(m.ctx, bs, commits)
 	require.Equal(t, word(errA), word(errB))
 	require.Equal(t, words(x), words(y))
+}
+
+// brief looks at some jobs, lets the others do something meanwhile, and settles
+// what was there to be done.
+func (m *model) brief(t *rapid.T) {
+	w := m.worker()
+	var es []events.Envelope
+	for _, id := range m.pick("jobs", 3) {
+		es = append(es, m.had(id).mem.Envelope())
+	}
+	a, err := m.mem.Look(m.ctx, w, es)
+	require.NoError(t, err)
+	b, err := m.real.Look(m.ctx, w, es)
+	require.NoError(t, err)
+	switch rapid.IntRange(0, 5).Draw(t, "meanwhile") {
+	case 0:
+		m.operator(t)
+	case 1:
+		m.enqueued(t)
+	case 2:
+		m.begin(t)
+	case 3:
+		m.again(t)
+	}
+	var as, bs []events.Step
+	var commits []func(context.Context, pgx.Tx) error
+	for i, c := range a {
+		require.Equal(t, c.Err == nil, b[i].Err == nil, "look at %v: %v, %v", es[i], c.Err, b[i].Err)
+		if c.Err != nil {
+			continue
+		}
+		require.Equal(t, timeless(c.Job), timeless(b[i].Job))
+		e := events.Event{
+			Type:  rapid.SampledFrom([]events.Type{events.Completed, events.Completed, events.Completed, events.Failed, events.RetryScheduled, events.Released}).Draw(t, "outcome"),
+			Actor: "worker", Process: w.ID,
+		}
+		if e.Type != events.Completed {
+			e.Reason = "because"
+		}
+		d := delay(t)
+		as = append(as, events.Step{Job: c.Job, Event: e, Delay: d, Begins: true})
+		bs = append(bs, events.Step{Job: b[i].Job, Event: e, Delay: d, Begins: true})
+		if rapid.IntRange(0, 4).Draw(t, "commit") == 0 {
+			commits = append(commits, func(context.Context, pgx.Tx) error { return nil })
+		} else {
+			commits = append(commits, nil)
+		}
+	}
+	for range rapid.IntRange(1, 2).Draw(t, "times") { // the second time it is as if the answer was lost
+		x, errA := m.mem.Settle(m.ctx, as, commits)
+		y, errB := m.real.Settle(m.ctx, bs, commits)
+		require.Equal(t, word(errA), word(errB))
+		require.Equal(t, words(x), words(y))
+	}
 }
 
 func (m *model) operator(t *rapid.T) {

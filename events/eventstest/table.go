@@ -26,6 +26,7 @@ type Table interface {
 	Told(ctx context.Context, rows []int64) error
 
 	Begin(ctx context.Context, worker events.Holder, es []events.Envelope) ([]events.Claim, error)
+	Look(ctx context.Context, worker events.Holder, es []events.Envelope) ([]events.Claim, error)
 	Settle(ctx context.Context, steps []events.Step, commits []func(context.Context, pgx.Tx) error, last ...func(context.Context, pgx.Tx) error) ([]error, error)
 	Seen(ctx context.Context, worker events.Holder) error
 	Gone(ctx context.Context, worker events.Holder) error
@@ -132,6 +133,31 @@ func (b bundle) begin(w events.Holder, jobs ...events.Job) []events.Job {
 		held[i] = c.Job
 	}
 	return held
+}
+
+// look gives jobs that wait, as a worker of brief ones has them.
+func (b bundle) look(w events.Holder, jobs ...events.Job) []events.Job {
+	b.t.Helper()
+	es := make([]events.Envelope, len(jobs))
+	for i, j := range jobs {
+		es[i] = j.Envelope()
+	}
+	claims, err := b.Look(b.t.Context(), w, es)
+	require.NoError(b.t, err)
+	require.Len(b.t, claims, len(es))
+	seen := make([]events.Job, len(jobs))
+	for i, c := range claims {
+		require.NoError(b.t, c.Err)
+		seen[i] = c.Job
+	}
+	return seen
+}
+
+// brief is the step of a worker that begins an attempt and ends it.
+func brief(seen events.Job, typ events.Type, reason string) events.Step {
+	s := end(seen, typ, reason)
+	s.Begins = true
+	return s
 }
 
 // end is the step of a worker that ends an attempt.

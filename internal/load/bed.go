@@ -34,6 +34,7 @@ type BedConfig struct {
 	Payload  int                        // bytes of a job's arguments; 0 means 512
 	Slots    int                        // jobs that a worker does at once; 0 means 1000
 	Untold   bool                       // followers are told nothing: what that costs is the difference
+	Claimed  bool                       // each job is claimed before it is done, as one is that takes long
 	Log      *slog.Logger               // nil: nothing is logged
 }
 
@@ -218,10 +219,14 @@ func (b *Bed) work(ctx context.Context, bell *outbox.Bell, done *atomic.Int64, h
 		N   int64
 		Pad string
 	}
+	opts := []pipeline.Option{pipeline.Slots(b.cfg.Slots)}
+	if !b.cfg.Claimed {
+		opts = append(opts, pipeline.Brief())
+	}
 	pipeline.Handle(w, Kind, func(_ context.Context, _ events.Job, a args) (pipeline.Commit, error) {
 		handle(a.N)
 		return nil, nil
-	}, pipeline.Slots(b.cfg.Slots))
+	}, opts...)
 	ctx, cancel := context.WithCancel(ctx)
 	ended := make(chan error, 1)
 	go func() { ended <- w.Run(ctx) }()

@@ -27,18 +27,24 @@ const (
 
 // Register gives a worker the handlers of the four kinds.
 func (s *Service) Register(w *pipeline.Worker) {
-	slots := slotsForModel
-	if s.cfg.Provider.Name() == llm.NameOffline {
+	slots, offline := slotsForModel, s.cfg.Provider.Name() == llm.NameOffline
+	if offline {
 		slots = slotsOffline
 	}
 	for kind, do := range s.handlers() {
-		pipeline.Handle(w, kind, do, pipeline.Slots(slots[kind]))
+		opts := []pipeline.Option{pipeline.Slots(slots[kind])}
+		if offline && kind == KindEvent {
+			opts = append(opts, pipeline.Brief())
+		}
+		pipeline.Handle(w, kind, do, opts...)
 	}
 }
 
 // How many jobs of a kind a worker does at once, unless it is told. A model
 // takes seconds and its service counts the calls. The offline extractor takes
-// microseconds, so what counts is how many jobs share a transaction.
+// microseconds, so what counts is how many jobs share a transaction, and an
+// event's job is not claimed before it runs. That of a batch or a session is:
+// what joins it, or asks for another one, has to see that it has begun.
 var (
 	slotsForModel = map[events.Kind]int{KindEvent: 4, KindBatch: 2, KindSummary: 2, KindReindex: 1}
 	slotsOffline  = map[events.Kind]int{KindEvent: 200, KindBatch: 50, KindSummary: 10, KindReindex: 1}

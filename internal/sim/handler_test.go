@@ -22,7 +22,7 @@ func (p *process) handle(ctx context.Context, job events.Job, _ struct{}) (pipel
 	commit, err := p.attempt(ctx, job, e)
 	cause := context.Cause(ctx)
 	p.w.mu.Lock()
-	run.stopped = err != nil && (errors.Is(cause, pipeline.ErrDraining) || errors.Is(cause, pipeline.ErrLeaseLost) || errors.Is(cause, pipeline.ErrSuperseded))
+	run.stopped = err != nil && (errors.Is(cause, pipeline.ErrDraining) || errors.Is(cause, pipeline.ErrLeaseLost) || errors.Is(cause, pipeline.ErrSuperseded) || errors.Is(cause, pipeline.ErrTaken))
 	p.w.mu.Unlock()
 	if err := p.pass(); err != nil { // a paused process stops here, a killed one ends
 		return nil, err

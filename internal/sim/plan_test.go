@@ -17,6 +17,7 @@ type plan struct {
 	relays    int
 	workers   int
 	slots     int           // of each worker
+	brief     bool          // its jobs are brief, whatever they take
 	lease     time.Duration // of relays and workers
 	ackWait   time.Duration
 	window    time.Duration // in which the broker knows message ids
@@ -140,8 +141,8 @@ func (f fault) String() string {
 
 func (p plan) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "seed %d: %d relays, %d workers of %d slots, lease %v, ack wait %v, window %v, notice %v, async %v, bell %v, file %v, tenant cap %d, span %v\n",
-		p.seed, p.relays, p.workers, p.slots, p.lease, p.ackWait, p.window, p.notice, p.async, p.bell, p.file, p.tenantCap, p.span)
+	fmt.Fprintf(&b, "seed %d: %d relays, %d workers of %d slots, brief %v, lease %v, ack wait %v, window %v, notice %v, async %v, bell %v, file %v, tenant cap %d, span %v\n",
+		p.seed, p.relays, p.workers, p.slots, p.brief, p.lease, p.ackWait, p.window, p.notice, p.async, p.bell, p.file, p.tenantCap, p.span)
 	for i, j := range p.jobs {
 		fmt.Fprintf(&b, "  job %d: at %.2fs, tenant %d, delay %v, at most %d attempts, priority %d, unsure %v:", i, j.at.Seconds(), j.tenant, j.delay, j.maxAttempts, j.priority, j.unsure)
 		for _, e := range j.ends {
@@ -202,6 +203,7 @@ func newPlan(seed uint64) plan {
 		relays:  pick(d, 1, 2, 2, 2, 3),
 		workers: pick(d, 1, 2, 2, 2, 3),
 		slots:   d.IntN(3) + 1,
+		brief:   seed%2 == 0,
 		lease:   pick[time.Duration](d, 2, 3, 4, 6) * time.Second,
 		ackWait: pick[time.Duration](d, 1, 2, 4, 6) * time.Second,
 		window:  pick[time.Duration](d, 1, 5, 120, 120) * time.Second,
@@ -273,6 +275,7 @@ func newJob(d dice, span, rush time.Duration) jobPlan {
 var (
 	relayCalls   = []string{"asks", "waiting", "enqueued", "again", "reclaim", "slots", "lead", "fresh", "told"}
 	workerCalls  = []string{"begin", "begin", "settle", "settle", "settle", "seen", "gone"}
+	briefCalls   = []string{"look", "look", "begin", "settle", "settle", "settle", "seen", "gone"}
 	relayFrames  = []string{"publish", "publish", "tell", "tell", "api", "answer"}
 	workerFrames = []string{"pull", "ack", "ack", "progress", "deliver", "deliver", "api", "answer"}
 )
@@ -280,6 +283,9 @@ var (
 func (p plan) process(d dice) (name string, calls, frames []string) {
 	if d.one(2) {
 		return fmt.Sprint("relay", d.IntN(p.relays)), relayCalls, relayFrames
+	}
+	if p.brief {
+		return fmt.Sprint("worker", d.IntN(p.workers)), briefCalls, workerFrames
 	}
 	return fmt.Sprint("worker", d.IntN(p.workers)), workerCalls, workerFrames
 }

@@ -344,7 +344,11 @@ func (p *process) worker(ctx context.Context, nc *nats.Conn, js jetstream.JetStr
 		cfg.Settled = func([]events.Step) { bell.Ring() }
 	}
 	w := pipeline.New(door{p}, js, cfg)
-	pipeline.Handle(w, kind, p.handle, pipeline.Slots(p.w.plan.slots), pipeline.Timeout(handlerTimeout))
+	opts := []pipeline.Option{pipeline.Slots(p.w.plan.slots), pipeline.Timeout(handlerTimeout)}
+	if p.w.plan.brief {
+		opts = append(opts, pipeline.Brief())
+	}
+	pipeline.Handle(w, kind, p.handle, opts...)
 	p.mu.Lock()
 	p.trouble = func() string {
 		s := w.State()

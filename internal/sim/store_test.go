@@ -195,6 +195,12 @@ func (d door) Begin(ctx context.Context, worker events.Holder, es []events.Envel
 	})
 }
 
+func (d door) Look(ctx context.Context, worker events.Holder, es []events.Envelope) ([]events.Claim, error) {
+	return call(ctx, d, "look", func() ([]events.Claim, error) {
+		return d.p.w.mem.Look(ctx, worker, d.p.w.plant.envelopes(d.p.w, es))
+	})
+}
+
 func (d door) Settle(ctx context.Context, steps []events.Step, commits []func(context.Context, pgx.Tx) error, last ...func(context.Context, pgx.Tx) error) ([]error, error) {
 	if d.p.w.plant == plantAckBeforeSettle {
 		ctx := context.WithoutCancel(ctx)
