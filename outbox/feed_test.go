@@ -234,7 +234,9 @@ func TestParseEvent(t *testing.T) {
 
 func TestParseEvents(t *testing.T) {
 	t.Parallel()
-	line := func(n int) string { return fmt.Sprintf(`{"job":"note_%d","version":2,"type":"queued","kind":"note"}`, n) }
+	line := func(n int) string {
+		return fmt.Sprintf(`{"job":"note_%d","version":2,"type":"queued","kind":"note"}`, n)
+	}
 	all, err := outbox.ParseEvents([]byte(line(1) + "\n" + line(2)))
 	require.NoError(t, err)
 	require.Len(t, all, 2)

@@ -162,7 +162,7 @@ func (f *following) consume(ctx context.Context) error {
 		if err := f.listen(ctx, messages); err != nil {
 			return err
 		}
-		if err := f.check(ctx, stream, consumer); err != nil {
+		if err := f.check(ctx, stream); err != nil {
 			return err
 		}
 	}
@@ -254,7 +254,7 @@ func (f *following) hearLine(line []byte, from, at events.Cursor) error {
 // dropped before it was told. Then it tells how far the stream has come: a
 // tenant where nothing happens would otherwise stay at a place that is dropped
 // one day.
-func (f *following) check(ctx context.Context, stream jetstream.Stream, consumer jetstream.Consumer) error {
+func (f *following) check(ctx context.Context, stream jetstream.Stream) error {
 	asking, cancel := context.WithTimeout(ctx, followCall)
 	defer cancel()
 	info, err := stream.Info(asking)
@@ -268,15 +268,17 @@ func (f *following) check(ctx context.Context, stream jetstream.Stream, consumer
 		f.trimmed = true
 		return errMoved
 	}
-	is, err := consumer.Info(asking)
-	if err != nil {
-		return err
-	}
-	// The broker's consumer has looked at all up to its place in the stream.
-	// It counts if all that it sent has arrived.
-	if far := is.Delivered.Stream; is.Delivered.Consumer == f.sequence && far > f.at.Seq {
-		f.at.Seq, f.at.Part = far, 0
-		if err := f.tell(events.Heard{At: f.at}); err != nil {
+	// All up to where the stream was then is told if the last one for us is. A
+	// broker that lets others than the leader answer may not know it yet.
+	if far := info.State.LastSeq; far > f.at.Seq && !info.Config.AllowDirect {
+		last, err := stream.GetLastMsgForSubject(asking, f.subject())
+		switch {
+		case errors.Is(err, jetstream.ErrMsgNotFound), err == nil && last.Sequence <= f.at.Seq:
+			f.at.Seq, f.at.Part = far, 0
+			if err := f.tell(events.Heard{At: f.at}); err != nil {
+				return err
+			}
+		case err != nil:
 			return err
 		}
 	}

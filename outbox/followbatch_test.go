@@ -92,16 +92,21 @@ func TestFollowGoesOnWithinAMessage(t *testing.T) {
 	want = append(want, "last")
 	comeBack()
 
-	// Another tenant goes on from there too, and then from the end of a message.
+	// Other tenants go on from there too, and then from the end of the stream.
+	teamC := events.Scope{Team: "c", Project: "pc"}
 	require.NotZero(t, all[20].At.Part)
 	last, err := stream.Info(t.Context())
 	require.NoError(t, err)
-	other := w.listen(teamB, all[20].At)
-	for other.any().At.Seq < last.State.LastSeq {
+	other, quiet := w.listen(teamB, all[20].At), w.listen(teamC, all[20].At)
+	other.next() // what was for it
+	for _, e := range []*ear{other, quiet} {
+		for e.any().At.Seq < last.State.LastSeq { // what is not
+		}
 	}
-	ids := w.enqueue(3, teamB)
+	forC, forB := w.enqueue(3, teamC), w.enqueue(3, teamB)
 	w.once(r)
-	other.expect(ids...)
+	other.expect(forB...)
+	quiet.expect(forC...)
 }
 
 // Whatever is told, told again, told again in another split, and wherever a
