@@ -18,8 +18,8 @@ import (
 
 	"github.com/seed-245eaa15/obs/db"
 	"github.com/seed-245eaa15/obs/events"
-	"github.com/seed-245eaa15/obs/internal/load"
 	"github.com/seed-245eaa15/obs/internal/llm"
+	"github.com/seed-245eaa15/obs/internal/load"
 	"github.com/seed-245eaa15/obs/internal/observe"
 	"github.com/seed-245eaa15/obs/internal/testenv"
 	"github.com/seed-245eaa15/obs/outbox"
