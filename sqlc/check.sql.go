@@ -105,6 +105,38 @@ func (q *Queries) CheckEventKeys(ctx context.Context) ([]CheckEventKeysRow, erro
 	return items, nil
 }
 
+const checkEventSessions = `-- name: CheckEventSessions :many
+SELECT e.id, s.id AS session_id FROM agent_events e
+JOIN server_sessions s ON s.id = e.server_session_id
+WHERE s.team_id <> e.team_id OR s.project_id <> e.project_id LIMIT 100
+`
+
+type CheckEventSessionsRow struct {
+	ID        string
+	SessionID string
+}
+
+// Agent events in a session of another tenant.
+func (q *Queries) CheckEventSessions(ctx context.Context) ([]CheckEventSessionsRow, error) {
+	rows, err := q.db.Query(ctx, checkEventSessions)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []CheckEventSessionsRow{}
+	for rows.Next() {
+		var i CheckEventSessionsRow
+		if err := rows.Scan(&i.ID, &i.SessionID); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const checkGenerationKeys = `-- name: CheckGenerationKeys :many
 SELECT generation_key::text AS generation_key, count(*) AS copies FROM observations
 WHERE generation_key IS NOT NULL GROUP BY team_id, project_id, generation_key HAVING count(*) > 1 LIMIT 100
@@ -541,40 +573,6 @@ func (q *Queries) CheckStrayAudit(ctx context.Context) ([]CheckStrayAuditRow, er
 	for rows.Next() {
 		var i CheckStrayAuditRow
 		if err := rows.Scan(&i.ID, &i.TeamID, &i.ProjectID); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
-const checkStrayEvents = `-- name: CheckStrayEvents :many
-SELECT e.id, e.project_id, e.server_session_id FROM agent_events e
-LEFT JOIN projects p ON p.id = e.project_id AND CASE WHEN p.team_id = e.team_id THEN true END
-LEFT JOIN server_sessions s ON s.id = e.server_session_id AND CASE WHEN s.team_id = e.team_id AND s.project_id = e.project_id THEN true END
-WHERE p.id IS NULL OR (e.server_session_id IS NOT NULL AND s.id IS NULL) LIMIT 100
-`
-
-type CheckStrayEventsRow struct {
-	ID              string
-	ProjectID       string
-	ServerSessionID *string
-}
-
-// Agent events of a project or a session that their team does not have.
-func (q *Queries) CheckStrayEvents(ctx context.Context) ([]CheckStrayEventsRow, error) {
-	rows, err := q.db.Query(ctx, checkStrayEvents)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	items := []CheckStrayEventsRow{}
-	for rows.Next() {
-		var i CheckStrayEventsRow
-		if err := rows.Scan(&i.ID, &i.ProjectID, &i.ServerSessionID); err != nil {
 			return nil, err
 		}
 		items = append(items, i)

@@ -1,13 +1,9 @@
 -- +goose Up
--- What storing an observation pays (docs/adr/0031). Eight foreign keys were
--- checked row by row for every event, though its transaction holds what they
--- name: the project's row, or a job's, and whoever takes a project away takes
--- its jobs before all else. What the keys did at a deletion, one statement does
+-- What storing an observation pays (docs/adr/0031). Six foreign keys were
+-- checked row by row for every event, though its transaction has moved a job,
+-- and whoever takes a project away takes its jobs before all else. What the keys did at a deletion, one statement does
 -- now, and obs check (I9) verifies the rest. Each statement of a trigger sees
 -- what was committed while the one before it waited.
-ALTER TABLE agent_events
-    DROP CONSTRAINT IF EXISTS agent_events_project_id_team_id_fkey,
-    DROP CONSTRAINT IF EXISTS agent_events_server_session_id_fkey;
 ALTER TABLE observations
     DROP CONSTRAINT observations_project_id_team_id_fkey,
     DROP CONSTRAINT observations_server_session_id_fkey;
@@ -28,7 +24,6 @@ BEGIN
         DELETE FROM observation_generation_jobs WHERE team_id = one.team_id AND project_id = one.id;
         DELETE FROM observations WHERE team_id = one.team_id AND project_id = one.id;
         DELETE FROM observation_words WHERE team_id = one.team_id AND project_id = one.id;
-        DELETE FROM agent_events WHERE team_id = one.team_id AND project_id = one.id;
         DELETE FROM audit_log WHERE team_id = one.team_id AND project_id = one.id;
     END LOOP;
     RETURN NULL;
@@ -51,15 +46,14 @@ CREATE TRIGGER with_audit AFTER DELETE ON teams
 
 -- The arrays make it an index scan however little the planner knows.
 -- +goose StatementBegin
-CREATE FUNCTION delete_of_sessions() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION delete_session_observations() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     DELETE FROM observations WHERE server_session_id = ANY (ARRAY(SELECT id FROM gone));
-    DELETE FROM agent_events WHERE server_session_id = ANY (ARRAY(SELECT id FROM gone));
     RETURN NULL;
 END $$;
 -- +goose StatementEnd
-CREATE TRIGGER with_events AFTER DELETE ON server_sessions
-    REFERENCING OLD TABLE AS gone FOR EACH STATEMENT EXECUTE FUNCTION delete_of_sessions();
+CREATE TRIGGER with_observations AFTER DELETE ON server_sessions
+    REFERENCING OLD TABLE AS gone FOR EACH STATEMENT EXECUTE FUNCTION delete_session_observations();
 
 -- +goose StatementBegin
 CREATE FUNCTION delete_sources() RETURNS trigger LANGUAGE plpgsql AS $$

@@ -296,12 +296,16 @@ func (w *world) hold(t *testing.T, sql string, args ...any) (letGo func()) {
 }
 
 // What somebody holds delays those who need it, and nobody else: a project
-// that is being emptied, an event that another transaction is about to store.
+// that is being emptied, a session, an event that another transaction is
+// about to store.
 func TestWhoIsLockedOutHoldsUpNobodyElse(t *testing.T) {
 	t.Parallel()
 	for name, lock := range map[string]func(t *testing.T, tn *town) func(){
 		"project": func(t *testing.T, tn *town) func() {
 			return tn.hold(t, "SELECT FROM projects WHERE id = $1 FOR UPDATE", tn.projects[2])
+		},
+		"session": func(t *testing.T, tn *town) func() {
+			return tn.hold(t, "SELECT FROM server_sessions WHERE project_id = $1 FOR UPDATE", tn.projects[2])
 		},
 		"event": func(t *testing.T, tn *town) func() {
 			call := tn.call(called{Caller: 2, Sent: []sent{{Project: 2, N: 0, Session: -1, Content: 0}}})
