@@ -139,6 +139,16 @@ func (s *Jobs) checkTables(ctx context.Context) (found []events.Finding, err err
 			each(ctx, q.CheckEventSessions, func(r sqlc.CheckEventSessionsRow) {
 				add("I9", "agent event "+r.ID, "its session %s is another tenant's", r.SessionID)
 			}),
+			each(ctx, q.CheckStrayObservations, func(r sqlc.CheckStrayObservationsRow) {
+				add("I9", "observation "+r.ID, "its team has no project %s, or that no session %s", r.ProjectID, textOf(r.ServerSessionID))
+			}),
+			each(ctx, q.CheckStraySources, func(r sqlc.CheckStraySourcesRow) {
+				add("I9", "source "+r.ID, "its tenant has no observation %s", r.ObservationID)
+			}),
+			each(ctx, q.CheckStrayWords, func(project string) { add("I9", "project "+project, "it has words, and its team does not have it") }),
+			each(ctx, q.CheckStrayAudit, func(r sqlc.CheckStrayAuditRow) {
+				add("I9", fmt.Sprintf("audit row %d", r.ID), "there is no team %s, or it has no project %s", r.TeamID, textOf(r.ProjectID))
+			}),
 			each(ctx, q.CheckAuditScopes, func(r sqlc.CheckAuditScopesRow) {
 				add("I9", fmt.Sprintf("audit row %d", r.ID), "job %s is another tenant's", r.JobID)
 			}),
@@ -167,6 +177,13 @@ func (s *Jobs) PrunedBefore(ctx context.Context) (time.Time, error) {
 		return t, fmt.Errorf("look for what was pruned: %w", err)
 	}
 	return t, nil
+}
+
+func textOf(s *string) string {
+	if s == nil {
+		return "-"
+	}
+	return *s
 }
 
 func each[R any](ctx context.Context, query func(context.Context) ([]R, error), fn func(R)) error {

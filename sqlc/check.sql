@@ -65,6 +65,32 @@ SELECT s.id, s.source_id FROM observation_sources s
 LEFT JOIN agent_events a ON a.id = s.source_id AND CASE WHEN a.team_id = s.team_id AND a.project_id = s.project_id THEN true END
 WHERE s.source_type = 'agent_event' AND a.id IS NULL LIMIT 100;
 
+-- name: CheckStraySources :many
+-- Sources of an observation that their tenant does not have.
+SELECT s.id, s.observation_id FROM observation_sources s
+LEFT JOIN observations o ON o.id = s.observation_id AND CASE WHEN o.team_id = s.team_id AND o.project_id = s.project_id THEN true END
+WHERE o.id IS NULL LIMIT 100;
+
+-- name: CheckStrayObservations :many
+-- Observations of a project or a session that their team does not have.
+SELECT o.id, o.project_id, o.server_session_id FROM observations o
+LEFT JOIN projects p ON p.id = o.project_id AND CASE WHEN p.team_id = o.team_id THEN true END
+LEFT JOIN server_sessions s ON s.id = o.server_session_id AND CASE WHEN s.team_id = o.team_id AND s.project_id = o.project_id THEN true END
+WHERE p.id IS NULL OR (o.server_session_id IS NOT NULL AND s.id IS NULL) LIMIT 100;
+
+-- name: CheckStrayWords :many
+-- Words of a project that their team does not have.
+SELECT DISTINCT w.project_id FROM observation_words w
+LEFT JOIN projects p ON p.id = w.project_id AND CASE WHEN p.team_id = w.team_id THEN true END
+WHERE p.id IS NULL LIMIT 100;
+
+-- name: CheckStrayAudit :many
+-- Audit rows of a team or a project that is not there.
+SELECT l.id, l.team_id, l.project_id FROM audit_log l
+LEFT JOIN teams t ON t.id = l.team_id
+LEFT JOIN projects p ON p.id = l.project_id AND CASE WHEN p.team_id = l.team_id THEN true END
+WHERE t.id IS NULL OR (l.project_id IS NOT NULL AND p.id IS NULL) LIMIT 100;
+
 -- name: CheckGenerationKeys :many
 SELECT generation_key::text AS generation_key, count(*) AS copies FROM observations
 WHERE generation_key IS NOT NULL GROUP BY team_id, project_id, generation_key HAVING count(*) > 1 LIMIT 100;

@@ -553,6 +553,40 @@ func (q *Queries) CheckStrayAsks(ctx context.Context) ([]CheckStrayAsksRow, erro
 	return items, nil
 }
 
+const checkStrayAudit = `-- name: CheckStrayAudit :many
+SELECT l.id, l.team_id, l.project_id FROM audit_log l
+LEFT JOIN teams t ON t.id = l.team_id
+LEFT JOIN projects p ON p.id = l.project_id AND CASE WHEN p.team_id = l.team_id THEN true END
+WHERE t.id IS NULL OR (l.project_id IS NOT NULL AND p.id IS NULL) LIMIT 100
+`
+
+type CheckStrayAuditRow struct {
+	ID        int64
+	TeamID    string
+	ProjectID *string
+}
+
+// Audit rows of a team or a project that is not there.
+func (q *Queries) CheckStrayAudit(ctx context.Context) ([]CheckStrayAuditRow, error) {
+	rows, err := q.db.Query(ctx, checkStrayAudit)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []CheckStrayAuditRow{}
+	for rows.Next() {
+		var i CheckStrayAuditRow
+		if err := rows.Scan(&i.ID, &i.TeamID, &i.ProjectID); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const checkStrayHistory = `-- name: CheckStrayHistory :many
 SELECT DISTINCT e.job_id FROM observation_generation_job_events e
 LEFT JOIN observation_generation_jobs j ON j.id = e.job_id AND CASE WHEN j.team_id = e.team_id AND j.project_id = e.project_id THEN true END
@@ -572,6 +606,99 @@ func (q *Queries) CheckStrayHistory(ctx context.Context) ([]string, error) {
 			return nil, err
 		}
 		items = append(items, job_id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const checkStrayObservations = `-- name: CheckStrayObservations :many
+SELECT o.id, o.project_id, o.server_session_id FROM observations o
+LEFT JOIN projects p ON p.id = o.project_id AND CASE WHEN p.team_id = o.team_id THEN true END
+LEFT JOIN server_sessions s ON s.id = o.server_session_id AND CASE WHEN s.team_id = o.team_id AND s.project_id = o.project_id THEN true END
+WHERE p.id IS NULL OR (o.server_session_id IS NOT NULL AND s.id IS NULL) LIMIT 100
+`
+
+type CheckStrayObservationsRow struct {
+	ID              string
+	ProjectID       string
+	ServerSessionID *string
+}
+
+// Observations of a project or a session that their team does not have.
+func (q *Queries) CheckStrayObservations(ctx context.Context) ([]CheckStrayObservationsRow, error) {
+	rows, err := q.db.Query(ctx, checkStrayObservations)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []CheckStrayObservationsRow{}
+	for rows.Next() {
+		var i CheckStrayObservationsRow
+		if err := rows.Scan(&i.ID, &i.ProjectID, &i.ServerSessionID); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const checkStraySources = `-- name: CheckStraySources :many
+SELECT s.id, s.observation_id FROM observation_sources s
+LEFT JOIN observations o ON o.id = s.observation_id AND CASE WHEN o.team_id = s.team_id AND o.project_id = s.project_id THEN true END
+WHERE o.id IS NULL LIMIT 100
+`
+
+type CheckStraySourcesRow struct {
+	ID            string
+	ObservationID string
+}
+
+// Sources of an observation that their tenant does not have.
+func (q *Queries) CheckStraySources(ctx context.Context) ([]CheckStraySourcesRow, error) {
+	rows, err := q.db.Query(ctx, checkStraySources)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []CheckStraySourcesRow{}
+	for rows.Next() {
+		var i CheckStraySourcesRow
+		if err := rows.Scan(&i.ID, &i.ObservationID); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const checkStrayWords = `-- name: CheckStrayWords :many
+SELECT DISTINCT w.project_id FROM observation_words w
+LEFT JOIN projects p ON p.id = w.project_id AND CASE WHEN p.team_id = w.team_id THEN true END
+WHERE p.id IS NULL LIMIT 100
+`
+
+// Words of a project that their team does not have.
+func (q *Queries) CheckStrayWords(ctx context.Context) ([]string, error) {
+	rows, err := q.db.Query(ctx, checkStrayWords)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []string{}
+	for rows.Next() {
+		var project_id string
+		if err := rows.Scan(&project_id); err != nil {
+			return nil, err
+		}
+		items = append(items, project_id)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, err

@@ -57,6 +57,13 @@ func (s *Service) AddMemory(ctx context.Context, c Caller, n NewMemory) (Observa
 			return err
 		}
 		scope.Project = n.ProjectID
+		held, err := q.HoldProjects(ctx, sqlc.HoldProjectsParams{Ids: []string{scope.Project}, TeamIds: []string{scope.Team}})
+		if err == nil && len(held) == 0 {
+			err = errPurged // since we were allowed to
+		}
+		if err != nil {
+			return fmt.Errorf("hold project: %w", err)
+		}
 		if n.ServerSessionID != nil {
 			known, err := q.KnownSessions(ctx, sqlc.KnownSessionsParams{
 				Ids: []string{*n.ServerSessionID}, TeamIds: []string{scope.Team}, ProjectIds: []string{scope.Project},

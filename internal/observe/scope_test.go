@@ -171,9 +171,10 @@ var mutations = map[string]mutation{
 		return err
 	}},
 	"InsertAudit": {makes: true, call: func(ctx context.Context, q *sqlc.Queries, x target) error {
-		return q.InsertAudit(ctx, sqlc.InsertAuditParams{
+		_, err := q.InsertAudit(ctx, sqlc.InsertAuditParams{
 			TeamID: x.scope.Team, ProjectID: &x.scope.Project, ActorID: "a", Action: "x", ResourceType: "x", Details: json.RawMessage("{}"),
 		})
+		return err
 	}},
 	"InsertSession": {makes: true, call: func(ctx context.Context, q *sqlc.Queries, x target) error {
 		_, err := q.InsertSession(ctx, sqlc.InsertSessionParams{

@@ -135,10 +135,52 @@ func (s *Service) write(ctx context.Context, tx pgx.Tx, all []*writing) error {
 			w.store(n, &p)
 		}
 	}
-	if _, err := s.q.WithTx(tx).InsertGenerated(ctx, p); err != nil {
+	q := s.q.WithTx(tx)
+	made, err := q.InsertGenerated(ctx, p)
+	if err == nil && len(made) < len(p.Ids) {
+		err = s.holdTwins(ctx, q, all, made)
+	}
+	if err != nil {
 		return fmt.Errorf("store %d observations of %d jobs: %w", len(p.Ids), len(all), err)
 	}
 	return nil
+}
+
+// holdTwins sees to it that the observations that were there before, and now
+// rest on what these jobs were about as well, stay until the commit. What
+// somebody has just taken away is stored anew.
+func (s *Service) holdTwins(ctx context.Context, q *sqlc.Queries, all []*writing, made []string) error {
+	there := map[string]bool{}
+	rest := func(ids []string) (p sqlc.InsertGeneratedParams) {
+		for _, id := range ids {
+			there[id] = true
+		}
+		for _, w := range all {
+			for _, n := range w.notes {
+				if !there[n.id] {
+					w.store(n, &p)
+				}
+			}
+		}
+		return p
+	}
+	for range txTries {
+		p := rest(made)
+		if len(p.Ids) == 0 { // they were twins of each other
+			return nil
+		}
+		held, err := q.HoldObservations(ctx, sqlc.HoldObservationsParams{Ids: p.Ids, TeamIds: p.TeamIds, ProjectIds: p.ProjectIds})
+		if err != nil {
+			return err
+		}
+		if p = rest(held); len(p.Ids) == 0 {
+			return nil
+		}
+		if made, err = q.InsertGenerated(ctx, p); err != nil {
+			return err
+		}
+	}
+	return errPurged
 }
 
 func (w *writing) store(n written, p *sqlc.InsertGeneratedParams) {
