@@ -95,6 +95,8 @@ func TestCheckFindsEachBrokenInvariant(t *testing.T) {
 		{"job about another tenant's event", "I9", `UPDATE ` + jobs + ` SET source_id = 'ae2' WHERE id = '%s'`, "completed"},
 		{"event in another tenant's session", "I9", `INSERT INTO server_sessions (id, team_id, project_id) VALUES ('x', 't2', 'p2');
 			UPDATE agent_events SET server_session_id = 'x' WHERE id = 'ae1'; SELECT '%s'`, "queued"},
+		{"event in no session", "I9", `UPDATE agent_events SET server_session_id = 'nowhere' WHERE id = 'ae1'; SELECT '%s'`, "queued"},
+		{"event in another team's project", "I9", `INSERT INTO agent_events (id, team_id, project_id, source_adapter, idempotency_key, event_type, occurred_at) VALUES ('ae3', 't', 'p2', 'hook', 'k3', 'x', now()); SELECT '%s'`, "queued"},
 		{"audit under another tenant", "I9", `INSERT INTO audit_log (team_id, project_id, actor_id, action, resource_type, job_id) VALUES ('t2', 'p2', 'x', 'x', 'x', '%s')`, "completed"},
 		{"history under another tenant", "I9", `ALTER TABLE ` + history + ` DISABLE TRIGGER ALL; UPDATE ` + history + ` SET team_id = 't2' WHERE job_id = '%s' AND version = 2`, "completed"},
 		{"locked and queued", "I12", `ALTER TABLE ` + jobs + ` DROP CONSTRAINT job_lock; UPDATE ` + jobs + ` SET locked_by = 'w1' WHERE id = '%s'`, "queued"},
