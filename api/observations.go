@@ -138,7 +138,7 @@ func (r *contextRequest) read(in *input) { r.query = contextQuery(in.object()) }
 const maxTokens = 32_000
 
 func contextQuery(o object) observe.ContextQuery {
-	_, asked := o.members["query"]
+	asked := o.members.has("query")
 	usual := int64(0) // observe's own
 	if asked {
 		usual = 10
@@ -155,19 +155,20 @@ type readContext struct{ contextRequest }
 
 func (r *readContext) read(in *input) {
 	p := in.c.QueryParams()
-	members := map[string]json.RawMessage{}
+	o := object{in: in, members: fields{}}
 	for param, name := range map[string]string{"project": "projectId", "query": "query", "platformSource": "platformSource"} {
 		if p.Has(param) {
-			members[name], _ = json.Marshal(p.Get(param))
+			text, _ := json.Marshal(p.Get(param)) // a string can be
+			o.members.set(name, text)
 		}
 	}
-	o := object{in: in, members: members}
 	for _, name := range []string{"limit", "maxTokens"} {
 		if p.Has(name) {
-			members[name] = json.RawMessage(p.Get(name))
-			if _, err := strconv.ParseInt(p.Get(name), 10, 64); err != nil {
-				members[name] = json.RawMessage(`"` + name + `"`) // a string, which it says then
+			number := p.Get(name)
+			if _, err := strconv.ParseInt(number, 10, 64); err != nil {
+				number = `"` + name + `"` // a string, which it says then
 			}
+			o.members.set(name, json.RawMessage(number))
 		}
 	}
 	r.query = contextQuery(o)

@@ -136,8 +136,11 @@ func (s *Jobs) checkTables(ctx context.Context) (found []events.Finding, err err
 			each(ctx, q.CheckJobScopes, func(r sqlc.CheckJobScopesRow) {
 				add("I9", "job "+r.ID, "its tenant has no %s %s", r.SourceType, r.SourceID)
 			}),
+			each(ctx, q.CheckEventProjects, func(r sqlc.CheckEventProjectsRow) {
+				add("I9", "agent event "+r.ID, "its team has no project %s", r.ProjectID)
+			}),
 			each(ctx, q.CheckEventSessions, func(r sqlc.CheckEventSessionsRow) {
-				add("I9", "agent event "+r.ID, "its session %s is another tenant's", r.SessionID)
+				add("I9", "agent event "+r.ID, "its tenant has no session %s", r.SessionID)
 			}),
 			each(ctx, q.CheckStrayObservations, func(r sqlc.CheckStrayObservationsRow) {
 				add("I9", "observation "+r.ID, "its team has no project %s, or that no session %s", r.ProjectID, textOf(r.ServerSessionID))

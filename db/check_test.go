@@ -105,6 +105,8 @@ func TestCheckFindsEachBrokenInvariant(t *testing.T) {
 		{"words of no project", "I9", `INSERT INTO observation_words (team_id, project_id, lexeme, word) VALUES ('t', 'p2', 'x', 'x'); SELECT '%s'`, "completed"},
 		{"audit of no team", "I9", `INSERT INTO audit_log (team_id, actor_id, action, resource_type) VALUES ('gone', 'x', 'x', 'x'); SELECT '%s'`, "completed"},
 		{"audit of no project", "I9", `INSERT INTO audit_log (team_id, project_id, actor_id, action, resource_type) VALUES ('t', 'p2', 'x', 'x', 'x'); SELECT '%s'`, "completed"},
+		{"event in no session", "I9", `UPDATE agent_events SET server_session_id = 'nowhere' WHERE id = 'ae1'; SELECT '%s'`, "queued"},
+		{"event in another team's project", "I9", `INSERT INTO agent_events (id, team_id, project_id, source_adapter, idempotency_key, event_type, occurred_at) VALUES ('ae3', 't', 'p2', 'hook', 'k3', 'x', now()); SELECT '%s'`, "queued"},
 		{"audit under another tenant", "I9", `INSERT INTO audit_log (team_id, project_id, actor_id, action, resource_type, job_id) VALUES ('t2', 'p2', 'x', 'x', 'x', '%s')`, "completed"},
 		{"history under another tenant", "I9", `ALTER TABLE ` + history + ` DISABLE TRIGGER ALL; UPDATE ` + history + ` SET team_id = 't2' WHERE job_id = '%s' AND version = 2`, "completed"},
 		{"locked and queued", "I12", `UPDATE ` + jobs + ` SET locked_by = 'w1' WHERE id = '%s'`, "queued"},

@@ -102,11 +102,17 @@ LEFT JOIN agent_events a ON a.id = j.source_id AND CASE WHEN a.team_id = j.team_
 LEFT JOIN server_sessions s ON s.id = j.source_id AND CASE WHEN s.team_id = j.team_id AND s.project_id = j.project_id THEN true END
 WHERE (j.source_type = 'agent_event' AND a.id IS NULL) OR (j.source_type = 'session_summary' AND s.id IS NULL) LIMIT 100;
 
+-- name: CheckEventProjects :many
+-- Agent events in a project that their team does not have.
+SELECT e.id, e.project_id FROM agent_events e
+LEFT JOIN projects p ON p.id = e.project_id AND CASE WHEN p.team_id = e.team_id THEN true END
+WHERE p.id IS NULL LIMIT 100;
+
 -- name: CheckEventSessions :many
--- Agent events in a session of another tenant.
-SELECT e.id, s.id AS session_id FROM agent_events e
-JOIN server_sessions s ON s.id = e.server_session_id
-WHERE s.team_id <> e.team_id OR s.project_id <> e.project_id LIMIT 100;
+-- Agent events in a session that their tenant does not have.
+SELECT e.id, e.server_session_id::text AS session_id FROM agent_events e
+LEFT JOIN server_sessions s ON s.id = e.server_session_id AND CASE WHEN s.team_id = e.team_id AND s.project_id = e.project_id THEN true END
+WHERE e.server_session_id IS NOT NULL AND s.id IS NULL LIMIT 100;
 
 -- name: CheckAuditScopes :many
 -- Audit rows that name a job of another tenant.

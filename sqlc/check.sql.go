@@ -107,10 +107,42 @@ func (q *Queries) CheckEventKeys(ctx context.Context) ([]CheckEventKeysRow, erro
 	return items, nil
 }
 
+const checkEventProjects = `-- name: CheckEventProjects :many
+SELECT e.id, e.project_id FROM agent_events e
+LEFT JOIN projects p ON p.id = e.project_id AND CASE WHEN p.team_id = e.team_id THEN true END
+WHERE p.id IS NULL LIMIT 100
+`
+
+type CheckEventProjectsRow struct {
+	ID        string
+	ProjectID string
+}
+
+// Agent events in a project that their team does not have.
+func (q *Queries) CheckEventProjects(ctx context.Context) ([]CheckEventProjectsRow, error) {
+	rows, err := q.db.Query(ctx, checkEventProjects)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []CheckEventProjectsRow{}
+	for rows.Next() {
+		var i CheckEventProjectsRow
+		if err := rows.Scan(&i.ID, &i.ProjectID); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const checkEventSessions = `-- name: CheckEventSessions :many
-SELECT e.id, s.id AS session_id FROM agent_events e
-JOIN server_sessions s ON s.id = e.server_session_id
-WHERE s.team_id <> e.team_id OR s.project_id <> e.project_id LIMIT 100
+SELECT e.id, e.server_session_id::text AS session_id FROM agent_events e
+LEFT JOIN server_sessions s ON s.id = e.server_session_id AND CASE WHEN s.team_id = e.team_id AND s.project_id = e.project_id THEN true END
+WHERE e.server_session_id IS NOT NULL AND s.id IS NULL LIMIT 100
 `
 
 type CheckEventSessionsRow struct {
@@ -118,7 +150,7 @@ type CheckEventSessionsRow struct {
 	SessionID string
 }
 
-// Agent events in a session of another tenant.
+// Agent events in a session that their tenant does not have.
 func (q *Queries) CheckEventSessions(ctx context.Context) ([]CheckEventSessionsRow, error) {
 	rows, err := q.db.Query(ctx, checkEventSessions)
 	if err != nil {

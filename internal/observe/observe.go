@@ -2,6 +2,7 @@ package observe
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -78,6 +79,7 @@ type Service struct {
 	lanes    laneCache
 	known    cache[events.Scope, knownProject]
 	trusted  cache[keyRef, struct{}] // keys that were good a moment ago
+	presumed cache[[sha256.Size]byte, Caller]
 	words    vocabulary
 	sizes    cache[events.Scope, int] // of projects, in observations
 	join     func(*writing) pipeline.Commit

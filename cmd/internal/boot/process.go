@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"runtime/debug"
 	"strings"
 	"time"
 
@@ -88,16 +87,11 @@ func (p *Process) add(rank int, name string, run func(ctx context.Context) error
 	p.parts[rank] = append(p.parts[rank], part{name, run})
 }
 
-// gcPercent is how much the heap of a process grows before it is collected,
-// unless GOGC says: little of it lives, a few MiB, and collecting when that
-// has doubled took a seventh of the CPU.
-const gcPercent = 200
-
 // Run runs the parts until ctx ends or one of them does, and stops them in
 // order: the doors, the relay, the worker, the rest.
 func (p *Process) Run(ctx context.Context) error {
-	if os.Getenv("GOGC") == "" && (p.worker == nil || p.serves) { // a worker alone has the events of 200 jobs in its heap
-		debug.SetGCPercent(gcPercent)
+	if p.worker == nil || p.serves { // a worker alone has the events of 200 jobs in its heap
+		tuneGC(p.serves)
 	}
 	p.Health.Look(ctx) // the first one who asks is to be told
 	stages := Stages{Log: p.Log}
