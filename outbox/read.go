@@ -102,6 +102,7 @@ func (t *term) read(ctx context.Context) error {
 	q.Limit = readRows + len(q.Rows)
 	t.paced(0, false)
 	asks, err := t.store.Asks(ctx, q)
+	t.hasRead = t.now()
 	if err != nil {
 		return wrap("read asks", err)
 	}
