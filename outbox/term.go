@@ -18,7 +18,8 @@ const (
 	gapAge      = 2 * time.Second        // how long a missing row is asked for again and again
 	gapRows     = 1024                   // of which at most so many
 	gapPoll     = 100 * time.Millisecond // the longest wait while there is a young gap
-	delayedWait = 500 * time.Millisecond // between two looks for asks that have come due
+	delayedWait = 500 * time.Millisecond // between two looks for asks that have come due; twice that when there were none
+	idleSlack   = 250 * time.Millisecond // how much too early an idle relay does what it has to
 	ringGap     = time.Millisecond       // after a read, however often it rings
 	sweepShare  = 50                     // a sweep is repeated after so many times what it took
 	checkWait   = time.Second            // between two checks of what was sent
