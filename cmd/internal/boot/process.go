@@ -148,13 +148,13 @@ func (p *Process) feed(ctx context.Context, scope events.Scope, after events.Cur
 // Relay makes the process a relay.
 func (p *Process) Relay() error {
 	listening, stop := context.WithCancel(context.Background())
-	wake, err := p.Bell.Listen(listening)
+	wake, wakeFeed, err := p.Bell.Listen(listening)
 	if err != nil {
 		stop()
 		return err
 	}
 	p.relay = outbox.New(p.Jobs, p.Jobs, p.Links.JS, outbox.Config{
-		Streams: p.Config.Streams, Lease: p.Config.Lease, Wake: wake, Log: p.Log.With("part", "relay"),
+		Streams: p.Config.Streams, Lease: p.Config.Lease, Wake: wake, WakeFeed: wakeFeed, Log: p.Log.With("part", "relay"),
 	})
 	p.add(rankRelay, "relay", func(ctx context.Context) error {
 		defer stop()
@@ -169,7 +169,7 @@ func (p *Process) Worker(service *observe.Service) {
 		ID: p.ID, Name: fmt.Sprintf("%s (%d)", p.host, os.Getpid()), Build: Build(),
 		Stream: p.Config.Streams.JobsStream(), Consumer: p.Config.Streams.Consumer,
 		Lanes: p.Config.Lanes, Breaker: p.Config.Breaker, Lease: p.Config.Lease, Grace: p.Config.Grace,
-		Settled: func([]events.Step) { p.Bell.Ring() }, // a retry asks again, and followers are to be told
+		Settled: p.Bell.Settled, // a job may ask again, and followers are to be told
 		Refused: service.Refused, Log: p.Log.With("part", "worker"),
 	})
 	service.Register(p.worker)
