@@ -239,32 +239,36 @@ func portions(shown []llm.Event) [][]llm.Event {
 	return out
 }
 
-// ask puts a question, with no transaction open, and says what to do about a
-// question that got no answer.
+// ask puts a question, with no transaction open.
 func (s *Service) ask(ctx context.Context, job events.Job, q llm.Question) (llm.Answer, error) {
 	fault.At("handler.asking")
 	answer, err := s.cfg.Provider.Answer(ctx, q)
 	answer.Provider = cmp.Or(answer.Provider, s.cfg.Provider.Name())
 	s.spend(ctx, job.Scope, answer.Uses())
+	return answer, jobError(err)
+}
+
+// jobError says what to do about a question that got no answer.
+func jobError(err error) error {
 	fault, ok := errors.AsType[*llm.Error](err)
 	if !ok {
-		return answer, err // no error, or the context's
+		return err // no error, or the context's
 	}
 	switch fault.Fault {
 	case llm.FaultRefused:
-		err = pipeline.Permanent(err)
+		return pipeline.Permanent(err)
 	case llm.FaultExhausted:
-		err = pipeline.Unavailable(max(fault.After, muchLater), err)
+		return pipeline.Unavailable(max(fault.After, muchLater), err)
 	case llm.FaultBusy:
-		err = pipeline.Unavailable(fault.After, err)
+		return pipeline.Unavailable(fault.After, err)
 	case llm.FaultBroken, llm.FaultDenied: // a wrong key fails no job: the lane rests until it is mended
-		err = pipeline.Trouble(fault.After, err)
+		return pipeline.Trouble(fault.After, err)
 	case llm.FaultAnswer:
 		if fault.After > 0 {
-			err = pipeline.RetryAfter(fault.After, err)
+			return pipeline.RetryAfter(fault.After, err)
 		}
 	}
-	return answer, err
+	return err
 }
 
 func permanentIfGone(err error) error {

@@ -131,6 +131,9 @@ func (s *Service) write(ctx context.Context, tx pgx.Tx, all []*writing) error {
 		p.RequestIds = append(p.RequestIds, w.job.RequestID)
 		p.Details = append(p.Details, string(details))
 		w.meter(&p)
+		if s.cfg.Near.Embeddings != nil && len(w.notes) > 0 {
+			s.unplaced.add(w.job.Scope)
+		}
 		for _, n := range w.notes {
 			w.store(n, &p)
 		}
