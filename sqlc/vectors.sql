@@ -71,7 +71,7 @@ RETURNING t.job_id;
 
 -- name: FirstToolUse :many
 -- Which job is about a tool use, and how it fares. No row: none, any more.
-SELECT t.job_id, t.event_id, j.status, j.next_attempt_at
+SELECT t.job_id, t.event_id, j.status
 FROM tool_uses t
 JOIN observation_generation_jobs j ON j.id = t.job_id AND CASE WHEN j.team_id = t.team_id AND j.project_id = t.project_id THEN true END
 WHERE t.session_id = @session_id AND t.tool_use = @tool_use AND CASE WHEN t.team_id = @team_id AND t.project_id = @project_id THEN true END;

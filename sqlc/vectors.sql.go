@@ -11,7 +11,7 @@ import (
 )
 
 const firstToolUse = `-- name: FirstToolUse :many
-SELECT t.job_id, t.event_id, j.status, j.next_attempt_at
+SELECT t.job_id, t.event_id, j.status
 FROM tool_uses t
 JOIN observation_generation_jobs j ON j.id = t.job_id AND CASE WHEN j.team_id = t.team_id AND j.project_id = t.project_id THEN true END
 WHERE t.session_id = $1 AND t.tool_use = $2 AND CASE WHEN t.team_id = $3 AND t.project_id = $4 THEN true END
@@ -25,10 +25,9 @@ type FirstToolUseParams struct {
 }
 
 type FirstToolUseRow struct {
-	JobID         string
-	EventID       string
-	Status        string
-	NextAttemptAt *time.Time
+	JobID   string
+	EventID string
+	Status  string
 }
 
 // Which job is about a tool use, and how it fares. No row: none, any more.
@@ -46,12 +45,7 @@ func (q *Queries) FirstToolUse(ctx context.Context, arg FirstToolUseParams) ([]F
 	items := []FirstToolUseRow{}
 	for rows.Next() {
 		var i FirstToolUseRow
-		if err := rows.Scan(
-			&i.JobID,
-			&i.EventID,
-			&i.Status,
-			&i.NextAttemptAt,
-		); err != nil {
+		if err := rows.Scan(&i.JobID, &i.EventID, &i.Status); err != nil {
 			return nil, err
 		}
 		items = append(items, i)
