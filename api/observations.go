@@ -101,6 +101,13 @@ type searchBody struct {
 	Observations []hitBody           `json:"observations"`
 	Next         *string             `json:"nextCursor"`
 	Meant        map[string][]string `json:"meant,omitempty"`
+	rankingBody
+}
+
+// rankingBody says by what was ranked, where vectors are made.
+type rankingBody struct {
+	RankedBy string `json:"rankedBy,omitempty"`
+	Why      string `json:"rankedByReason,omitempty"`
 }
 
 // hitBody is an observation with the places that answer the query.
@@ -111,7 +118,7 @@ type hitBody struct {
 
 func (s *server) search(ctx context.Context, c observe.Caller, r searchRequest) (searchBody, error) {
 	found, err := s.cfg.Service.Search(ctx, c, r.query)
-	body := searchBody{Observations: []hitBody{}, Meant: found.Meant}
+	body := searchBody{Observations: []hitBody{}, Meant: found.Meant, rankingBody: rankingBody(found.Ranking)}
 	for _, h := range found.Hits {
 		body.Observations = append(body.Observations, hitBody{asObservation(h.Observation), h.Highlights})
 	}
@@ -180,11 +187,12 @@ type contextBody struct {
 	Tokens       int               `json:"tokens"`
 	Folded       int               `json:"folded"`
 	Left         int               `json:"leftOut"`
+	rankingBody
 }
 
 func (s *server) context(ctx context.Context, c observe.Caller, r contextRequest) (contextBody, error) {
 	found, err := s.cfg.Service.Context(ctx, c, r.query)
-	return contextBody{asObservations(found.Observations), found.Text, found.Tokens, found.Folded, found.Left}, err
+	return contextBody{asObservations(found.Observations), found.Text, found.Tokens, found.Folded, found.Left, rankingBody(found.Ranking)}, err
 }
 
 func (s *server) readContext(ctx context.Context, c observe.Caller, r readContext) (contextBody, error) {

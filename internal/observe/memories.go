@@ -51,7 +51,7 @@ func (s *Service) AddMemory(ctx context.Context, c Caller, n NewMemory) (Observa
 		return Observation{}, err
 	}
 	var memory Observation
-	err := s.inTx(ctx, func(_ pgx.Tx, q *sqlc.Queries) error {
+	err := s.inTx(ctx, func(tx pgx.Tx, q *sqlc.Queries) error {
 		scope, err := s.allow(ctx, q, c, toWrite, n.ProjectID)
 		if err != nil {
 			return err
@@ -79,10 +79,16 @@ func (s *Service) AddMemory(ctx context.Context, c Caller, n NewMemory) (Observa
 		if memory, created, err = s.insertMemory(ctx, q, scope, n, sent); err != nil {
 			return err
 		}
+		if created {
+			if err := s.memoryToPlace(ctx, tx, c, memory); err != nil {
+				return err
+			}
+		}
 		return c.audit(ctx, q, entry{
 			scope: scope, action: actMemoryWrite, resource: resObservation, id: memory.ID, details: map[string]any{"created": created},
 		})
 	})
+	s.ring(err == nil && s.cfg.Near.Embeddings != nil)
 	return memory, err
 }
 
@@ -234,7 +240,7 @@ func (s *Service) EditMemory(ctx context.Context, c Caller, id string, e MemoryE
 		return Observation{}, err
 	}
 	var memory Observation
-	err := s.inTx(ctx, func(_ pgx.Tx, q *sqlc.Queries) error {
+	err := s.inTx(ctx, func(tx pgx.Tx, q *sqlc.Queries) error {
 		scope, err := s.allow(ctx, q, c, toWrite)
 		if err != nil {
 			return err
@@ -253,11 +259,15 @@ func (s *Service) EditMemory(ctx context.Context, c Caller, id string, e MemoryE
 		if err := s.index(ctx, q, memory); err != nil {
 			return err
 		}
+		if err := s.memoryToPlace(ctx, tx, c, memory); err != nil {
+			return err
+		}
 		return c.audit(ctx, q, entry{
 			scope: scope, action: actMemoryWrite, resource: resObservation, id: row.ID,
 			details: map[string]any{"edited": true, "content": e.Content != nil, "kind": e.Kind != nil, "metadata": e.Metadata != nil},
 		})
 	})
+	s.ring(err == nil && s.cfg.Near.Embeddings != nil)
 	return memory, err
 }
 

@@ -109,7 +109,7 @@ func (p *Process) Service(provider llm.Provider) *observe.Service {
 	p.provider = provider
 	return observe.New(p.tortured(observe.Config{
 		Pool: p.Links.Pool, Jobs: p.Jobs, Provider: provider, Modes: p.Config.Modes, Log: p.Log,
-		Ring: p.Bell.Ring, Policy: p.Config.Policy, Debounce: p.Config.Debounce, MaxAttempts: p.Config.MaxAttempts, Limits: p.Config.Limits, Prices: p.Config.Prices,
+		Ring: p.Bell.Ring, Policy: p.Config.Policy, Debounce: p.Config.Debounce, MaxAttempts: p.Config.MaxAttempts, Limits: p.Config.Limits, Prices: p.Config.Prices, Near: p.Config.Near,
 		Peppers: p.Config.Peppers,
 		Process: p.ID, Build: Build(),
 	}))
@@ -175,6 +175,7 @@ func (p *Process) Worker(service *observe.Service) {
 	service.Register(p.worker)
 	p.add(rankWorker, "worker", p.worker.Run)
 	p.Add("budgets", service.KeepBudgets)
+	p.Add("vectors", service.KeepVectors)
 	p.held = service.HeldTeams
 }
 
