@@ -20,6 +20,7 @@ import (
 // allocations: of a transaction with one, and a job in a large one.
 const (
 	enqueueTrips     = 3 // begin, the statement, commit
+	enqueueAlone     = 1 // the statement is its own transaction
 	enqueueAllocs    = 50
 	enqueueAllocsJob = 25
 )
@@ -28,16 +29,15 @@ const (
 // connection of a cluster without fsync, and puts a plain row beside it. It
 // fails beyond its budgets, which a busy machine does not change.
 func BenchmarkEnqueue(b *testing.B) {
-	for _, size := range []int{0, 1, 3, 100} {
-		name := fmt.Sprintf("jobs=%d", size)
-		if size == 0 {
-			name = "plain"
+	b.Run("plain", func(b *testing.B) { benchEnqueue(b, 0, false) })
+	for _, size := range []int{1, 3, 100} {
+		for _, alone := range []bool{false, true} {
+			b.Run(fmt.Sprintf("jobs=%d/alone=%v", size, alone), func(b *testing.B) { benchEnqueue(b, size, alone) })
 		}
-		b.Run(name, func(b *testing.B) { benchEnqueue(b, size) })
 	}
 }
 
-func benchEnqueue(b *testing.B, size int) {
+func benchEnqueue(b *testing.B, size int, alone bool) {
 	b.Helper()
 	ctx := b.Context()
 	cfg, err := pgxpool.ParseConfig(testenv.Postgres(b))
@@ -67,7 +67,17 @@ func benchEnqueue(b *testing.B, size int) {
 		}
 		return steps
 	}
+	budget := enqueueTrips
+	if alone {
+		budget = enqueueAlone
+	}
 	ask := func(steps []events.Step) {
+		if alone {
+			added, err := jobs.Enqueue(ctx, nil, steps...)
+			require.NoError(b, err)
+			require.NotContains(b, added, false)
+			return
+		}
 		require.NoError(b, db.InTx(ctx, pool, func(tx pgx.Tx) error {
 			if size == 0 {
 				_, err := tx.Exec(ctx, `INSERT INTO plain (name, payload) VALUES ($1, $2)`, "a row", pad)
@@ -82,7 +92,7 @@ func benchEnqueue(b *testing.B, size int) {
 	waiting := [][]events.Step{next(), next(), next(), next()}
 	before := trips.Load()
 	allocs := testing.AllocsPerRun(len(waiting)-1, func() { ask(waiting[0]); waiting = waiting[1:] })
-	require.EqualValues(b, 4*enqueueTrips, trips.Load()-before, "round trips of four transactions")
+	require.EqualValues(b, 4*budget, trips.Load()-before, "round trips of four transactions")
 	if size <= 1 {
 		require.LessOrEqual(b, allocs, float64(enqueueAllocs), "allocations")
 	} else if size >= 100 {

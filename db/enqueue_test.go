@@ -112,6 +112,17 @@ func TestAJobThatIsNotMadeLeavesNothing(t *testing.T) {
 			return err
 		}))
 	}
+	for _, steps := range [][]events.Step{{step(t, "waits")}, {step(t, "done"), step(t, "held")}} { // in a transaction of its own
+		added, err := b.jobs.Enqueue(t.Context(), nil, steps...)
+		require.NoError(t, err)
+		require.NotContains(t, added, true)
+		steps[0].Job.Scope = other
+		_, err = b.jobs.Enqueue(t.Context(), nil, steps...)
+		require.NoError(t, err)
+		steps[0].Job.Scope.Project = "p"
+		_, err = b.jobs.Enqueue(t.Context(), nil, steps...)
+		require.ErrorIs(t, err, db.ErrNoProject)
+	}
 	for _, n := range []int{1, 2} { // the schema does not check it
 		steps := []events.Step{step(t, "new"), step(t, "newer")}
 		steps[0].Job.SourceID = ""

@@ -43,8 +43,9 @@ func NewJobs(pool *pgxpool.Pool, cfg JobsConfig) *Jobs {
 // or not the team's.
 var ErrNoProject = errors.New("no such project")
 
-// Enqueue adds jobs in the caller's transaction: each gets its row, its
-// queued event and its place in the outbox, or none of them if the job
+// Enqueue adds jobs in the caller's transaction, or in one of its own when tx
+// is nil, which is one round trip to Postgres instead of three: each gets its
+// row, its queued event and its place in the outbox, or none of them if the job
 // exists already (added is then false: the work has been asked for before).
 // Make the steps with events.New. Ring the relay's bell after the commit.
 // ErrNoProject spoils the transaction's purpose, not the transaction.
@@ -106,7 +107,7 @@ func (s *Jobs) Add(ctx context.Context, tx pgx.Tx, steps ...events.Step) ([]*eve
 		p.Actors = append(p.Actors, st.Event.Actor)
 		p.Reasons = append(p.Reasons, st.Event.Reason)
 	}
-	q := s.q.WithTx(tx)
+	q := s.in(tx)
 	rows, err := q.EnqueueJobs(ctx, p)
 	if err == nil && len(rows) < len(p.Ids) {
 		err = knownProjects(ctx, q, steps)
@@ -122,6 +123,14 @@ func (s *Jobs) Add(ctx context.Context, tx pgx.Tx, steps ...events.Step) ([]*eve
 		}
 	}
 	return made, nil
+}
+
+// in gives the queries in the transaction, or, without one, each by itself.
+func (s *Jobs) in(tx pgx.Tx) *sqlc.Queries {
+	if tx == nil {
+		return s.q
+	}
+	return s.q.WithTx(tx)
 }
 
 // newJob is the job that a step is to make.
@@ -142,7 +151,7 @@ func (s *Jobs) addOne(ctx context.Context, tx pgx.Tx, st *events.Step) (*events.
 	if err != nil {
 		return nil, err
 	}
-	q := s.q.WithTx(tx)
+	q := s.in(tx)
 	row, err := q.EnqueueJob(ctx, sqlc.EnqueueJobParams{
 		ID: string(j.ID), TeamID: j.Scope.Team, ProjectID: j.Scope.Project, JobType: string(j.Kind), SourceType: j.SourceType, SourceID: j.SourceID,
 		Payload: cmp.Or(string(j.Args), "{}"), RequestID: j.RequestID, Priority: int32(j.Priority), MaxAttempts: int32(j.MaxAttempts),
@@ -237,11 +246,7 @@ func (s *Jobs) Find(ctx context.Context, id events.ID) (events.Scope, error) {
 // state machine says, or ErrHeld when the job is no longer at the version the
 // step was computed from; read the job again then. At most one step a job.
 func (s *Jobs) Move(ctx context.Context, tx pgx.Tx, steps []events.Step) ([]error, error) {
-	q := s.q
-	if tx != nil {
-		q = s.q.WithTx(tx)
-	}
-	moved, errs, err := s.move(ctx, q, steps)
+	moved, errs, err := s.move(ctx, s.in(tx), steps)
 	if err != nil {
 		return nil, err
 	}

@@ -9,7 +9,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -159,10 +158,8 @@ func (b *Bed) ask(ctx context.Context, batch int) (first int64, err error) {
 			return 0, err
 		}
 	}
-	return first, db.InTx(ctx, b.callers, func(tx pgx.Tx) error {
-		_, err := b.asking.Enqueue(ctx, tx, steps...)
-		return err
-	})
+	_, err = b.asking.Enqueue(ctx, nil, steps...)
+	return first, err
 }
 
 // system is a relay and a worker that run, as two processes of ours would.
