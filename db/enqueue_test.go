@@ -42,7 +42,7 @@ func TestAJobByItselfIsStoredAsOneOfMany(t *testing.T) {
 		},
 	} {
 		one, a, c := step(t, name+" one"), step(t, name+" a"), step(t, name+" c")
-		other := step(t, name+" other") // another actor, so that c has a row of the feed alone
+		other := step(t, name+" other") // another actor, which c differs from, and so c has a row of the feed alone
 		other.Event.Actor = "somebody else"
 		for _, st := range []*events.Step{&one, &a, &c} {
 			change(st)
@@ -58,7 +58,7 @@ func TestAJobByItselfIsStoredAsOneOfMany(t *testing.T) {
 				job.NextAt = made[0].CreatedAt.Add(one.Delay)
 			}
 			require.Equal(t, job, *made[0])
-			_, err = b.jobs.Add(t.Context(), tx, c, other)
+			_, err = b.jobs.Add(t.Context(), tx, other, c)
 			return err
 		}))
 		require.Equal(t, b.rows(t, c.Job.ID), b.rows(t, one.Job.ID), name)

@@ -3,6 +3,7 @@ package db
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -79,10 +80,11 @@ func (s *Jobs) Add(ctx context.Context, tx pgx.Tx, steps ...events.Step) ([]*eve
 		Ids: make([]string, 0, n), TeamIds: make([]string, 0, n), ProjectIds: make([]string, 0, n), JobTypes: make([]string, 0, n),
 		SourceTypes: make([]string, 0, n), SourceIds: make([]string, 0, n), Payloads: make([]string, 0, n), RequestIds: make([]string, 0, n),
 		Priorities: make([]int32, 0, n), MaxAttempts: make([]int32, 0, n), DelaysUs: make([]int64, 0, n),
-		Actors: make([]string, 0, n), Reasons: make([]string, 0, n),
+		Actor: steps[0].Event.Actor, Reason: steps[0].Event.Reason,
 		Process: s.cfg.Process, Build: s.cfg.Build, Schema: events.Schema,
 	}
-	place := make(map[string]int, n) // the same job twice in one call is added once
+	place := make(map[string]int, n)                              // the same job twice in one call is added once
+	actorOf, reasonOf := map[string]string{}, map[string]string{} // where they differ from the first
 	for i := range steps {
 		st := &steps[i]
 		j, err := newJob(st)
@@ -96,6 +98,9 @@ func (s *Jobs) Add(ctx context.Context, tx pgx.Tx, steps ...events.Step) ([]*eve
 		p.Ids = append(p.Ids, string(j.ID))
 		p.TeamIds = append(p.TeamIds, j.Scope.Team)
 		p.ProjectIds = append(p.ProjectIds, j.Scope.Project)
+		if !slices.Contains(p.Projects, j.Scope.Project) {
+			p.Projects = append(p.Projects, j.Scope.Project)
+		}
 		p.JobTypes = append(p.JobTypes, string(j.Kind))
 		p.SourceTypes = append(p.SourceTypes, j.SourceType)
 		p.SourceIds = append(p.SourceIds, j.SourceID)
@@ -104,8 +109,19 @@ func (s *Jobs) Add(ctx context.Context, tx pgx.Tx, steps ...events.Step) ([]*eve
 		p.Priorities = append(p.Priorities, int32(j.Priority))
 		p.MaxAttempts = append(p.MaxAttempts, int32(j.MaxAttempts))
 		p.DelaysUs = append(p.DelaysUs, st.Delay.Microseconds())
-		p.Actors = append(p.Actors, st.Event.Actor)
-		p.Reasons = append(p.Reasons, st.Event.Reason)
+		if st.Event.Actor != p.Actor {
+			actorOf[string(j.ID)] = st.Event.Actor
+		}
+		if st.Event.Reason != p.Reason {
+			reasonOf[string(j.ID)] = st.Event.Reason
+		}
+	}
+	var err error
+	if p.ActorOf, err = json.Marshal(actorOf); err == nil {
+		p.ReasonOf, err = json.Marshal(reasonOf)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("enqueue %d jobs: %w", n, err)
 	}
 	q := s.in(tx)
 	rows, err := q.EnqueueJobs(ctx, p)
