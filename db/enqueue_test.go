@@ -42,7 +42,7 @@ func TestAJobByItselfIsStoredAsOneOfMany(t *testing.T) {
 		},
 	} {
 		one, a, c := step(t, name+" one"), step(t, name+" a"), step(t, name+" c")
-		other := step(t, name+" other") // another actor, so that c has a row of the feed alone
+		other := step(t, name+" other") // another actor, which c differs from, and so c has a row of the feed alone
 		other.Event.Actor = "somebody else"
 		for _, st := range []*events.Step{&one, &a, &c} {
 			change(st)
@@ -58,7 +58,7 @@ func TestAJobByItselfIsStoredAsOneOfMany(t *testing.T) {
 				job.NextAt = made[0].CreatedAt.Add(one.Delay)
 			}
 			require.Equal(t, job, *made[0])
-			_, err = b.jobs.Add(t.Context(), tx, c, other)
+			_, err = b.jobs.Add(t.Context(), tx, other, c)
 			return err
 		}))
 		require.Equal(t, b.rows(t, c.Job.ID), b.rows(t, one.Job.ID), name)
@@ -111,6 +111,17 @@ func TestAJobThatIsNotMadeLeavesNothing(t *testing.T) {
 			_, err = tx.Exec(t.Context(), `SELECT 1`) // the transaction lives
 			return err
 		}))
+	}
+	for _, steps := range [][]events.Step{{step(t, "waits")}, {step(t, "done"), step(t, "held")}} { // in a transaction of its own
+		added, err := b.jobs.Enqueue(t.Context(), nil, steps...)
+		require.NoError(t, err)
+		require.NotContains(t, added, true)
+		steps[0].Job.Scope = other
+		_, err = b.jobs.Enqueue(t.Context(), nil, steps...)
+		require.NoError(t, err)
+		steps[0].Job.Scope.Project = "p"
+		_, err = b.jobs.Enqueue(t.Context(), nil, steps...)
+		require.ErrorIs(t, err, db.ErrNoProject)
 	}
 	for _, n := range []int{1, 2} { // the schema does not check it
 		steps := []events.Step{step(t, "new"), step(t, "newer")}
