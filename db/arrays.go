@@ -3,6 +3,7 @@ package db
 import (
 	"context"
 	"encoding/binary"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -33,19 +34,19 @@ func (c arrays) PlanEncode(m *pgtype.Map, oid uint32, format int16, value any) p
 		switch value.(type) {
 		case []string:
 			if c.ElementType.OID == pgtype.TextOID {
-				return list[string]{pgtype.TextOID, appendText}
+				return list[string]{pgtype.TextOID, appendText, func(s string) int { return len(s) }}
 			}
 		case []int32:
 			if c.ElementType.OID == pgtype.Int4OID {
-				return list[int32]{pgtype.Int4OID, appendInt4}
+				return list[int32]{pgtype.Int4OID, appendInt4, nil}
 			}
 		case []int64:
 			if c.ElementType.OID == pgtype.Int8OID {
-				return list[int64]{pgtype.Int8OID, appendInt8}
+				return list[int64]{pgtype.Int8OID, appendInt8, nil}
 			}
 		case []time.Time:
 			if c.ElementType.OID == pgtype.TimestamptzOID {
-				return list[time.Time]{pgtype.TimestamptzOID, appendTime}
+				return list[time.Time]{pgtype.TimestamptzOID, appendTime, nil}
 			}
 		}
 	}
@@ -56,6 +57,7 @@ func (c arrays) PlanEncode(m *pgtype.Map, oid uint32, format int16, value any) p
 type list[T any] struct {
 	element uint32
 	append  func(buf []byte, v T) []byte // its length and its bytes
+	size    func(v T) int                // of its bytes; nil: at most 8
 }
 
 func (l list[T]) Encode(value any, buf []byte) ([]byte, error) {
@@ -63,6 +65,13 @@ func (l list[T]) Encode(value any, buf []byte) ([]byte, error) {
 	if all == nil {
 		return nil, nil // NULL
 	}
+	size := 20 + 12*len(all)
+	if l.size != nil {
+		for _, v := range all {
+			size += l.size(v)
+		}
+	}
+	buf = slices.Grow(buf, size)
 	dimensions := uint32(1)
 	if len(all) == 0 {
 		dimensions = 0
