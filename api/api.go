@@ -95,7 +95,7 @@ func New(cfg Config) http.Handler {
 			if r.path != streamPath { // one that lives for hours has limits of its own
 				guard = append(guard, s.admitted)
 			}
-			guard = append(guard, s.keyed(r.scope))
+			guard = append(guard, s.keyed(r.scope, r.path == eventsPath || r.path == batchPath))
 		}
 		e.Add(r.method, r.path, r.do, guard...)
 		if r.method == http.MethodGet {
@@ -135,7 +135,11 @@ const (
 	anyKey = "key" // it depends on the row, and observe knows
 )
 
-const streamPath = "/v1/stream"
+const (
+	streamPath = "/v1/stream"
+	eventsPath = "/v1/events"
+	batchPath  = "/v1/events/batch"
+)
 
 func (s *server) routes() []route {
 	table := []route{
@@ -153,8 +157,8 @@ func (s *server) routes() []route {
 		{get, "/api/version", anyone, handle(s, s.version)},
 		{get, "/v1/info", anyone, handle(s, s.info)},
 
-		{post, "/v1/events", writes, handle(s, s.postEvent)},
-		{post, "/v1/events/batch", writes, handle(s, s.postEvents)},
+		{post, eventsPath, writes, handle(s, s.postEvent)},
+		{post, batchPath, writes, handle(s, s.postEvents)},
 		{get, "/v1/events/:id", reads, handle(s, s.getEvent)},
 		{get, "/v1/events/:id/observations", reads, handle(s, s.getEventObservations)},
 

@@ -100,7 +100,6 @@ func (r *batchRequest) read(in *input) {
 }
 
 func newEvent(o object) observe.NewEvent {
-	_, hasPlatform := o.members["platformSource"]
 	return observe.NewEvent{
 		ProjectID:        o.name("projectId"),
 		SourceType:       o.oneOf("sourceType", observe.SourceTypes()...),
@@ -111,7 +110,7 @@ func newEvent(o object) observe.NewEvent {
 		ContentSessionID: o.optionalName("contentSessionId"),
 		MemorySessionID:  o.optionalName("memorySessionId"),
 		PlatformSource:   o.optionalText("platformSource", maxName),
-		HasPlatform:      hasPlatform,
+		HasPlatform:      o.members.has("platformSource"),
 		SourceEventID:    o.optionalName("sourceEventId"),
 		Metadata:         o.record("metadata"),
 	}

@@ -16,7 +16,11 @@ import (
 )
 
 // WellFormed is what the decoder demands of a body before it reads a member.
-var WellFormed = wellFormed
+var (
+	WellFormed = wellFormed
+	IsJSON     = isJSON
+	TooDeep    = tooDeep
+)
 
 // Local is which origins may call from a browser.
 var Local = local
@@ -126,7 +130,10 @@ func TakenApart(text []byte) (of map[string]json.RawMessage, list []json.RawMess
 	}
 	switch typeOf(text) {
 	case "object":
-		of = members(text)
+		of = map[string]json.RawMessage{}
+		for _, f := range members(text) {
+			of[string(f.name)] = f.value
+		}
 	case "array":
 		list = elements(text)
 	}

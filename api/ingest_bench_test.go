@@ -75,9 +75,10 @@ var (
 )
 
 func benchIngest(b *testing.B, l load) {
-	config, err := pgxpool.ParseConfig(testenv.Postgres(b))
+	plain, err := db.Open(b.Context(), db.Config{URL: testenv.Postgres(b)})
 	require.NoError(b, err)
-	config.MaxConns = 10 // as the server has
+	b.Cleanup(plain.Close)
+	config := plain.Config()
 	asked := &counter{asked: map[string]int{}}
 	config.ConnConfig.Tracer = asked
 	pool, err := pgxpool.NewWithConfig(b.Context(), config)

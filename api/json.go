@@ -16,6 +16,10 @@ const maxDepth = 500
 // stored: its encoding, its nesting or its syntax. What else Postgres does not
 // take, as a NUL or a number beyond a double, observe replaces.
 func wellFormed(body []byte) error {
+	if isJSON(body) {
+		return nil
+	}
+	// The slow way knows what is wrong.
 	if !utf8.Valid(body) {
 		return errors.New("the body is not UTF-8")
 	}
@@ -60,23 +64,51 @@ func tooDeep(body []byte) int {
 // The following take apart what wellFormed has found to be good, without a
 // copy: it is not checked again.
 
-// members are those of an object. One that comes twice counts as it came last.
-func members(object []byte) map[string]json.RawMessage {
-	out := make(map[string]json.RawMessage, 8)
+// fields are the members of an object, in order.
+type fields []field
+
+type field struct {
+	name  []byte // as it is written, between its quotes
+	value json.RawMessage
+}
+
+// get gives the value, nil where there is none. Of a member that comes twice
+// the last one counts.
+func (f fields) get(name string) json.RawMessage {
+	for i := len(f) - 1; i >= 0; i-- {
+		if string(f[i].name) == name {
+			return f[i].value
+		}
+	}
+	return nil
+}
+
+// has also sees one that is null.
+func (f fields) has(name string) bool { return f.get(name) != nil }
+
+func (f *fields) set(name string, value json.RawMessage) { *f = append(*f, field{[]byte(name), value}) }
+
+// members are those of an object.
+func members(object []byte) fields {
+	out := make(fields, 0, 12)
 	for at := skipBlank(object, 0) + 1; ; {
 		at = skipBlank(object, at)
 		if object[at] == '}' {
 			return out
 		}
 		end := skipValue(object, at)
-		name, ok := stringIn(object[at:end])
-		if !ok {
-			return out
+		name := object[at+1 : end-1]
+		if bytes.IndexByte(name, '\\') >= 0 {
+			plain, ok := stringIn(object[at:end])
+			if !ok {
+				return out
+			}
+			name = []byte(plain)
 		}
 		at = skipBlank(object, end) + 1 // the colon
 		at = skipBlank(object, at)
 		end = skipValue(object, at)
-		out[name] = object[at:end:end]
+		out = append(out, field{name, object[at:end:end]})
 		if at = skipBlank(object, end); object[at] == ',' {
 			at++
 		}
@@ -135,12 +167,14 @@ func skipValue(text []byte, at int) int {
 }
 
 func skipString(text []byte, at int) int {
-	for at++; text[at] != '"'; at++ {
-		if text[at] == '\\' {
-			at++
+	for at++; ; at += 2 { // over what is escaped
+		if at += plainText(text[at:]); text[at] == '"' {
+			return at + 1
+		}
+		if text[at] != '\\' {
+			at-- // not ASCII
 		}
 	}
-	return at + 1
 }
 
 // stringIn is the string that a JSON text is; ok is false when it is another

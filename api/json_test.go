@@ -35,12 +35,15 @@ func TestWellFormed(t *testing.T) {
 	}
 }
 
-// FuzzWellFormed: what is let through is JSON, and shallow.
+// FuzzWellFormed: what is let through is JSON, and shallow, and nothing of
+// that is refused.
 func FuzzWellFormed(f *testing.F) {
-	for _, seed := range []string{`{"a":[1,2,{"b":"\\\""}]}`, `1e400`, `[[[[]]]]`, `"\`, `{"a":-0.0e-999}`, "\"\xff\"", `[1,]`} {
+	for _, seed := range []string{`{"a":[1,2,{"b":"\\\""}]}`, `1e400`, `[[[[]]]]`, `"\`, `{"a":-0.0e-999}`, "\"\xff\"", `[1,]`,
+		`{"a long name with \u00e9 and é in it":[true, false ,null],"b":{} }`, "\"0123456\t\"", `[[],{},[ ],{ }]`, `{"a" : 1 , "b":2,}`, ` 1 2`, `[1}`} {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
+		require.Equal(t, utf8.Valid(body) && api.TooDeep(body) == 0 && json.Valid(body), api.IsJSON(body), "%q", body)
 		if api.WellFormed(body) != nil {
 			return
 		}

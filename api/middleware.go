@@ -150,6 +150,10 @@ func logged(log *slog.Logger) echo.MiddlewareFunc {
 			if !strings.HasPrefix(route, "/v1/") || route == "/v1/info" {
 				level = slog.LevelDebug // probes, every few seconds
 			}
+			failed := err != nil && c.Response().Status >= http.StatusInternalServerError
+			if !failed && !log.Enabled(ctx, level) {
+				return nil
+			}
 			attrs := []slog.Attr{
 				slog.String("method", c.Request().Method),
 				slog.String("route", route),
@@ -160,7 +164,7 @@ func logged(log *slog.Logger) echo.MiddlewareFunc {
 			if caller, ok := c.Get(keyCaller).(observe.Caller); ok {
 				attrs = append(attrs, slog.String("key", caller.KeyID))
 			}
-			if err != nil && c.Response().Status >= http.StatusInternalServerError {
+			if failed {
 				level = slog.LevelError
 				attrs = append(attrs, slog.Any("err", err))
 			}
@@ -197,7 +201,9 @@ func (s *server) bounded(next echo.HandlerFunc) echo.HandlerFunc {
 
 // keyed lets in who has a key with the scope, before anything else of the
 // request is read. What the caller may do with which row is decided in observe.
-func (s *server) keyed(scope string) echo.MiddlewareFunc {
+// Where it records, a key that was good not long ago is presumed to be good:
+// what stores the events looks.
+func (s *server) keyed(scope string, records bool) echo.MiddlewareFunc {
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c echo.Context) error {
 			key := presented(c.Request().Header)
@@ -208,10 +214,27 @@ func (s *server) keyed(scope string) echo.MiddlewareFunc {
 			if wait := s.guard.wait(who, key); wait > 0 {
 				return tooManyWrongKeys(c, wait)
 			}
-			caller, err := s.cfg.Service.Authenticate(c.Request().Context(), key)
-			if err == nil || errors.Is(err, observe.ErrBadKey) {
-				s.guard.note(who, key, err == nil)
+			authenticate := func() (observe.Caller, error) {
+				caller, err := s.cfg.Service.Authenticate(c.Request().Context(), key)
+				if err == nil || errors.Is(err, observe.ErrBadKey) {
+					s.guard.note(who, key, err == nil)
+				}
+				return caller, err
 			}
+			if records {
+				if caller, ok := s.cfg.Service.Presume(key); ok && caller.Has(scope) {
+					caller.RequestID = requestID(c)
+					c.Set(keyCaller, caller)
+					err := next(c)
+					if err != nil { // what is wrong is not for those whose key is good no more
+						if _, bad := authenticate(); errors.Is(bad, observe.ErrBadKey) {
+							return bad
+						}
+					}
+					return err
+				}
+			}
+			caller, err := authenticate()
 			if err != nil {
 				return err
 			}

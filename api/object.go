@@ -16,7 +16,7 @@ import (
 type object struct {
 	in      *input
 	path    []any
-	members map[string]json.RawMessage // nil when there was no object to read
+	members fields // nil when there was no object to read
 }
 
 func (o object) found(name string, i observe.Issue) {
@@ -25,17 +25,17 @@ func (o object) found(name string, i observe.Issue) {
 	}
 }
 
-func (o object) wrong(name, want string) { o.found(name, wrongType(want, typeOf(o.members[name]))) }
+func (o object) wrong(name, want string) { o.found(name, wrongType(want, typeOf(o.members.get(name)))) }
 
 // has reports whether the member is there and not null.
 func (o object) has(name string) bool {
-	t := typeOf(o.members[name])
+	t := typeOf(o.members.get(name))
 	return t != "undefined" && t != "null"
 }
 
 // text is a required string of 1 to limit bytes.
 func (o object) text(name string, limit int) string {
-	s, ok := stringIn(o.members[name])
+	s, ok := stringIn(o.members.get(name))
 	if !ok {
 		o.wrong(name, "string")
 		return ""
@@ -86,7 +86,7 @@ func (o object) optionalText(name string, limit int) *string {
 	if !o.has(name) {
 		return nil
 	}
-	s, ok := stringIn(o.members[name])
+	s, ok := stringIn(o.members.get(name))
 	if !ok {
 		o.wrong(name, "string")
 		return nil
@@ -99,7 +99,7 @@ func (o object) optionalText(name string, limit int) *string {
 
 // oneOf is a required string of the given ones.
 func (o object) oneOf(name string, options ...string) string {
-	s, ok := stringIn(o.members[name])
+	s, ok := stringIn(o.members.get(name))
 	if !ok || !slices.Contains(options, s) {
 		o.found(name, wrongOption(options...))
 	}
@@ -109,8 +109,8 @@ func (o object) oneOf(name string, options ...string) string {
 // integer is a required whole number between low and high, both included. As
 // in JavaScript, 1.0 and 1e3 are whole.
 func (o object) integer(name string, low, high int64) int64 {
-	raw, ok := o.members[name]
-	if !ok || typeOf(raw) != "number" {
+	raw := o.members.get(name)
+	if typeOf(raw) != "number" {
 		o.wrong(name, "number")
 		return 0
 	}
@@ -146,7 +146,7 @@ func (o object) within(name string, absent, low, high int64) int64 {
 	if !o.has(name) {
 		return absent
 	}
-	f, err := strconv.ParseFloat(string(o.members[name]), 64)
+	f, err := strconv.ParseFloat(string(o.members.get(name)), 64)
 	if err != nil && !errors.Is(err, strconv.ErrRange) {
 		o.wrong(name, "number")
 		return absent
@@ -160,7 +160,7 @@ func (o object) yes(name string, absent bool) bool {
 		return absent
 	}
 	b := absent
-	if json.Unmarshal(o.members[name], &b) != nil {
+	if json.Unmarshal(o.members.get(name), &b) != nil {
 		o.wrong(name, "boolean")
 	}
 	return b
@@ -171,13 +171,15 @@ func (o object) anything(name string) json.RawMessage {
 	if !o.has(name) {
 		return nil
 	}
-	return o.members[name]
+	return o.members.get(name)
 }
 
 // inner is a member that is an object.
 func (o object) inner(name string) object {
 	in := object{in: o.in, path: append(slices.Clone(o.path), name)}
-	if typeOf(o.members[name]) != "object" || json.Unmarshal(o.members[name], &in.members) != nil {
+	if raw := o.members.get(name); typeOf(raw) == "object" {
+		in.members = members(raw)
+	} else {
 		o.wrong(name, "object")
 	}
 	return in
@@ -188,10 +190,10 @@ func (o object) record(name string) json.RawMessage { //nolint:unparam // metada
 	if !o.has(name) {
 		return nil
 	}
-	if typeOf(o.members[name]) != "object" {
+	if typeOf(o.members.get(name)) != "object" {
 		o.wrong(name, "object")
 	}
-	return o.members[name]
+	return o.members.get(name)
 }
 
 // names is an array of 1 to limit names; null or absent are nil.
@@ -210,7 +212,7 @@ func (o object) texts(name string, limit, each int) []string {
 		return nil
 	}
 	var out []string
-	if typeOf(o.members[name]) != "array" || json.Unmarshal(o.members[name], &out) != nil {
+	if typeOf(o.members.get(name)) != "array" || json.Unmarshal(o.members.get(name), &out) != nil {
 		o.found(name, observe.Issue{
 			Code: observe.CodeType, Message: "Invalid input: expected array of string", Facts: observe.Facts{Expected: "array"},
 		})

@@ -101,6 +101,13 @@ type searchBody struct {
 	Observations []hitBody           `json:"observations"`
 	Next         *string             `json:"nextCursor"`
 	Meant        map[string][]string `json:"meant,omitempty"`
+	rankingBody
+}
+
+// rankingBody says by what was ranked, where vectors are made.
+type rankingBody struct {
+	RankedBy string `json:"rankedBy,omitempty"`
+	Why      string `json:"rankedByReason,omitempty"`
 }
 
 // hitBody is an observation with the places that answer the query.
@@ -111,7 +118,7 @@ type hitBody struct {
 
 func (s *server) search(ctx context.Context, c observe.Caller, r searchRequest) (searchBody, error) {
 	found, err := s.cfg.Service.Search(ctx, c, r.query)
-	body := searchBody{Observations: []hitBody{}, Meant: found.Meant}
+	body := searchBody{Observations: []hitBody{}, Meant: found.Meant, rankingBody: rankingBody(found.Ranking)}
 	for _, h := range found.Hits {
 		body.Observations = append(body.Observations, hitBody{asObservation(h.Observation), h.Highlights})
 	}
@@ -138,7 +145,7 @@ func (r *contextRequest) read(in *input) { r.query = contextQuery(in.object()) }
 const maxTokens = 32_000
 
 func contextQuery(o object) observe.ContextQuery {
-	_, asked := o.members["query"]
+	asked := o.members.has("query")
 	usual := int64(0) // observe's own
 	if asked {
 		usual = 10
@@ -155,19 +162,20 @@ type readContext struct{ contextRequest }
 
 func (r *readContext) read(in *input) {
 	p := in.c.QueryParams()
-	members := map[string]json.RawMessage{}
+	o := object{in: in, members: fields{}}
 	for param, name := range map[string]string{"project": "projectId", "query": "query", "platformSource": "platformSource"} {
 		if p.Has(param) {
-			members[name], _ = json.Marshal(p.Get(param))
+			text, _ := json.Marshal(p.Get(param)) // a string can be
+			o.members.set(name, text)
 		}
 	}
-	o := object{in: in, members: members}
 	for _, name := range []string{"limit", "maxTokens"} {
 		if p.Has(name) {
-			members[name] = json.RawMessage(p.Get(name))
-			if _, err := strconv.ParseInt(p.Get(name), 10, 64); err != nil {
-				members[name] = json.RawMessage(`"` + name + `"`) // a string, which it says then
+			number := p.Get(name)
+			if _, err := strconv.ParseInt(number, 10, 64); err != nil {
+				number = `"` + name + `"` // a string, which it says then
 			}
+			o.members.set(name, json.RawMessage(number))
 		}
 	}
 	r.query = contextQuery(o)
@@ -179,11 +187,12 @@ type contextBody struct {
 	Tokens       int               `json:"tokens"`
 	Folded       int               `json:"folded"`
 	Left         int               `json:"leftOut"`
+	rankingBody
 }
 
 func (s *server) context(ctx context.Context, c observe.Caller, r contextRequest) (contextBody, error) {
 	found, err := s.cfg.Service.Context(ctx, c, r.query)
-	return contextBody{asObservations(found.Observations), found.Text, found.Tokens, found.Folded, found.Left}, err
+	return contextBody{asObservations(found.Observations), found.Text, found.Tokens, found.Folded, found.Left, rankingBody(found.Ranking)}, err
 }
 
 func (s *server) readContext(ctx context.Context, c observe.Caller, r readContext) (contextBody, error) {

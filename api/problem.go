@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/labstack/echo/v4"
 
@@ -270,7 +271,11 @@ func fail(err error, c echo.Context) {
 // write sends v as JSON. It encodes before it writes, so that what cannot be
 // encoded is a 500 and not half an answer.
 func write(c echo.Context, status int, contentType string, v any) error {
-	body, err := encode(v)
+	room := rooms.Get().(*[]byte)
+	body, err := appendAnswer((*room)[:0], v)
+	if *room = body; cap(body) <= 1<<20 { // one large answer is not to stay for ever
+		defer rooms.Put(room)
+	}
 	if err != nil {
 		return fmt.Errorf("encode the answer: %w", err)
 	}
@@ -281,16 +286,22 @@ func write(c echo.Context, status int, contentType string, v any) error {
 	return c.Blob(status, contentType, body)
 }
 
-func encode(v any) ([]byte, error) {
+// rooms are what answers are written in. Nobody keeps one: net/http copies it
+// or sends it before write returns.
+var rooms = sync.Pool{New: func() any { return new(make([]byte, 0, 2048)) }}
+
+func encode(v any) ([]byte, error) { return appendAnswer(nil, v) }
+
+func appendAnswer(b []byte, v any) ([]byte, error) {
 	if a, ok := v.(appender); ok {
-		b, err := a.appendJSON(make([]byte, 0, 2048))
+		b, err := a.appendJSON(b)
 		return append(b, '\n'), err
 	}
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
+	out := bytes.NewBuffer(b)
+	enc := json.NewEncoder(out)
 	enc.SetEscapeHTML(false)
 	err := enc.Encode(v)
-	return b.Bytes(), err
+	return out.Bytes(), err
 }
 
 // unchanged tags the answer with what it says, and reports whether the client

@@ -48,7 +48,7 @@ func (r *startRequest) read(in *input) {
 		PlatformSource:   o.optionalName("platformSource"),
 		Metadata:         o.record("metadata"),
 	}
-	if _, ok := o.members["externalSessionId"]; ok { // unlike the others it may not be null
+	if o.members.has("externalSessionId") { // unlike the others it may not be null
 		r.session.ExternalSessionID = new(o.name("externalSessionId"))
 	}
 }

@@ -64,7 +64,7 @@ var (
 type streamRequest struct {
 	project string
 	after   events.Cursor
-	seen    string // the last observation of the event behind after that was sent
+	seen    string // the last observation that was sent of the event just behind after
 }
 
 func (r *streamRequest) read(in *input) {
@@ -83,9 +83,9 @@ func (r *streamRequest) read(in *input) {
 	}
 }
 
-// The ids of the stream: "epoch-seq" says that all up to there was sent, with
-// "-observation" behind it, that of event seq only the observations up to that
-// one were.
+// The ids of the stream: a place says that all up to there was sent, and with
+// "-observation" behind it, of the event that comes then the observations up
+// to that one.
 func eventID(at events.Cursor, observation string) string {
 	if observation == "" {
 		return at.String()
@@ -99,11 +99,8 @@ func parseEventID(s string) (after events.Cursor, seen string, ok bool) {
 		place, seen = parts[0]+"-"+parts[1], parts[2]
 	}
 	after, err := events.ParseCursor(place)
-	if err != nil || seen != "" && (events.Token(seen) != seen || after.Seq == 0) || strings.HasSuffix(s, "-") {
+	if err != nil || seen != "" && events.Token(seen) != seen || strings.HasSuffix(s, "-") {
 		return events.Cursor{}, "", false
-	}
-	if seen != "" {
-		after.Seq--
 	}
 	return after, seen, true
 }

@@ -26,7 +26,7 @@ func (t *tail) run(ctx context.Context, frames chan<- []byte) (err error) {
 	}()
 	return t.s.cfg.Feed(ctx, t.scope, t.req.after, func(h events.Heard) error {
 		seen := t.req.seen
-		if h.At.Seq != t.req.after.Seq+1 || h.At.Epoch != t.req.after.Epoch {
+		if h.From != t.req.after {
 			seen = "" // it is not the event that was sent in part
 		}
 		put := func(id, name string, data any) error {
@@ -75,7 +75,7 @@ func (t *tail) observations(ctx context.Context, h events.Heard, seen string, pu
 		for _, o := range page {
 			id := ""
 			if events.Token(o.ID) == o.ID { // others come again if the client leaves now
-				id = eventID(h.At, o.ID)
+				id = eventID(h.From, o.ID)
 			}
 			if err := put(id, "observation", madeBody{asObservation(o), o.CreatedByJobID}); err != nil {
 				return err

@@ -159,7 +159,8 @@ func (t tool) show(projectKnown bool) *mcp.Tool {
 func doing[Req, Resp any](do func(*server, context.Context, observe.Caller, Req) (Resp, error), read func(object) Req) func(*server, context.Context, observe.Caller, object) (any, error) {
 	return func(s *server, ctx context.Context, c observe.Caller, o object) (any, error) {
 		if c.Project != "" && !o.has(projectID) && o.members != nil {
-			o.members[projectID], _ = json.Marshal(c.Project)
+			project, _ := json.Marshal(c.Project) // a string can be
+			o.members.set(projectID, project)
 		}
 		req := read(o)
 		if err := o.in.failure(); err != nil {
@@ -196,10 +197,10 @@ func toolEvent(o object) eventRequest {
 	generate := o.yes("generate", true)
 	if o.members != nil {
 		if !o.has("sourceType") {
-			o.members["sourceType"] = json.RawMessage(`"api"`)
+			o.members.set("sourceType", json.RawMessage(`"api"`))
 		}
 		if !o.has("occurredAtEpoch") {
-			o.members["occurredAtEpoch"] = fmt.Append(nil, time.Now().UnixMilli())
+			o.members.set("occurredAtEpoch", fmt.Append(nil, time.Now().UnixMilli()))
 		}
 	}
 	return eventRequest{recordRequest{events: []observe.NewEvent{newEvent(o)}, generate: generate}}

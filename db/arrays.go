@@ -72,16 +72,9 @@ func (l list[T]) Encode(value any, buf []byte) ([]byte, error) {
 		}
 	}
 	buf = slices.Grow(buf, size)
-	dimensions := uint32(1)
-	if len(all) == 0 {
-		dimensions = 0
-	}
-	buf = binary.BigEndian.AppendUint32(buf, dimensions)
+	buf = binary.BigEndian.AppendUint32(buf, 1) // dimension
 	buf = binary.BigEndian.AppendUint32(buf, 0) // no element is NULL
 	buf = binary.BigEndian.AppendUint32(buf, l.element)
-	if dimensions == 0 {
-		return buf, nil
-	}
 	buf = binary.BigEndian.AppendUint32(buf, uint32(len(all)))
 	buf = binary.BigEndian.AppendUint32(buf, 1) // the first index
 	for _, v := range all {

@@ -119,7 +119,7 @@ func (s *Jobs) checkTables(ctx context.Context) (found []events.Finding, err err
 		return errors.Join(
 			each(ctx, q.CheckStrayHistory, func(id string) { add("I1", "job "+id, "it has a history and no row") }),
 			each(ctx, q.CheckStrayAsks, func(r sqlc.CheckStrayAsksRow) {
-				add("I7", "job "+r.JobID, "row %d of the outbox asks for it, and it is not there", r.ID)
+				add("I7", "job "+r.JobID, "row %d of the outbox asks for it, and it is not there or knows nothing of that", r.ID)
 			}),
 			each(ctx, q.CheckObservationJobs, func(r sqlc.CheckObservationJobsRow) {
 				add("I8", "observation "+r.ID, "its job %s is %s", r.JobID, r.JobStatus)
@@ -136,8 +136,21 @@ func (s *Jobs) checkTables(ctx context.Context) (found []events.Finding, err err
 			each(ctx, q.CheckJobScopes, func(r sqlc.CheckJobScopesRow) {
 				add("I9", "job "+r.ID, "its tenant has no %s %s", r.SourceType, r.SourceID)
 			}),
+			each(ctx, q.CheckEventProjects, func(r sqlc.CheckEventProjectsRow) {
+				add("I9", "agent event "+r.ID, "its team has no project %s", r.ProjectID)
+			}),
 			each(ctx, q.CheckEventSessions, func(r sqlc.CheckEventSessionsRow) {
-				add("I9", "agent event "+r.ID, "its session %s is another tenant's", r.SessionID)
+				add("I9", "agent event "+r.ID, "its tenant has no session %s", r.SessionID)
+			}),
+			each(ctx, q.CheckStrayObservations, func(r sqlc.CheckStrayObservationsRow) {
+				add("I9", "observation "+r.ID, "its team has no project %s, or that no session %s", r.ProjectID, textOf(r.ServerSessionID))
+			}),
+			each(ctx, q.CheckStraySources, func(r sqlc.CheckStraySourcesRow) {
+				add("I9", "source "+r.ID, "its tenant has no observation %s", r.ObservationID)
+			}),
+			each(ctx, q.CheckStrayWords, func(project string) { add("I9", "project "+project, "it has words, and its team does not have it") }),
+			each(ctx, q.CheckStrayAudit, func(r sqlc.CheckStrayAuditRow) {
+				add("I9", fmt.Sprintf("audit row %d", r.ID), "there is no team %s, or it has no project %s", r.TeamID, textOf(r.ProjectID))
 			}),
 			each(ctx, q.CheckAuditScopes, func(r sqlc.CheckAuditScopesRow) {
 				add("I9", fmt.Sprintf("audit row %d", r.ID), "job %s is another tenant's", r.JobID)
@@ -167,6 +180,13 @@ func (s *Jobs) PrunedBefore(ctx context.Context) (time.Time, error) {
 		return t, fmt.Errorf("look for what was pruned: %w", err)
 	}
 	return t, nil
+}
+
+func textOf(s *string) string {
+	if s == nil {
+		return "-"
+	}
+	return *s
 }
 
 func each[R any](ctx context.Context, query func(context.Context) ([]R, error), fn func(R)) error {

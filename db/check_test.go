@@ -89,15 +89,27 @@ func TestCheckFindsEachBrokenInvariant(t *testing.T) {
 		{"observation of a failed job", "I8", `UPDATE observations SET created_by_job_id = '%s'`, "failed"},
 		{"observation without a source", "I8", `DELETE FROM observation_sources; SELECT '%s'`, "completed"},
 		{"source of another job", "I8", `UPDATE observation_sources SET generation_job_id = '%s'`, "failed"},
-		{"generation key twice", "I8", `ALTER TABLE observations DROP CONSTRAINT observations_team_id_project_id_generation_key_key;
-			INSERT INTO observations (id, team_id, project_id, kind, content, generation_key) VALUES ('o2', 't', 'p', 'x', 'x', 'g1'); SELECT '%s'`, "completed"},
+		{"generation key twice", "I8", `INSERT INTO observations (id, team_id, project_id, kind, content, generation_key) VALUES ('o2', 't', 'p', 'x', 'x', 'g1'); SELECT '%s'`, "completed"},
 		{"source of another tenant", "I9", `UPDATE observation_sources SET source_id = 'ae2'; SELECT '%s'`, "completed"},
 		{"job about another tenant's event", "I9", `UPDATE ` + jobs + ` SET source_id = 'ae2' WHERE id = '%s'`, "completed"},
 		{"event in another tenant's session", "I9", `INSERT INTO server_sessions (id, team_id, project_id) VALUES ('x', 't2', 'p2');
 			UPDATE agent_events SET server_session_id = 'x' WHERE id = 'ae1'; SELECT '%s'`, "queued"},
+		{"observation in no session", "I9", `UPDATE observations SET server_session_id = 'gone' WHERE created_by_job_id = '%s'`, "completed"},
+		{"observation in another tenant's session", "I9", `INSERT INTO server_sessions (id, team_id, project_id) VALUES ('x', 't2', 'p2');
+			UPDATE observations SET server_session_id = 'x' WHERE created_by_job_id = '%s'`, "completed"},
+		{"observation in no project", "I9", `INSERT INTO observations (id, team_id, project_id, kind, content) VALUES ('o2', 't', 'p2', 'x', 'x'); SELECT '%s'`, "completed"},
+		{"source of no observation", "I9", `INSERT INTO observation_sources (id, team_id, project_id, observation_id, source_type, source_id, generation_job_id)
+			VALUES ('s2', 't', 'p', 'gone', 'agent_event', 'ae1', '%s')`, "completed"},
+		{"source of another tenant's observation", "I9", `INSERT INTO observation_sources (id, team_id, project_id, observation_id, source_type, source_id, generation_job_id)
+			VALUES ('s2', 't2', 'p2', 'o1', 'agent_event', 'ae2', '%s')`, "completed"},
+		{"words of no project", "I9", `INSERT INTO observation_words (team_id, project_id, lexeme, word) VALUES ('t', 'p2', 'x', 'x'); SELECT '%s'`, "completed"},
+		{"audit of no team", "I9", `INSERT INTO audit_log (team_id, actor_id, action, resource_type) VALUES ('gone', 'x', 'x', 'x'); SELECT '%s'`, "completed"},
+		{"audit of no project", "I9", `INSERT INTO audit_log (team_id, project_id, actor_id, action, resource_type) VALUES ('t', 'p2', 'x', 'x', 'x'); SELECT '%s'`, "completed"},
+		{"event in no session", "I9", `UPDATE agent_events SET server_session_id = 'nowhere' WHERE id = 'ae1'; SELECT '%s'`, "queued"},
+		{"event in another team's project", "I9", `INSERT INTO agent_events (id, team_id, project_id, source_adapter, idempotency_key, event_type, occurred_at) VALUES ('ae3', 't', 'p2', 'hook', 'k3', 'x', now()); SELECT '%s'`, "queued"},
 		{"audit under another tenant", "I9", `INSERT INTO audit_log (team_id, project_id, actor_id, action, resource_type, job_id) VALUES ('t2', 'p2', 'x', 'x', 'x', '%s')`, "completed"},
 		{"history under another tenant", "I9", `ALTER TABLE ` + history + ` DISABLE TRIGGER ALL; UPDATE ` + history + ` SET team_id = 't2' WHERE job_id = '%s' AND version = 2`, "completed"},
-		{"locked and queued", "I12", `ALTER TABLE ` + jobs + ` DROP CONSTRAINT job_lock; UPDATE ` + jobs + ` SET locked_by = 'w1' WHERE id = '%s'`, "queued"},
+		{"locked and queued", "I12", `UPDATE ` + jobs + ` SET locked_by = 'w1' WHERE id = '%s'`, "queued"},
 		{"back in time", "I13", `ALTER TABLE ` + history + ` DISABLE TRIGGER ALL; UPDATE ` + history + ` SET at = at - interval '1 h' WHERE job_id = '%s' AND version = 3`, "completed"},
 		{"event key twice", "I14", `INSERT INTO agent_events (id, team_id, project_id, source_adapter, idempotency_key, event_type, occurred_at) VALUES ('ae3', 't', 'p', 'hook', 'k1', 'x', now()); SELECT '%s'`, "queued"},
 		{"two summaries", "I8", `INSERT INTO observations (id, team_id, project_id, kind, content) VALUES ('sum1', 't', 'p', 'summary', 'x'), ('sum2', 't', 'p', 'summary', 'x');

@@ -54,6 +54,10 @@ func Open(ctx context.Context, cfg Config) (*pgxpool.Pool, error) {
 	pc.ConnConfig.RuntimeParams["enable_seqscan"] = "off"
 	pc.AfterConnect = fastArrays
 
+	pc.ShouldPing = func(ctx context.Context, p pgxpool.ShouldPingParams) bool {
+		return p.IdleDuration > time.Second && ctx.Value(pinging{}) == nil
+	}
+
 	pool, err := pgxpool.NewWithConfig(ctx, pc)
 	if err != nil {
 		return nil, fmt.Errorf("connect to postgres: %w", err)
@@ -65,6 +69,17 @@ func Open(ctx context.Context, cfg Config) (*pgxpool.Pool, error) {
 		return nil, fmt.Errorf("connect to postgres: %w", err)
 	}
 	return pool, nil
+}
+
+// pinging marks the context of a ping: it needs no other before it.
+type pinging struct{}
+
+// Alive asks Postgres whether it answers, with one ping where it does.
+func Alive(ctx context.Context, pool *pgxpool.Pool) error {
+	if err := pool.Ping(context.WithValue(ctx, pinging{}, true)); err == nil {
+		return nil
+	}
+	return pool.Ping(ctx) // that connection was dead, which says nothing of the others
 }
 
 // InTx runs fn in one transaction, which is committed exactly when fn returns

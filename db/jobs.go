@@ -63,8 +63,15 @@ func (s *Jobs) Enqueue(ctx context.Context, tx pgx.Tx, steps ...events.Step) (ad
 // Add is [Jobs.Enqueue] for those who want to see the jobs: those that were
 // added, as they are now, and nil for those that exist already.
 func (s *Jobs) Add(ctx context.Context, tx pgx.Tx, steps ...events.Step) ([]*events.Job, error) {
-	if len(steps) == 0 {
+	switch len(steps) {
+	case 0:
 		return nil, nil
+	case 1:
+		job, err := s.addOne(ctx, tx, &steps[0])
+		if err != nil {
+			return nil, err
+		}
+		return []*events.Job{job}, nil
 	}
 	n := len(steps)
 	p := sqlc.EnqueueJobsParams{
@@ -75,10 +82,11 @@ func (s *Jobs) Add(ctx context.Context, tx pgx.Tx, steps ...events.Step) ([]*eve
 		Process: s.cfg.Process, Build: s.cfg.Build, Schema: events.Schema,
 	}
 	place := make(map[string]int, n) // the same job twice in one call is added once
-	for i, st := range steps {
-		j, _, err := st.Next()
+	for i := range steps {
+		st := &steps[i]
+		j, err := newJob(st)
 		if err != nil {
-			return nil, fmt.Errorf("enqueue job %s: %w", st.Job.ID, err)
+			return nil, err
 		}
 		if _, twice := place[string(j.ID)]; twice {
 			continue
@@ -109,15 +117,59 @@ func (s *Jobs) Add(ctx context.Context, tx pgx.Tx, steps ...events.Step) ([]*eve
 	made := make([]*events.Job, len(steps))
 	for _, r := range rows {
 		i := place[r.ID]
-		e := steps[i].Event
-		e.At, e.NextAt = r.CreatedAt.UTC(), timeOf(r.NextAttemptAt)
-		j, err := steps[i].Job.Apply(e)
-		if err != nil {
-			return nil, fmt.Errorf("enqueue job %s: %w", r.ID, err)
+		if made[i], err = madeOf(&steps[i], r.CreatedAt, r.NextAttemptAt); err != nil {
+			return nil, err
 		}
-		made[i] = &j
 	}
 	return made, nil
+}
+
+// newJob is the job that a step is to make.
+func newJob(st *events.Step) (events.Job, error) {
+	j, _, err := st.Next()
+	if err == nil && (j.SourceType == "" || j.SourceID == "") {
+		err = errors.New("want what the job is about: a source's type and id")
+	}
+	if err != nil {
+		return events.Job{}, fmt.Errorf("enqueue job %s: %w", st.Job.ID, err)
+	}
+	return j, nil
+}
+
+// addOne is Add for one job, by a statement that is cheaper to begin.
+func (s *Jobs) addOne(ctx context.Context, tx pgx.Tx, st *events.Step) (*events.Job, error) {
+	j, err := newJob(st)
+	if err != nil {
+		return nil, err
+	}
+	q := s.q.WithTx(tx)
+	row, err := q.EnqueueJob(ctx, sqlc.EnqueueJobParams{
+		ID: string(j.ID), TeamID: j.Scope.Team, ProjectID: j.Scope.Project, JobType: string(j.Kind), SourceType: j.SourceType, SourceID: j.SourceID,
+		Payload: cmp.Or(string(j.Args), "{}"), RequestID: j.RequestID, Priority: int32(j.Priority), MaxAttempts: int32(j.MaxAttempts),
+		DelayUs: st.Delay.Microseconds(), Actor: st.Event.Actor, Reason: st.Event.Reason,
+		Process: s.cfg.Process, Build: s.cfg.Build, Schema: events.Schema,
+	})
+	if errors.Is(err, pgx.ErrNoRows) {
+		err = knownProjects(ctx, q, []events.Step{*st})
+		if err == nil {
+			return nil, nil // it is there already
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("enqueue job %s: %w", j.ID, err)
+	}
+	return madeOf(st, row.CreatedAt, row.NextAttemptAt)
+}
+
+// madeOf is the job that a step has made, at a time that Postgres gave.
+func madeOf(st *events.Step, at time.Time, next *time.Time) (*events.Job, error) {
+	e := st.Event
+	e.At, e.NextAt = at.UTC(), timeOf(next)
+	j, err := st.Job.Apply(e)
+	if err != nil {
+		return nil, fmt.Errorf("enqueue job %s: %w", st.Job.ID, err)
+	}
+	return &j, nil
 }
 
 // knownProjects looks whether jobs were not made because their project is not

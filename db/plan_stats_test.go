@@ -61,8 +61,8 @@ var statistics = map[string]func(t *testing.T, b bundle){
 // of one tenant.
 func fillPlans(t *testing.T, b bundle, finished, waiting bool) {
 	t.Helper()
-	const jobs = `INSERT INTO observation_generation_jobs (id, team_id, project_id, job_type, source_type, source_id, status, version, asked, attempts, completed_at, created_at, updated_at)
-		SELECT 'event_' || md5($1 || i), 't', 'p', 'event', 'thing', $1 || i, $1::text, $2, 1, $2 / 3, CASE $2 WHEN 3 THEN now() END, now(), now() FROM generate_series(1, $3::int) i`
+	const jobs = `INSERT INTO observation_generation_jobs (id, team_id, project_id, job_type, source_type, source_id, status, version, asked, attempts, completed_at, created_at, updated_at, ask)
+		SELECT 'event_' || md5($1 || i), 't', 'p', 'event', 'thing', $1 || i, $1::text, $2, 1, $2 / 3, CASE $2 WHEN 3 THEN now() END, now(), now(), nextval('outbox_id_seq') FROM generate_series(1, $3::int) i`
 	const history = `INSERT INTO observation_generation_job_events (job_id, version, team_id, project_id, event_type, status_after, attempt, at, schema)
 		SELECT 'event_' || md5($1 || i), v, 't', 'p', (ARRAY['queued', 'processing', 'completed'])[v], (ARRAY['queued', 'processing', 'completed'])[v], least(v - 1, 1), now(), 1
 		FROM generate_series(1, $3::int) i, generate_series(1, $2::int) v`
@@ -73,8 +73,8 @@ func fillPlans(t *testing.T, b bundle, finished, waiting bool) {
 	if waiting {
 		b.exec(t, jobs, "queued", 1, largeRows)
 		b.exec(t, history, "queued", 1, largeRows)
-		b.exec(t, `INSERT INTO outbox (job_id, team_id, project_id, job_type, asked, due_at)
-			SELECT id, team_id, project_id, job_type, 1, CASE WHEN hashtext(id) % 2 = 0 THEN now() + interval '1 hour' END FROM observation_generation_jobs WHERE status = 'queued'
+		b.exec(t, `INSERT INTO outbox (id, job_id, team_id, project_id, job_type, asked, due_at) OVERRIDING SYSTEM VALUE
+			SELECT ask, id, team_id, project_id, job_type, 1, CASE WHEN hashtext(id) % 2 = 0 THEN now() + interval '1 hour' END FROM observation_generation_jobs WHERE status = 'queued'
 			ON CONFLICT DO NOTHING`)
 		b.exec(t, `INSERT INTO job_feed (team_id, project_id, job_type, event_type, status_after, actor, process, build, schema, job_ids, versions, attempts, ats, next_ats, request_ids, reasons)
 			SELECT team_id, project_id, job_type, 'queued', 'queued', '', '', '', 1, ARRAY[id], ARRAY[1], ARRAY[0], ARRAY[now()], ARRAY['epoch'::timestamptz], ARRAY[''], ARRAY['']
@@ -96,9 +96,9 @@ func day(t *testing.T, b bundle, n int) {
 	}
 	briefly(t, b, worker, run, n)
 	require.NoError(t, b.pool.QueryRow(ctx, `SELECT coalesce(max(id), 0) FROM outbox`).Scan(&mark))
-	for range 2 { // the second time they are known
+	for _, some := range [][]events.Step{steps[:1], steps[:1], steps, steps} { // the second time they are known
 		require.NoError(t, db.InTx(ctx, b.pool, func(tx pgx.Tx) error {
-			_, err := b.jobs.Enqueue(ctx, tx, steps...)
+			_, err := b.jobs.Enqueue(ctx, tx, some...)
 			return err
 		}))
 	}

@@ -133,6 +133,29 @@ func TestJobsLiveAndDieWithTheirProject(t *testing.T) {
 	require.Equal(t, []string{string(kept.ID)}, histories)
 }
 
+// Nor does one tie an event to its project and its session.
+func TestEventsDieWithTheirProjectAndSession(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.exec(t, `INSERT INTO server_sessions (id, team_id, project_id) VALUES ('s1', 't', 'p'), ('s2', 't', 'p');
+		INSERT INTO agent_events (id, team_id, project_id, server_session_id, source_adapter, idempotency_key, event_type, occurred_at)
+		SELECT id, team, project, session, 'hook', id, 'x', now() FROM (VALUES ('ae1', 't', 'p', 's1'), ('ae2', 't', 'p', 's2'), ('ae3', 't', 'p', NULL),
+			('ae4', 't2', 'p2', NULL)) v (id, team, project, session)`)
+	left := func() []string {
+		rows, err := b.pool.Query(t.Context(), `SELECT id FROM agent_events ORDER BY id`)
+		require.NoError(t, err)
+		ids, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		require.NoError(t, err)
+		return ids
+	}
+	b.exec(t, `DELETE FROM server_sessions WHERE id = 's1'`)
+	require.Equal(t, []string{"ae2", "ae3", "ae4"}, left())
+	b.exec(t, `DELETE FROM teams WHERE id = 't'`)
+	require.Equal(t, []string{"ae4"}, left())
+	b.exec(t, `DELETE FROM projects WHERE id = 'p2'`)
+	require.Empty(t, left())
+}
+
 // A long table is read in parts, between which the relay does other things,
 // and a lost worker is not forgotten before all of it was read.
 func TestReclaimReadsALongTableInParts(t *testing.T) {

@@ -13,21 +13,30 @@ import (
 // what happens from now on.
 type Cursor struct {
 	Epoch int64  // when the feed was made, in ns since 1970; 0 only in the zero Cursor
-	Seq   uint64 // of the last message that was heard; 0: none yet
+	Seq   uint64 // of the last message that was heard whole; 0: none yet
+	Part  int    // how many events of the one behind it were heard; 0: none, and never all
 }
 
 // CursorAt is the place behind message seq of a feed that was made then.
-func CursorAt(made time.Time, seq uint64) Cursor { return Cursor{made.UnixNano(), seq} }
+func CursorAt(made time.Time, seq uint64) Cursor { return Cursor{Epoch: made.UnixNano(), Seq: seq} }
 
 // IsZero reports whether c is no place at all.
 func (c Cursor) IsZero() bool { return c.Epoch == 0 }
 
-// String is "epoch-seq", which [ParseCursor] reads. It is "" for no place.
+// Before reports whether c comes before another place in the same feed.
+func (c Cursor) Before(d Cursor) bool { return c.Seq < d.Seq || c.Seq == d.Seq && c.Part < d.Part }
+
+// String is "epoch-seq", or "epoch-seq.part" within a message, which
+// [ParseCursor] reads. It is "" for no place.
 func (c Cursor) String() string {
 	if c.IsZero() {
 		return ""
 	}
-	return strconv.FormatInt(c.Epoch, 10) + "-" + strconv.FormatUint(c.Seq, 10)
+	s := strconv.FormatInt(c.Epoch, 10) + "-" + strconv.FormatUint(c.Seq, 10)
+	if c.Part > 0 {
+		s += "." + strconv.Itoa(c.Part)
+	}
+	return s
 }
 
 // ParseCursor reads what String writes, and nothing else: a place has one
@@ -36,14 +45,18 @@ func ParseCursor(s string) (Cursor, error) {
 	if s == "" {
 		return Cursor{}, nil
 	}
-	epoch, seq, _ := strings.Cut(s, "-")
+	epoch, place, _ := strings.Cut(s, "-")
+	seq, part, within := strings.Cut(place, ".")
 	var c Cursor
 	var err error
 	if c.Epoch, err = strconv.ParseInt(epoch, 10, 64); err == nil {
 		c.Seq, err = strconv.ParseUint(seq, 10, 64)
 	}
+	if within && err == nil {
+		c.Part, err = strconv.Atoi(part)
+	}
 	if err != nil || c.Epoch < 1 || c.String() != s {
-		return Cursor{}, fmt.Errorf("cursor %.80q: want epoch-seq, two decimal numbers", s)
+		return Cursor{}, fmt.Errorf("cursor %.80q: want epoch-seq or epoch-seq.part, decimal numbers", s)
 	}
 	return c, nil
 }
@@ -53,6 +66,7 @@ func ParseCursor(s string) (Cursor, error) {
 type Heard struct {
 	At    Cursor     // the place behind it, to go on from
 	Event *FeedEvent // its Row is 0; nil: nothing happened up to At that was not told
+	From  Cursor     // the place just before Event: who goes on from there is told it again
 
 	// Reset says that events before At may have been missed: the place to go
 	// on from was of another feed, or so old that it is dropped. The store

@@ -9,6 +9,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/stretchr/testify/require"
 
+	"github.com/seed-245eaa15/obs/events"
 	"github.com/seed-245eaa15/obs/internal/testenv"
 	"github.com/seed-245eaa15/obs/outbox"
 )
@@ -26,9 +27,9 @@ func TestBellRingsHereAndElsewhere(t *testing.T) {
 	t.Parallel()
 	nc := testenv.NATS(t)
 	here, there := outbox.NewBell(nc, "p"), outbox.NewBell(nc, "p")
-	a, err := here.Listen(t.Context())
+	a, _, err := here.Listen(t.Context())
 	require.NoError(t, err)
-	b, err := there.Listen(t.Context())
+	b, _, err := there.Listen(t.Context())
 	require.NoError(t, err)
 	require.NoError(t, nc.Flush())
 	here.Ring()
@@ -37,6 +38,28 @@ func TestBellRingsHereAndElsewhere(t *testing.T) {
 	there.Ring()
 	rung(t, a)
 	rung(t, b)
+}
+
+func TestBellSaysWhatWasSettled(t *testing.T) {
+	t.Parallel()
+	nc := testenv.NATS(t)
+	here, there := outbox.NewBell(nc, "q"), outbox.NewBell(nc, "q")
+	asks, told, err := here.Listen(t.Context())
+	require.NoError(t, err)
+	asksThere, toldThere, err := there.Listen(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, nc.Flush())
+	step := func(typ events.Type, delay time.Duration) events.Step {
+		return events.Step{Event: events.Event{Type: typ}, Delay: delay}
+	}
+	here.Settled([]events.Step{step(events.Completed, 0), step(events.RetryScheduled, time.Second)})
+	rung(t, told)
+	rung(t, toldThere)
+	require.Empty(t, asks, "nothing is to be read but events")
+	require.Empty(t, asksThere)
+	here.Settled([]events.Step{step(events.Completed, 0), step(events.Released, 0)})
+	rung(t, asks)
+	rung(t, asksThere)
 }
 
 func TestBellIsCoalesced(t *testing.T) {
@@ -59,7 +82,7 @@ func TestEveryCommitRings(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b := outbox.NewBell(nil, "")
-		c, err := b.Listen(t.Context())
+		c, _, err := b.Listen(t.Context())
 		require.NoError(t, err)
 		for range 100 {
 			b.Ring()

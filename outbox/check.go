@@ -112,7 +112,7 @@ func (c *Check) readEvents(ctx context.Context, js jetstream.JetStream) error {
 	if state.Msgs == 0 {
 		return nil
 	}
-	consumer, err := stream.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{HeadersOnly: true})
+	consumer, err := stream.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{})
 	if err != nil {
 		return err
 	}
@@ -133,17 +133,33 @@ func (c *Check) readEvents(ctx context.Context, js jetstream.JetStream) error {
 			return err
 		}
 		last = meta.Sequence.Stream
-		version, err := strconv.Atoi(m.Headers().Get(HeaderVersion))
-		if err != nil {
-			c.found = append(c.found, events.Finding{
-				Invariant: "I10", Subject: "message " + strconv.FormatUint(last, 10), Text: "it has no version",
-			})
-			continue
+		for _, e := range c.tells(last, m) {
+			c.told[e.Job] = append(c.told[e.Job], told{e.Version, e.Type, m.Subject(), meta.Timestamp})
 		}
-		job := events.ID(m.Headers().Get(HeaderJob))
-		c.told[job] = append(c.told[job], told{version, events.Type(m.Headers().Get(HeaderType)), m.Subject(), meta.Timestamp})
 	}
 	return nil
+}
+
+// tells names the events of a message: by its headers where it is one.
+func (c *Check) tells(seq uint64, m jetstream.Msg) []EventMessage {
+	h := m.Headers()
+	if h.Get(HeaderEvents) == "" {
+		version, err := strconv.Atoi(h.Get(HeaderVersion))
+		if err != nil {
+			c.unreadable(seq, "it has no version")
+			return nil
+		}
+		return []EventMessage{{Job: events.ID(h.Get(HeaderJob)), Version: version, Type: events.Type(h.Get(HeaderType))}}
+	}
+	all, err := ParseEvents(m.Data())
+	if err != nil || strconv.Itoa(len(all)) != h.Get(HeaderEvents) {
+		c.unreadable(seq, fmt.Sprintf("it has %d events that can be read, and says %s", len(all), h.Get(HeaderEvents)))
+	}
+	return all
+}
+
+func (c *Check) unreadable(seq uint64, why string) {
+	c.found = append(c.found, events.Finding{Invariant: "I10", Subject: "message " + strconv.FormatUint(seq, 10), Text: why})
 }
 
 // Job compares what the streams say of a job with its history, oldest event

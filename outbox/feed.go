@@ -2,7 +2,8 @@ package outbox
 
 import (
 	"context"
-	"encoding/json"
+	"crypto/sha256"
+	"encoding/base64"
 	"fmt"
 	"slices"
 	"strconv"
@@ -15,28 +16,38 @@ import (
 	"github.com/seed-245eaa15/obs/internal/fault"
 )
 
-// feedGap is between two passes, however often it rings: a job that is done by
-// itself has three events, and a pass each would be most of what it costs.
-const feedGap = 5 * time.Millisecond
+const (
+	// feedGap is between two passes, however often it rings: a job that is done
+	// by itself has three events, and a pass each would be most of what it costs.
+	feedGap = 5 * time.Millisecond
+	// tellAtOnce is how many messages are published before the rows that they
+	// tell of are taken away. What is told again after a crash is within it, and
+	// so is what a follower that comes back has to look at (see followBack).
+	tellAtOnce = 128
+	// mostEvents is how many events a message has at most: a message costs what
+	// some twenty events do, and a follower reads whole ones.
+	mostEvents = 64
+	// roomEvents is how many bytes several events have in a message: with its
+	// headers it is within MaxEvent.
+	roomEvents = MaxEvent - roomForHeaders
+)
 
-// subjectsKept is how many subjects a follower remembers.
-const subjectsKept = 4096
-
-// follower tells the EVENTS stream what happens to jobs. No event of a job is
-// published before the one before it is confirmed, or else together with it in
-// a batch that is stored whole or not at all.
+// follower tells the EVENTS stream what happens to jobs: the events of a row
+// of the feed, which share a subject, as one message or as few as they fit in.
+// All messages are put on the stream in the order of the feed, so no event of
+// a job comes before an earlier one.
 type follower struct {
-	relay    *Relay
-	pub      *publisher
-	wake     chan struct{}
-	subjects map[subjectKey]string
-	stream   []string // the header of every message
+	relay  *Relay
+	pub    *publisher
+	wake   chan struct{}
+	stream []string // the header of every message
 }
 
-type subjectKey struct {
-	scope events.Scope
-	kind  events.Kind
-	typ   events.Type
+// letter is a message and what it tells.
+type letter struct {
+	msg    *nats.Msg
+	events []events.FeedEvent // at least one, all of a row
+	whole  int                // if it is the last one of its row, how many events the row has; else 0
 }
 
 func newFollower(r *Relay, pub *publisher, wake chan struct{}) *follower {
@@ -83,153 +94,144 @@ func (f *follower) run(ctx context.Context) {
 
 // pass tells one read of the feed. more says that there is another one.
 func (f *follower) pass(ctx context.Context) (told int, more bool, err error) {
-	limit := f.relay.cfg.Batch
-	fresh, err := f.relay.feed.Fresh(ctx, limit)
+	fresh, err := f.relay.feed.Fresh(ctx, f.relay.cfg.Batch)
 	if err != nil {
 		return 0, false, wrap("read the feed", err)
 	}
-	kept := map[int64]bool{} // rows with an event that was not told
-	var failed int
-	for some := range slices.Chunk(fresh, limit) { // the last row may have brought more
-		if err != nil { // a later event of a job must not go before an earlier one
-			for _, e := range some {
-				kept[e.Row] = true
-			}
-			failed += len(some)
-			continue
-		}
-		var n int
-		n, err = f.tell(ctx, some, kept)
-		failed += n
-	}
-	if err != nil {
-		err = fmt.Errorf("tell %d of %d events: %w", failed, len(fresh), err)
-		if isGone(err) {
-			_ = pause(ctx, goneGrace) // it ends early only with ctx
-			ensureCtx, cancel := context.WithTimeout(ctx, f.pub.timeout)
-			defer cancel()
-			if e := Ensure(ensureCtx, f.pub.js, f.relay.cfg.Streams); e != nil {
-				err = e
+	for some := range slices.Chunk(f.letters(fresh), tellAtOnce) {
+		n, err := f.publish(ctx, some)
+		fault.At("feed.published")
+		var rows []int64
+		whole := 0
+		for _, l := range some[:n] {
+			if l.whole > 0 {
+				rows, whole = append(rows, l.events[0].Row), whole+l.whole
 			}
 		}
-	}
-	var rows []int64
-	for _, e := range fresh {
-		if !kept[e.Row] && (len(rows) == 0 || rows[len(rows)-1] != e.Row) {
-			rows = append(rows, e.Row)
+		if len(rows) > 0 {
+			if err := f.relay.feed.Told(ctx, rows); err != nil {
+				return told, false, wrap("take from the feed", err)
+			}
+			told += whole
+			f.relay.count(func(s *State) { s.Told += uint64(whole) })
+		}
+		if err != nil {
+			return told, false, f.failed(ctx, fmt.Errorf("tell %d of %d events: %w", len(fresh)-told, len(fresh), err))
 		}
 	}
-	if len(rows) > 0 {
-		if e := f.relay.feed.Told(ctx, rows); e != nil {
-			return 0, false, wrap("take from the feed", e)
-		}
-		f.relay.count(func(s *State) { s.Told += uint64(len(fresh) - failed) })
-	}
-	return len(rows), err == nil && len(fresh) >= limit, err
+	return told, len(fresh) >= f.relay.cfg.Batch, nil
 }
 
-// tell publishes some events. It adds to kept the rows of those that failed,
-// counts them, and gives the worst of their errors.
-func (f *follower) tell(ctx context.Context, some []events.FeedEvent, kept map[int64]bool) (failed int, err error) {
-	msgs := make([]*nats.Msg, len(some))
-	for i, e := range some {
-		if msgs[i], err = f.msg(e); err != nil {
-			for _, e := range some {
-				kept[e.Row] = true
-			}
-			return len(some), err
-		}
+// failed makes the streams again if that is what is wrong.
+func (f *follower) failed(ctx context.Context, err error) error {
+	if !isGone(err) {
+		return err
 	}
-	acks := f.publish(ctx, some, msgs)
-	fault.At("feed.published")
-	for i, a := range acks {
-		switch {
-		case a.err == nil:
-		case isRefused(a.err): // the history has it; to wait would hold up everything behind it
-			f.relay.cfg.Log.ErrorContext(ctx, "broker refuses an event",
-				"job", string(some[i].Event.Job), "version", some[i].Event.Version, "error", a.err.Error())
-		default:
-			kept[some[i].Row] = true
-			failed++
-			if err == nil || isGone(a.err) {
-				err = a.err
-			}
-		}
+	_ = pause(ctx, goneGrace) // it ends early only with ctx
+	ensureCtx, cancel := context.WithTimeout(ctx, f.pub.timeout)
+	defer cancel()
+	if e := Ensure(ensureCtx, f.pub.js, f.relay.cfg.Streams); e != nil {
+		return e
 	}
-	return failed, err
+	return err
 }
 
-// publish tries all at once, and otherwise goes in waves: the n-th wave has
-// each job's n-th event, without the jobs whose last one failed.
-func (f *follower) publish(ctx context.Context, fresh []events.FeedEvent, msgs []*nats.Msg) []ack {
+// letters puts events into messages. What a row comes to is always the same,
+// so that the stream drops what is told again.
+func (f *follower) letters(fresh []events.FeedEvent) []letter {
+	var all []letter
+	for whole := 0; len(fresh) > 0; {
+		l := f.letter(fresh)
+		n := len(l.events)
+		whole += n
+		if n == len(fresh) || fresh[n].Row != fresh[0].Row {
+			l.whole, whole = whole, 0
+		}
+		all, fresh = append(all, l), fresh[n:]
+	}
+	return all
+}
+
+// letter is a message of as many of the first of these events as fit.
+func (f *follower) letter(some []events.FeedEvent) letter {
+	first, room := &some[0], roomEvents
+	if most := int(f.pub.js.Conn().MaxPayload()); most > 0 {
+		room = min(room, most-roomForHeaders)
+	}
+	body := appendEvent(make([]byte, 0, min(len(some), mostEvents)*320), first)
+	names := appendName(make([]byte, 0, 4<<10), first.Event.Job, first.Event.Version)
+	n := 1
+	for ; n < min(len(some), mostEvents); n++ {
+		e := &some[n]
+		if e.Row != first.Row || e.Scope != first.Scope || e.Kind != first.Kind || e.Event.Type != first.Event.Type {
+			break
+		}
+		before := len(body)
+		if body = appendEvent(append(body, '\n'), e); len(body) > room {
+			body = body[:before]
+			break
+		}
+		names = appendName(append(names, '\n'), e.Event.Job, e.Event.Version)
+	}
+	header := nats.Header{jetstream.ExpectedStreamHeader: f.stream, HeaderType: {string(first.Event.Type)}}
+	if n == 1 {
+		header[jetstream.MsgIDHeader] = []string{string(names)}
+		header[HeaderJob] = []string{string(first.Event.Job)}
+		header[HeaderVersion] = []string{strconv.Itoa(first.Event.Version)}
+	} else {
+		sum := sha256.Sum256(names)
+		header[jetstream.MsgIDHeader] = []string{base64.RawURLEncoding.EncodeToString(sum[:16])}
+		header[HeaderEvents] = []string{strconv.Itoa(n)}
+	}
+	subject := f.relay.cfg.Streams.EventSubject(first.Scope, first.Kind, first.Event.Type)
+	return letter{msg: &nats.Msg{Subject: subject, Data: body, Header: header}, events: some[:n]}
+}
+
+// publish puts letters on the stream in their order, and says how many of the
+// first ones are there, or never will be. Those behind a failed one wait.
+func (f *follower) publish(ctx context.Context, letters []letter) (told int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, f.pub.timeout)
 	defer cancel()
+	msgs := make([]*nats.Msg, len(letters))
+	for i, l := range letters {
+		msgs[i] = l.msg
+	}
 	if f.pub.batches(len(msgs)) {
 		if acks, err := f.pub.batch(ctx, msgs); err == nil {
-			return acks
+			if err := acks[0].err; err != nil {
+				return 0, err
+			}
+			return len(letters), nil
 		}
 	}
-	acks := make([]ack, len(msgs))
-	wave := make([]int, len(msgs)) // :: message → its event's place among its job's
-	count := map[events.ID]int{}
-	last := 0
-	for i, e := range fresh {
-		wave[i] = count[e.Event.Job]
-		count[e.Event.Job]++
-		last = max(last, wave[i])
+	if f.pub.chain(ctx, msgs) != nil {
+		return len(letters), nil
 	}
-	failed := map[events.ID]error{}
-	for n := range last + 1 {
-		var some []*nats.Msg
-		var at []int
-		for i := range msgs {
-			if wave[i] != n {
-				continue
-			}
-			if err := failed[fresh[i].Event.Job]; err != nil {
-				acks[i].err = fmt.Errorf("the event before it: %w", err)
-				continue
-			}
-			some, at = append(some, msgs[i]), append(at, i)
-		}
-		for k, a := range f.pub.singly(ctx, some) {
-			acks[at[k]] = a
-			if a.err != nil && !isRefused(a.err) {
-				failed[fresh[at[k]].Event.Job] = a.err
-			}
+	for i, l := range letters { // what the stream has of them already, it drops by their ids
+		if err := f.alone(ctx, l); err != nil {
+			return i, err
 		}
 	}
-	return acks
+	return len(letters), nil
 }
 
-func (f *follower) msg(e events.FeedEvent) (*nats.Msg, error) {
-	m := message(e)
-	body, err := json.Marshal(m)
-	if err != nil {
-		return nil, fmt.Errorf("event %d of job %s: %w", m.Version, m.Job, err) // a year beyond 9999
+// alone publishes a letter and waits for the answer. One that the broker never
+// takes goes event by event, and an event that it never takes is left out: the
+// history has it, and to wait would hold up everything behind it.
+func (f *follower) alone(ctx context.Context, l letter) error {
+	err := f.pub.async(ctx, []*nats.Msg{l.msg})[0].err
+	switch {
+	case err == nil || !isRefused(err):
+		return err
+	case len(l.events) == 1:
+		f.relay.cfg.Log.ErrorContext(ctx, "broker refuses an event",
+			"job", string(l.events[0].Event.Job), "version", l.events[0].Event.Version, "error", err.Error())
+		return nil
 	}
-	return &nats.Msg{
-		Subject: f.subject(e),
-		Data:    body,
-		Header: nats.Header{
-			jetstream.MsgIDHeader:          {m.MsgID()},
-			jetstream.ExpectedStreamHeader: f.stream,
-			HeaderJob:                      {string(m.Job)},
-			HeaderVersion:                  {strconv.Itoa(m.Version)},
-			HeaderType:                     {string(m.Type)},
-		},
-	}, nil
-}
-
-func (f *follower) subject(e events.FeedEvent) string {
-	key := subjectKey{e.Scope, e.Kind, e.Event.Type}
-	s, ok := f.subjects[key]
-	if !ok {
-		if len(f.subjects) >= subjectsKept || f.subjects == nil {
-			f.subjects = map[subjectKey]string{}
+	for i := range l.events {
+		if err := f.alone(ctx, f.letter(l.events[i:i+1])); err != nil {
+			return err
 		}
-		s = f.relay.cfg.Streams.EventSubject(e.Scope, e.Kind, e.Event.Type)
-		f.subjects[key] = s
 	}
-	return s
+	return nil
 }

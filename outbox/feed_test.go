@@ -1,13 +1,18 @@
 package outbox_test
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
@@ -28,15 +33,33 @@ func (w *world) told() []outbox.EventMessage {
 	for range last {
 		m, err := c.Next(jetstream.FetchMaxWait(soon))
 		require.NoError(w, err)
-		e, err := outbox.ParseEvent(m.Data())
+		some, err := outbox.ParseEvents(m.Data())
 		require.NoError(w, err)
-		require.Equal(w, string(e.Job), m.Headers().Get(outbox.HeaderJob))
-		require.Equal(w, strconv.Itoa(e.Version), m.Headers().Get(outbox.HeaderVersion))
-		require.Equal(w, string(e.Type), m.Headers().Get(outbox.HeaderType))
-		require.Equal(w, w.cfg.Streams.EventSubject(events.Scope{Team: e.Team, Project: e.Project}, e.Kind, e.Type), m.Subject())
-		all = append(all, e)
+		h := m.Headers()
+		if len(some) == 1 {
+			require.Equal(w, some[0].MsgID(), h.Get(jetstream.MsgIDHeader))
+			require.Equal(w, string(some[0].Job), h.Get(outbox.HeaderJob))
+			require.Equal(w, strconv.Itoa(some[0].Version), h.Get(outbox.HeaderVersion))
+			require.Empty(w, h.Get(outbox.HeaderEvents))
+		} else {
+			require.Equal(w, strconv.Itoa(len(some)), h.Get(outbox.HeaderEvents))
+			require.Empty(w, h.Get(outbox.HeaderJob)+h.Get(outbox.HeaderVersion))
+		}
+		for _, e := range some {
+			require.Equal(w, string(e.Type), h.Get(outbox.HeaderType))
+			require.Equal(w, w.cfg.Streams.EventSubject(events.Scope{Team: e.Team, Project: e.Project}, e.Kind, e.Type), m.Subject())
+		}
+		all = append(all, some...)
 	}
 	return all
+}
+
+// messages is how many EVENTS has.
+func (w *world) messages() int {
+	w.Helper()
+	s, err := w.js.Stream(w.Context(), w.cfg.Streams.EventsStream())
+	require.NoError(w, err)
+	return int(s.CachedInfo().State.Msgs)
 }
 
 // inOrder wants each job's events once, from the first on without a gap.
@@ -118,21 +141,79 @@ func TestADeletedEventsStreamIsMadeAgain(t *testing.T) {
 	w.until("all is well", func() bool { return r.State().Error == "" })
 }
 
-// One that the broker never takes must not hold up the others.
+// The events of a row are one message, or as few as they fit in; one by itself
+// is what it has always been.
+func TestARowIsFewMessages(t *testing.T) {
+	t.Parallel()
+	each(t, func(w *world) {
+		r := outbox.New(w.store, w.store, w.js, w.cfg)
+		ids := w.enqueue(1, teamA)
+		w.once(r)
+		stream, err := w.js.Stream(w.Context(), w.cfg.Streams.EventsStream())
+		require.NoError(w, err)
+		lone, err := stream.GetMsg(w.Context(), 1)
+		require.NoError(w, err)
+		_, history, err := w.store.Get(w.Context(), teamA, ids[0])
+		require.NoError(w, err)
+		e := history[0]
+		body, err := json.Marshal(outbox.EventMessage{
+			Job: e.Job, Version: e.Version, Type: e.Type, Status: e.Status, Attempt: e.Attempt, At: e.At.UTC(), NextAt: e.NextAt,
+			Kind: kind, Team: teamA.Team, Project: teamA.Project, Reason: e.Reason, RequestID: e.RequestID, Process: e.Process,
+		})
+		require.NoError(w, err)
+		require.Equal(w, string(body), string(lone.Data))
+		require.Equal(w, nats.Header{
+			jetstream.MsgIDHeader: {string(e.Job) + ".1"}, jetstream.ExpectedStreamHeader: {"EVENTS"},
+			outbox.HeaderJob: {string(e.Job)}, outbox.HeaderVersion: {"1"}, outbox.HeaderType: {"queued"},
+		}, lone.Header)
+
+		for i, c := range []struct{ events, messages int }{{57, 1}, {64, 1}, {65, 2}, {150, 3}, {2, 1}} {
+			before := w.messages()
+			w.enqueue(c.events, teamA)
+			w.once(r)
+			require.Equal(w, before+c.messages, w.messages(), "row %d", i)
+		}
+		require.Len(w, w.told(), 1+57+64+65+150+2)
+		inOrder(w.T, w.told())
+
+		before := w.messages()
+		w.enqueue(20, teamA, func(s *events.Step) { s.Event.Reason = strings.Repeat("long ", 1000) })
+		w.once(r)
+		require.Equal(w, before+2, w.messages(), "it has to fit")
+		require.Len(w, w.told(), 1+57+64+65+150+2+20)
+	})
+}
+
+// What the broker never takes must not hold up the others, whether it is an
+// event or only a message of many.
 func TestAnEventTooLargeIsLeftOut(t *testing.T) {
 	t.Parallel()
-	w := memory(t)
-	w.enqueue(3, teamA, func(s *events.Step) {
-		if w.n == 2 {
-			s.Event.Reason = string(make([]byte, 2*outbox.MaxEvent))
-		}
+	each(t, func(w *world) {
+		w.enqueue(30, teamA, func(s *events.Step) {
+			if w.n%10 == 2 {
+				s.Event.Reason = string(bytes.Repeat([]byte{'x'}, 2*outbox.MaxEvent))
+			}
+		})
+		r := outbox.New(w.store, w.store, w.js, w.cfg)
+		w.once(r)
+		require.Len(w, w.told(), 27)
+		left, err := w.store.Fresh(w.Context(), 10)
+		require.NoError(w, err)
+		require.Empty(w, left)
+
+		stream, err := w.js.Stream(w.Context(), w.cfg.Streams.EventsStream())
+		require.NoError(w, err)
+		small := stream.CachedInfo().Config
+		small.MaxMsgSize, small.Metadata["obs.schema"] = 1000, "99" // so ours leave it alone
+		_, err = w.js.UpdateStream(w.Context(), small)
+		require.NoError(w, err)
+		w.enqueue(10, teamA)
+		w.once(r)
+		require.Len(w, w.told(), 27+10)
+		left, err = w.store.Fresh(w.Context(), 10)
+		require.NoError(w, err)
+		require.Empty(w, left)
 	})
-	r := outbox.New(w.store, w.store, w.js, w.cfg)
-	w.once(r)
-	require.Len(t, w.told(), 2)
-	left, err := w.store.Fresh(t.Context(), 10)
-	require.NoError(t, err)
-	require.Empty(t, left)
 }
 
 func TestParseEvent(t *testing.T) {
@@ -149,4 +230,18 @@ func TestParseEvent(t *testing.T) {
 		_, err := outbox.ParseEvent([]byte(bad))
 		require.Error(t, err, "%.40q", bad)
 	}
+}
+
+func TestParseEvents(t *testing.T) {
+	t.Parallel()
+	line := func(n int) string {
+		return fmt.Sprintf(`{"job":"note_%d","version":2,"type":"queued","kind":"note"}`, n)
+	}
+	all, err := outbox.ParseEvents([]byte(line(1) + "\n" + line(2)))
+	require.NoError(t, err)
+	require.Len(t, all, 2)
+	all, err = outbox.ParseEvents([]byte(line(1) + "\n{}\n" + line(3) + "\n"))
+	require.Error(t, err)
+	require.Len(t, all, 2)
+	require.EqualValues(t, "note_3", all[1].Job)
 }

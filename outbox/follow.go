@@ -1,6 +1,7 @@
 package outbox
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"log/slog"
@@ -26,8 +27,8 @@ const (
 	followMax     = 2 * time.Second
 	followCall    = 2 * time.Second // for one question to the broker
 	followIdle    = time.Minute     // after which the broker forgets a follower that is gone
-	followBuffer  = 64              // messages that the broker sends ahead
-	followBack    = 1000            // messages before the start that are read again to know a late copy
+	followBuffer  = 16              // messages that the broker sends ahead
+	followBack    = 2 * tellAtOnce  // messages before the start that are read again to know a late copy
 	versionsKept  = 10_000          // jobs whose last version a follower remembers, at least
 	pullHeartbeat = 5 * time.Second
 )
@@ -45,7 +46,10 @@ var (
 // where it starts, as soon as the broker answers; while the broker is away
 // nothing is told, and later what was missed.
 //
-// It holds one consumer of the broker, reads ahead by 64 messages, and waits
+// A message may tell several events. Each has a place of its own, and a follower
+// that comes back between two of them is told the rest.
+//
+// It holds one consumer of the broker, reads ahead by 16 messages, and waits
 // while tell does not return.
 func Follow(ctx context.Context, js jetstream.JetStream, cfg Following, tell func(events.Heard) error) error {
 	if cfg.Scope.Team == "" {
@@ -158,7 +162,7 @@ func (f *following) consume(ctx context.Context) error {
 		if err := f.listen(ctx, messages); err != nil {
 			return err
 		}
-		if err := f.check(ctx, stream, consumer); err != nil {
+		if err := f.check(ctx, stream); err != nil {
 			return err
 		}
 	}
@@ -170,7 +174,7 @@ func (f *following) begin(info *jetstream.StreamInfo) error {
 	h := events.Heard{At: events.CursorAt(info.Created, last)}
 	switch {
 	case f.at.IsZero():
-	case f.trimmed, f.at.Epoch != h.At.Epoch, f.at.Seq > last, f.at.Seq+1 < first:
+	case f.trimmed, f.at.Epoch != h.At.Epoch, h.At.Before(f.at), f.at.Seq+1 < first:
 		h.Reset = true
 	case f.started:
 		return nil
@@ -214,18 +218,35 @@ func (f *following) hear(msg jetstream.Msg) error {
 		return errSkipped
 	}
 	f.sequence++
-	at := f.at
-	at.Seq = max(at.Seq, meta.Sequence.Stream)
-	m, err := ParseEvent(msg.Data())
-	s := f.cfg.Scope
-	ours := err == nil && m.Team == s.Team && (s.Project == "" || m.Project == s.Project) // others may publish there what we cannot read
-	// A message from before the start is heard for its version alone.
-	if ours && f.versions.rises(m.Job, m.Version) && at != f.at {
-		if err := f.tell(events.Heard{At: at, Event: new(m.feedEvent())}); err != nil {
+	at := events.Cursor{Epoch: f.at.Epoch, Seq: meta.Sequence.Stream - 1}
+	for rest, more := msg.Data(), true; more; {
+		var line []byte
+		line, rest, more = bytes.Cut(rest, newline)
+		from := at
+		if at.Part++; !more {
+			at.Seq, at.Part = meta.Sequence.Stream, 0
+		}
+		if err := f.hearLine(line, from, at); err != nil {
 			return err
 		}
 	}
-	f.at = at
+	return nil
+}
+
+// hearLine hears the event between two places.
+func (f *following) hearLine(line []byte, from, at events.Cursor) error {
+	m, err := ParseEvent(line)
+	s := f.cfg.Scope
+	ours := err == nil && m.Team == s.Team && (s.Project == "" || m.Project == s.Project) // others may publish there what we cannot read
+	fresh := f.at.Before(at)                                                              // one from before the start is heard for its version alone
+	if ours && f.versions.rises(m.Job, m.Version) && fresh {
+		if err := f.tell(events.Heard{At: at, Event: new(m.feedEvent()), From: from}); err != nil {
+			return err
+		}
+	}
+	if fresh {
+		f.at = at
+	}
 	return nil
 }
 
@@ -233,7 +254,7 @@ func (f *following) hear(msg jetstream.Msg) error {
 // dropped before it was told. Then it tells how far the stream has come: a
 // tenant where nothing happens would otherwise stay at a place that is dropped
 // one day.
-func (f *following) check(ctx context.Context, stream jetstream.Stream, consumer jetstream.Consumer) error {
+func (f *following) check(ctx context.Context, stream jetstream.Stream) error {
 	asking, cancel := context.WithTimeout(ctx, followCall)
 	defer cancel()
 	info, err := stream.Info(asking)
@@ -247,15 +268,17 @@ func (f *following) check(ctx context.Context, stream jetstream.Stream, consumer
 		f.trimmed = true
 		return errMoved
 	}
-	is, err := consumer.Info(asking)
-	if err != nil {
-		return err
-	}
-	// The broker's consumer has looked at all up to its place in the stream.
-	// It counts if all that it sent has arrived.
-	if far := is.Delivered.Stream; is.Delivered.Consumer == f.sequence && far > f.at.Seq {
-		f.at.Seq = far
-		if err := f.tell(events.Heard{At: f.at}); err != nil {
+	// All up to where the stream was then is told if the last one for us is. A
+	// broker that lets others than the leader answer may not know it yet.
+	if far := info.State.LastSeq; far > f.at.Seq && !info.Config.AllowDirect {
+		last, err := stream.GetLastMsgForSubject(asking, f.subject())
+		switch {
+		case errors.Is(err, jetstream.ErrMsgNotFound), err == nil && last.Sequence <= f.at.Seq:
+			f.at.Seq, f.at.Part = far, 0
+			if err := f.tell(events.Heard{At: f.at}); err != nil {
+				return err
+			}
+		case err != nil:
 			return err
 		}
 	}
@@ -271,7 +294,7 @@ func (f *following) forget(ctx context.Context, consumer jetstream.Consumer) {
 	_ = f.js.DeleteConsumer(ctx, f.cfg.Streams.EventsStream(), consumer.CachedInfo().Name)
 }
 
-// feedEvent is what [message] was made of, but for what stays at home.
+// feedEvent is what the event was told from, but for what stays at home.
 func (m EventMessage) feedEvent() events.FeedEvent {
 	return events.FeedEvent{
 		Scope: events.Scope{Team: m.Team, Project: m.Project}, Kind: m.Kind,

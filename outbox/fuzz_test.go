@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"regexp"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -34,5 +35,34 @@ func FuzzParseEvent(f *testing.F) {
 		back, err := outbox.ParseEvent(again)
 		require.NoError(t, err)
 		require.Equal(t, m.MsgID(), back.MsgID())
+	})
+}
+
+// What the relay writes is what encoding/json writes, in one line.
+func FuzzEventLine(f *testing.F) {
+	f.Add("note_1", 2, "queued", "queued", 0, int64(1_700_000_000_000_001), int64(0), "note", "a", "pa", "", "", "")
+	f.Add("", -1, "<&>", "\"\\", 1, int64(-1), int64(1), "\n\t\x00\x7f", "é\u2028", "\xff\xfe", "why", "r-1", "host:1")
+	f.Fuzz(func(t *testing.T, job string, version int, typ, status string, attempt int, at, next int64, kind, team, project, reason, request, process string) {
+		e := events.FeedEvent{
+			Scope: events.Scope{Team: team, Project: project}, Kind: events.Kind(kind),
+			Event: events.Event{
+				Job: events.ID(job), Version: version, Type: events.Type(typ), Status: events.Status(status), Attempt: attempt,
+				At: time.UnixMicro(at).UTC(), Reason: reason, RequestID: request, Process: process,
+			},
+		}
+		if next != 0 {
+			e.Event.NextAt = time.UnixMicro(next).UTC()
+		}
+		got := outbox.AppendEvent([]byte("before"), &e)
+		want, err := json.Marshal(outbox.EventMessage{
+			Job: e.Event.Job, Version: version, Type: e.Event.Type, Status: e.Event.Status, Attempt: attempt, At: e.Event.At, NextAt: e.Event.NextAt,
+			Kind: e.Kind, Team: team, Project: project, Reason: reason, RequestID: request, Process: process,
+		})
+		if err != nil { // a year that JSON cannot say
+			require.True(t, json.Valid(got[6:]), "%s", got)
+			return
+		}
+		require.Equal(t, "before"+string(want), string(got))
+		require.NotContains(t, string(got), "\n")
 	})
 }

@@ -1,23 +1,28 @@
 package outbox
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
+	"unicode/utf8"
 
 	"github.com/seed-245eaa15/obs/events"
 )
 
 // The headers of a message on the EVENTS stream, so that a follower can tell
-// without parsing what it is about.
+// without parsing what it is about. One with several events has HeaderEvents
+// instead of the name of one.
 const (
 	HeaderJob     = "Obs-Job"
 	HeaderVersion = "Obs-Version"
-	HeaderType    = "Obs-Type"
+	HeaderType    = "Obs-Type"   // all events of a message are of one type
+	HeaderEvents  = "Obs-Events" // how many there are; absent where it is one
 )
 
-// EventMessage is the body of a message on the EVENTS stream: what happened
+// EventMessage is a line of a message on the EVENTS stream: what happened
 // to a job, without its data. The names are on the wire for ever. A follower
 // may meet types and fields that it does not know, and may meet one event
 // twice: job and version are its name.
@@ -37,21 +42,71 @@ type EventMessage struct {
 	Process   string        `json:"process,omitempty"`
 }
 
-// message is what a follower is told. The event's details stay at home: they
-// may be long, and whoever may see them can read the history.
-func message(f events.FeedEvent) EventMessage {
-	e := f.Event
-	return EventMessage{
-		Job: e.Job, Version: e.Version, Type: e.Type, Status: e.Status, Attempt: e.Attempt,
-		At: e.At.UTC(), NextAt: e.NextAt, Kind: f.Kind, Team: f.Scope.Team, Project: f.Scope.Project,
-		Reason: e.Reason, RequestID: e.RequestID, Process: e.Process,
-	}
+// MsgID is the name under which the stream drops a second copy of a message
+// that has this event alone.
+func (m EventMessage) MsgID() string { return string(appendName(nil, m.Job, m.Version)) }
+
+func appendName(b []byte, job events.ID, version int) []byte {
+	return strconv.AppendInt(append(append(b, job...), '.'), int64(version), 10)
 }
 
-// MsgID is the name under which the stream drops a second copy.
-func (m EventMessage) MsgID() string { return string(m.Job) + "." + strconv.Itoa(m.Version) }
+// appendEvent writes what a follower is told, as encoding/json writes an
+// EventMessage (which costs ten times as much, and there are three a job). The
+// event's details stay at home: they may be long, and whoever may see them can
+// read the history.
+func appendEvent(b []byte, f *events.FeedEvent) []byte {
+	e := &f.Event
+	b = appendText(append(b, `{"job":`...), string(e.Job))
+	b = strconv.AppendInt(append(b, `,"version":`...), int64(e.Version), 10)
+	b = appendText(append(b, `,"type":`...), string(e.Type))
+	b = appendText(append(b, `,"status":`...), string(e.Status))
+	b = strconv.AppendInt(append(b, `,"attempt":`...), int64(e.Attempt), 10)
+	b = appendTime(append(b, `,"at":`...), e.At)
+	if !e.NextAt.IsZero() {
+		b = appendTime(append(b, `,"next_at":`...), e.NextAt)
+	}
+	b = appendText(append(b, `,"kind":`...), string(f.Kind))
+	b = appendText(append(b, `,"team":`...), f.Scope.Team)
+	b = appendText(append(b, `,"project":`...), f.Scope.Project)
+	for _, o := range [...]struct{ name, value string }{
+		{`,"reason":`, e.Reason}, {`,"request_id":`, e.RequestID}, {`,"process":`, e.Process},
+	} {
+		if o.value != "" {
+			b = appendText(append(b, o.name...), o.value)
+		}
+	}
+	return append(b, '}')
+}
 
-// ParseEvent reads a message's body. It accepts types that it does not know.
+func appendText(b []byte, s string) []byte {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c >= utf8.RuneSelf || c == '"' || c == '\\' || c == '<' || c == '>' || c == '&' {
+			q, err := json.Marshal(s)
+			if err != nil {
+				panic("outbox: a string is no JSON: " + err.Error())
+			}
+			return append(b, q...)
+		}
+	}
+	return append(append(append(b, '"'), s...), '"')
+}
+
+// appendTime writes a time that JSON can say. One beyond the year 9999, which
+// no clock of ours gives, is told as the last one before: it must not hold up
+// what is behind it.
+func appendTime(b []byte, t time.Time) []byte {
+	t = t.UTC()
+	switch {
+	case t.Year() < 0:
+		t = time.Date(0, 1, 1, 0, 0, 0, 0, time.UTC)
+	case t.Year() > 9999:
+		t = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
+	}
+	return append(t.AppendFormat(append(b, '"'), time.RFC3339Nano), '"')
+}
+
+// ParseEvent reads an event: a line of a message. It accepts types that it
+// does not know.
 func ParseEvent(b []byte) (EventMessage, error) {
 	if len(b) > MaxEvent {
 		return EventMessage{}, fmt.Errorf("event of %d bytes: want at most %d", len(b), MaxEvent)
@@ -74,3 +129,21 @@ func ParseEvent(b []byte) (EventMessage, error) {
 	}
 	return m, nil
 }
+
+// ParseEvents reads a message's body: a line for each event, in their order.
+// What is no event is left out, and its error given beside the others.
+func ParseEvents(b []byte) ([]EventMessage, error) {
+	var all []EventMessage
+	var errs []error
+	for line := range bytes.SplitSeq(b, newline) {
+		m, err := ParseEvent(line)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		all = append(all, m)
+	}
+	return all, errors.Join(errs...)
+}
+
+var newline = []byte{'\n'}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -142,15 +141,10 @@ func (p *publisher) timed(n int, took time.Duration, batch bool) {
 
 // singly publishes message by message.
 func (p *publisher) singly(ctx context.Context, msgs []*nats.Msg) []ack {
-	began := time.Now()
-	acks := p.chain(ctx, msgs)
-	if acks == nil {
-		acks = p.async(ctx, msgs) // what the stream has of them already, it drops by their ids
+	if acks := p.chain(ctx, msgs); acks != nil {
+		return acks
 	}
-	if !slices.ContainsFunc(acks, func(a ack) bool { return a.err != nil || a.duplicate }) {
-		p.timed(len(msgs), time.Since(began), false)
-	}
-	return acks
+	return p.async(ctx, msgs) // what the stream has of them already, it drops by their ids
 }
 
 // mistrust is how long messages are confirmed one by one after a chain broke.
@@ -167,6 +161,7 @@ func (p *publisher) chain(ctx context.Context, msgs []*nats.Msg) []ack {
 	if len(msgs) < 2 {
 		return nil
 	}
+	began := time.Now()
 	answer := p.link(msgs)
 	if answer == nil {
 		return nil
@@ -174,6 +169,7 @@ func (p *publisher) chain(ctx context.Context, msgs []*nats.Msg) []ack {
 	select {
 	case a := <-answer.Ok():
 		if !a.Duplicate {
+			p.timed(len(msgs), time.Since(began), false)
 			acks := make([]ack, len(msgs))
 			for i := range acks {
 				acks[i].seq = a.Sequence - uint64(len(msgs)-1-i)

@@ -31,14 +31,18 @@ func (t *term) ask(ctx context.Context) error {
 	if readDue {
 		errs = append(errs, t.read(ctx))
 	}
-	if t.now() >= t.delayedAt {
+	var slack time.Duration
+	if t.readWait >= t.cfg.PollMax/2 { // idle: what is nearly due is done at the same waking
+		slack = idleSlack
+	}
+	if t.now() >= t.delayedAt-slack {
 		t.delayedAt = t.now() + delayedWait
 		errs = append(errs, t.readDelayed(ctx))
 	}
 	for _, l := range t.lanes {
 		errs = append(errs, t.refill(ctx, l))
 	}
-	if len(t.checking) > 0 || t.now() >= t.checkAt {
+	if len(t.checking) > 0 || t.now() >= t.checkAt-slack {
 		errs = append(errs, t.check(ctx))
 	}
 	if t.inLanes > 0 && t.now() >= t.slotsAt {
@@ -102,6 +106,7 @@ func (t *term) read(ctx context.Context) error {
 	q.Limit = readRows + len(q.Rows)
 	t.paced(0, false)
 	asks, err := t.store.Asks(ctx, q)
+	t.hasRead = t.now()
 	if err != nil {
 		return wrap("read asks", err)
 	}
@@ -117,8 +122,10 @@ func (t *term) paced(found int, full bool) {
 	switch {
 	case full:
 		t.readWait = 0
-	case found > 0:
+	case found > 0 && t.cfg.Wake == nil:
 		t.readWait = t.cfg.PollMin
+	case found > 0: // what comes next rings
+		t.readWait = max(t.cfg.PollMin, firstReadWait)
 	default:
 		t.readWait = min(max(2*t.readWait, firstReadWait), t.cfg.PollMax)
 	}
@@ -171,6 +178,9 @@ func (t *term) readDelayed(ctx context.Context) error {
 		if t.take(a) {
 			n++
 		}
+	}
+	if len(asks) == 0 {
+		t.delayedAt += delayedWait // nobody tries again these days
 	}
 	switch {
 	case len(asks) < t.delayed || n > 0:

@@ -26,7 +26,8 @@ type Config struct {
 	WindowMax      int             // … and however fast the workers are; default 50,000
 	PublishTimeout time.Duration   // how long the broker may take to confirm; default 5 s
 	Mode           Mode            // default Auto
-	Wake           <-chan struct{} // holds a value when something was committed; see Bell. Nil: only polling
+	Wake           <-chan struct{} // holds a value when jobs were queued; see Bell. Nil: only polling
+	WakeFeed       <-chan struct{} // … when there are only events to be told
 	Log            *slog.Logger    // nil discards
 }
 

@@ -18,8 +18,9 @@ const (
 	gapAge      = 2 * time.Second        // how long a missing row is asked for again and again
 	gapRows     = 1024                   // of which at most so many
 	gapPoll     = 100 * time.Millisecond // the longest wait while there is a young gap
-	delayedWait = 500 * time.Millisecond // between two looks for asks that have come due
-	ringGap     = time.Millisecond       // between two reads, however often it rings
+	delayedWait = 500 * time.Millisecond // between two looks for asks that have come due; twice that when there were none
+	idleSlack   = 250 * time.Millisecond // how much too early an idle relay does what it has to
+	ringGap     = time.Millisecond       // after a read, however often it rings
 	sweepShare  = 50                     // a sweep is repeated after so many times what it took
 	checkWait   = time.Second            // between two checks of what was sent
 	cappedWait  = 50 * time.Millisecond  // … while a tenant's cap holds something back
@@ -56,6 +57,7 @@ type term struct {
 	gaps      []gap
 	readAt    time.Duration
 	readWait  time.Duration
+	hasRead   time.Duration // when the last read ended
 	delayedAt time.Duration
 	delayed   int // rows to read of those
 	sweepAt   time.Duration
@@ -138,9 +140,10 @@ func (t *term) run(ctx context.Context) {
 		case p := <-t.results:
 			_ = t.settle(ctx, p) // its error is in State, and delays the next publish
 		case <-t.cfg.Wake:
-			poke(t.feedWake)
-			t.readAt = min(t.readAt, t.now()+ringGap)
+			t.readAt = min(t.readAt, max(t.now(), t.hasRead+ringGap))
 			t.readWait = 0
+		case <-t.cfg.WakeFeed:
+			poke(t.feedWake)
 		}
 	}
 }

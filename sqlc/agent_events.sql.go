@@ -282,6 +282,8 @@ WITH want AS (
            unnest($10::text[]) AS payload,
            unnest($11::text[]) AS metadata,
            unnest($12::timestamptz[]) AS occurred_at
+), known AS MATERIALIZED ( -- once for each project, not for each row
+    SELECT p.id, p.team_id FROM projects p WHERE p.id = ANY (ARRAY(SELECT DISTINCT unnest($3::text[])))
 )
 INSERT INTO agent_events (
     id, team_id, project_id, server_session_id, source_adapter, source_event_id, idempotency_key,
@@ -289,6 +291,7 @@ INSERT INTO agent_events (
 SELECT w.id, w.team_id, w.project_id, NULLIF(w.session_id, ''), w.source_adapter, NULLIF(w.source_event_id, ''),
        w.idempotency_key, w.event_type, NULLIF(w.platform, ''), w.payload::jsonb, w.metadata::jsonb, w.occurred_at
 FROM want w
+JOIN known k ON k.id = w.project_id AND k.team_id = w.team_id
 ORDER BY w.id
 ON CONFLICT DO NOTHING
 RETURNING id, received_at, created_at
@@ -316,8 +319,9 @@ type InsertAgentEventsRow struct {
 }
 
 // What agents did. Used by internal/observe only.
-// Those that were not known, of any tenants. In one order for everybody: no
-// deadlocks. What was sent is not given back.
+// Those that were not known, of any tenants, whose projects the transaction
+// holds. In one order for everybody: no deadlocks. What was sent is not given
+// back.
 func (q *Queries) InsertAgentEvents(ctx context.Context, arg InsertAgentEventsParams) ([]InsertAgentEventsRow, error) {
 	rows, err := q.db.Query(ctx, insertAgentEvents,
 		arg.Ids,

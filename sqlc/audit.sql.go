@@ -10,16 +10,22 @@ import (
 	"encoding/json"
 )
 
-const insertAudit = `-- name: InsertAudit :exec
+const insertAudit = `-- name: InsertAudit :execrows
 
+WITH want AS (
+    SELECT $9::text AS team_id, $10::text AS project_id
+), home AS MATERIALIZED (
+    SELECT p.id FROM want w JOIN projects p ON p.id = w.project_id AND CASE WHEN p.team_id = w.team_id THEN true END FOR KEY SHARE OF p
+), owner AS MATERIALIZED (
+    SELECT t.id FROM want w JOIN teams t ON t.id = w.team_id WHERE w.project_id IS NULL FOR KEY SHARE OF t
+)
 INSERT INTO audit_log (team_id, project_id, actor_id, api_key_id, action, resource_type, resource_id, request_id, job_id, details)
-VALUES ($1, $2, $3, $4, $5, $6, $7,
-        $8, $9, $10)
+SELECT w.team_id, w.project_id, $1, $2, $3, $4, $5,
+       $6, $7, $8
+FROM want w WHERE EXISTS (SELECT FROM home) OR EXISTS (SELECT FROM owner)
 `
 
 type InsertAuditParams struct {
-	TeamID       string
-	ProjectID    *string
 	ActorID      string
 	ApiKeyID     *string
 	Action       string
@@ -28,14 +34,16 @@ type InsertAuditParams struct {
 	RequestID    *string
 	JobID        *string
 	Details      json.RawMessage
+	TeamID       string
+	ProjectID    *string
 }
 
 // Who did what. Used by internal/observe only, always in the transaction of
 // what it tells of.
-func (q *Queries) InsertAudit(ctx context.Context, arg InsertAuditParams) error {
-	_, err := q.db.Exec(ctx, insertAudit,
-		arg.TeamID,
-		arg.ProjectID,
+// No row: the project, or the team, is not there any more. It is held until
+// the transaction ends, as a foreign key would do it.
+func (q *Queries) InsertAudit(ctx context.Context, arg InsertAuditParams) (int64, error) {
+	result, err := q.db.Exec(ctx, insertAudit,
 		arg.ActorID,
 		arg.ApiKeyID,
 		arg.Action,
@@ -44,8 +52,13 @@ func (q *Queries) InsertAudit(ctx context.Context, arg InsertAuditParams) error 
 		arg.RequestID,
 		arg.JobID,
 		arg.Details,
+		arg.TeamID,
+		arg.ProjectID,
 	)
-	return err
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
 }
 
 const insertAudits = `-- name: InsertAudits :exec
@@ -73,7 +86,8 @@ type InsertAuditsParams struct {
 	Details       []string
 }
 
-// An empty text is none, where there may be none.
+// For a transaction that holds the projects. An empty text is none, where
+// there may be none.
 func (q *Queries) InsertAudits(ctx context.Context, arg InsertAuditsParams) error {
 	_, err := q.db.Exec(ctx, insertAudits,
 		arg.TeamIds,

@@ -1,11 +1,11 @@
 -- Reading back who did what. Used by internal/observe only.
 
 -- name: ListAudit :many
--- The newest first: what is in the log, the steps of jobs, and what jobs have
--- made. Each of the three gives its newest rows of each project by an index,
+-- The newest first: what is in the log, the making of jobs, their other steps,
+-- and what they have made. Each of these gives its newest rows of each project by an index,
 -- so a page costs the same however large the tables are. Place says where a
 -- row stands among those of one moment; the last row's moment and place are
--- the cursor. The three are cut WITH TIES, and not by place, because an index
+-- the cursor. All are cut WITH TIES, and not by place, because an index
 -- has the order of moments: with cold statistics the planner would rather read
 -- all of a project and sort it. Of an operator's retries and cancels the log tells, not the
 -- history: they stay when the project is purged.
@@ -32,12 +32,20 @@ WITH project AS (
         SELECT (e.job_id || '.' || lpad(e.version::text, 10, '0')) COLLATE "C" AS place, e.at, e.job_id, e.version
         FROM observation_generation_job_events e
         WHERE e.project_id = p.project_id AND e.event_type = step.event_type AND CASE WHEN e.team_id = @team_id THEN true END
-          AND (e.event_type <> 'queued' OR e.version = 1)
+          AND e.event_type <> 'queued' -- as the index says
           AND (e.event_type <> 'failed' OR @action::text = '' OR (e.reason = 'revoked_key') = (@action::text = 'generation_job.revoked_key'))
           AND (e.event_type <> 'reclaimed' OR @action::text = '' OR (e.actor = 'relay') = (@action::text = 'generation_job.stalled'))
           AND e.at >= @since::timestamptz AND e.at <= @before_at::timestamptz
           AND (e.at < @before_at::timestamptz OR (e.job_id || '.' || lpad(e.version::text, 10, '0')) COLLATE "C" < @before_place::text)
         ORDER BY e.at DESC FETCH FIRST (@max_rows::int) ROWS WITH TIES) x)
+    UNION ALL
+    (SELECT x.place, x.created_at, 0, x.id, 1, '' FROM project p CROSS JOIN LATERAL ( -- the first step of a job is its making
+        SELECT (j.id || '.0000000001') COLLATE "C" AS place, j.created_at, j.id
+        FROM observation_generation_jobs j
+        WHERE 'queued' = ANY(@steps::text[]) AND j.team_id = @team_id AND j.project_id = p.project_id
+          AND j.created_at >= @since::timestamptz AND j.created_at <= @before_at::timestamptz
+          AND (j.created_at < @before_at::timestamptz OR (j.id || '.0000000001') COLLATE "C" < @before_place::text)
+        ORDER BY j.created_at DESC FETCH FIRST (@max_rows::int) ROWS WITH TIES) x)
     UNION ALL
     (SELECT x.place, x.created_at, 0, '', 0, x.id FROM project p CROSS JOIN LATERAL (
         SELECT o.id COLLATE "C" AS place, o.id, o.created_at

@@ -36,12 +36,20 @@ WITH project AS (
         SELECT (e.job_id || '.' || lpad(e.version::text, 10, '0')) COLLATE "C" AS place, e.at, e.job_id, e.version
         FROM observation_generation_job_events e
         WHERE e.project_id = p.project_id AND e.event_type = step.event_type AND CASE WHEN e.team_id = $1 THEN true END
-          AND (e.event_type <> 'queued' OR e.version = 1)
+          AND e.event_type <> 'queued' -- as the index says
           AND (e.event_type <> 'failed' OR $5::text = '' OR (e.reason = 'revoked_key') = ($5::text = 'generation_job.revoked_key'))
           AND (e.event_type <> 'reclaimed' OR $5::text = '' OR (e.actor = 'relay') = ($5::text = 'generation_job.stalled'))
           AND e.at >= $6::timestamptz AND e.at <= $7::timestamptz
           AND (e.at < $7::timestamptz OR (e.job_id || '.' || lpad(e.version::text, 10, '0')) COLLATE "C" < $8::text)
         ORDER BY e.at DESC FETCH FIRST ($3::int) ROWS WITH TIES) x)
+    UNION ALL
+    (SELECT x.place, x.created_at, 0, x.id, 1, '' FROM project p CROSS JOIN LATERAL ( -- the first step of a job is its making
+        SELECT (j.id || '.0000000001') COLLATE "C" AS place, j.created_at, j.id
+        FROM observation_generation_jobs j
+        WHERE 'queued' = ANY($9::text[]) AND j.team_id = $1 AND j.project_id = p.project_id
+          AND j.created_at >= $6::timestamptz AND j.created_at <= $7::timestamptz
+          AND (j.created_at < $7::timestamptz OR (j.id || '.0000000001') COLLATE "C" < $8::text)
+        ORDER BY j.created_at DESC FETCH FIRST ($3::int) ROWS WITH TIES) x)
     UNION ALL
     (SELECT x.place, x.created_at, 0, '', 0, x.id FROM project p CROSS JOIN LATERAL (
         SELECT o.id COLLATE "C" AS place, o.id, o.created_at
@@ -79,7 +87,7 @@ LEFT JOIN LATERAL (
     SELECT a.id, a.project_id, a.kind, a.created_by_job_id FROM observations a
     WHERE a.id = t.observation_id AND CASE WHEN a.team_id = $1 THEN true END LIMIT 1) o ON true
 LEFT JOIN LATERAL (
-    SELECT id, team_id, project_id, job_type, source_type, source_id, payload, request_id, priority, max_attempts, status, version, asked, attempts, next_attempt_at, locked_by, locked_at, last_error, completed_at, failed_at, cancelled_at, created_at, updated_at FROM observation_generation_jobs a
+    SELECT id, team_id, project_id, job_type, source_type, source_id, payload, request_id, priority, max_attempts, status, version, asked, attempts, next_attempt_at, locked_by, locked_at, last_error, completed_at, failed_at, cancelled_at, created_at, updated_at, ask FROM observation_generation_jobs a
     WHERE a.id = COALESCE(e.job_id, o.created_by_job_id) AND CASE WHEN a.team_id = $1 THEN true END LIMIT 1) j ON true
 LEFT JOIN LATERAL ( -- who asked for it: the last one up to this step
     SELECT a.actor, a.request_id FROM observation_generation_job_events a
@@ -129,11 +137,11 @@ type ListAuditRow struct {
 }
 
 // Reading back who did what. Used by internal/observe only.
-// The newest first: what is in the log, the steps of jobs, and what jobs have
-// made. Each of the three gives its newest rows of each project by an index,
+// The newest first: what is in the log, the making of jobs, their other steps,
+// and what they have made. Each of these gives its newest rows of each project by an index,
 // so a page costs the same however large the tables are. Place says where a
 // row stands among those of one moment; the last row's moment and place are
-// the cursor. The three are cut WITH TIES, and not by place, because an index
+// the cursor. All are cut WITH TIES, and not by place, because an index
 // has the order of moments: with cold statistics the planner would rather read
 // all of a project and sort it. Of an operator's retries and cancels the log tells, not the
 // history: they stay when the project is purged.

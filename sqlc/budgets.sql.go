@@ -47,7 +47,7 @@ func (q *Queries) DropHold(ctx context.Context, teamID string) (int64, error) {
 }
 
 const heldJobs = `-- name: HeldJobs :many
-SELECT j.id, j.team_id, j.project_id, j.job_type, j.source_type, j.source_id, j.payload, j.request_id, j.priority, j.max_attempts, j.status, j.version, j.asked, j.attempts, j.next_attempt_at, j.locked_by, j.locked_at, j.last_error, j.completed_at, j.failed_at, j.cancelled_at, j.created_at, j.updated_at FROM outbox o
+SELECT j.id, j.team_id, j.project_id, j.job_type, j.source_type, j.source_id, j.payload, j.request_id, j.priority, j.max_attempts, j.status, j.version, j.asked, j.attempts, j.next_attempt_at, j.locked_by, j.locked_at, j.last_error, j.completed_at, j.failed_at, j.cancelled_at, j.created_at, j.updated_at, j.ask FROM outbox o
 JOIN observation_generation_job_events e
   ON e.job_id = o.job_id AND e.version = o.asked AND CASE WHEN e.team_id = o.team_id AND e.project_id = o.project_id THEN true END
 JOIN observation_generation_jobs j
@@ -95,6 +95,7 @@ func (q *Queries) HeldJobs(ctx context.Context, arg HeldJobsParams) ([]Job, erro
 			&i.CancelledAt,
 			&i.CreatedAt,
 			&i.UpdatedAt,
+			&i.Ask,
 		); err != nil {
 			return nil, err
 		}

@@ -8,7 +8,9 @@ SELECT * FROM observation_generation_jobs WHERE id > @after::text ORDER BY id LI
 SELECT * FROM observation_generation_job_events WHERE job_id = ANY(@job_ids::text[]) ORDER BY job_id, version;
 
 -- name: CheckAsks :many
-SELECT * FROM outbox WHERE job_id = ANY(@job_ids::text[]) ORDER BY id;
+-- Those that the jobs know of.
+SELECT o.* FROM observation_generation_jobs j JOIN outbox o ON o.id = j.ask
+WHERE j.id = ANY(@job_ids::text[]) AND o.job_id = j.id ORDER BY o.id;
 
 -- name: CheckLiveWorkers :many
 SELECT id FROM workers WHERE seen_at > now() - interval '1 microsecond' * @lease_us::bigint;
@@ -19,8 +21,9 @@ LEFT JOIN observation_generation_jobs j ON j.id = e.job_id AND CASE WHEN j.team_
 WHERE j.id IS NULL LIMIT 100;
 
 -- name: CheckStrayAsks :many
+-- Those of which no job knows.
 SELECT o.id, o.job_id FROM outbox o
-LEFT JOIN observation_generation_jobs j ON j.id = o.job_id AND CASE WHEN j.team_id = o.team_id AND j.project_id = o.project_id THEN true END
+LEFT JOIN observation_generation_jobs j ON j.id = o.job_id AND j.ask = o.id AND CASE WHEN j.team_id = o.team_id AND j.project_id = o.project_id THEN true END
 WHERE j.id IS NULL LIMIT 100;
 
 -- name: CheckObservationJobs :many
@@ -62,6 +65,32 @@ SELECT s.id, s.source_id FROM observation_sources s
 LEFT JOIN agent_events a ON a.id = s.source_id AND CASE WHEN a.team_id = s.team_id AND a.project_id = s.project_id THEN true END
 WHERE s.source_type = 'agent_event' AND a.id IS NULL LIMIT 100;
 
+-- name: CheckStraySources :many
+-- Sources of an observation that their tenant does not have.
+SELECT s.id, s.observation_id FROM observation_sources s
+LEFT JOIN observations o ON o.id = s.observation_id AND CASE WHEN o.team_id = s.team_id AND o.project_id = s.project_id THEN true END
+WHERE o.id IS NULL LIMIT 100;
+
+-- name: CheckStrayObservations :many
+-- Observations of a project or a session that their team does not have.
+SELECT o.id, o.project_id, o.server_session_id FROM observations o
+LEFT JOIN projects p ON p.id = o.project_id AND CASE WHEN p.team_id = o.team_id THEN true END
+LEFT JOIN server_sessions s ON s.id = o.server_session_id AND CASE WHEN s.team_id = o.team_id AND s.project_id = o.project_id THEN true END
+WHERE p.id IS NULL OR (o.server_session_id IS NOT NULL AND s.id IS NULL) LIMIT 100;
+
+-- name: CheckStrayWords :many
+-- Words of a project that their team does not have.
+SELECT DISTINCT w.project_id FROM observation_words w
+LEFT JOIN projects p ON p.id = w.project_id AND CASE WHEN p.team_id = w.team_id THEN true END
+WHERE p.id IS NULL LIMIT 100;
+
+-- name: CheckStrayAudit :many
+-- Audit rows of a team or a project that is not there.
+SELECT l.id, l.team_id, l.project_id FROM audit_log l
+LEFT JOIN teams t ON t.id = l.team_id
+LEFT JOIN projects p ON p.id = l.project_id AND CASE WHEN p.team_id = l.team_id THEN true END
+WHERE t.id IS NULL OR (l.project_id IS NOT NULL AND p.id IS NULL) LIMIT 100;
+
 -- name: CheckGenerationKeys :many
 SELECT generation_key::text AS generation_key, count(*) AS copies FROM observations
 WHERE generation_key IS NOT NULL GROUP BY team_id, project_id, generation_key HAVING count(*) > 1 LIMIT 100;
@@ -73,11 +102,17 @@ LEFT JOIN agent_events a ON a.id = j.source_id AND CASE WHEN a.team_id = j.team_
 LEFT JOIN server_sessions s ON s.id = j.source_id AND CASE WHEN s.team_id = j.team_id AND s.project_id = j.project_id THEN true END
 WHERE (j.source_type = 'agent_event' AND a.id IS NULL) OR (j.source_type = 'session_summary' AND s.id IS NULL) LIMIT 100;
 
+-- name: CheckEventProjects :many
+-- Agent events in a project that their team does not have.
+SELECT e.id, e.project_id FROM agent_events e
+LEFT JOIN projects p ON p.id = e.project_id AND CASE WHEN p.team_id = e.team_id THEN true END
+WHERE p.id IS NULL LIMIT 100;
+
 -- name: CheckEventSessions :many
--- Agent events in a session of another tenant.
-SELECT e.id, s.id AS session_id FROM agent_events e
-JOIN server_sessions s ON s.id = e.server_session_id
-WHERE s.team_id <> e.team_id OR s.project_id <> e.project_id LIMIT 100;
+-- Agent events in a session that their tenant does not have.
+SELECT e.id, e.server_session_id::text AS session_id FROM agent_events e
+LEFT JOIN server_sessions s ON s.id = e.server_session_id AND CASE WHEN s.team_id = e.team_id AND s.project_id = e.project_id THEN true END
+WHERE e.server_session_id IS NOT NULL AND s.id IS NULL LIMIT 100;
 
 -- name: CheckAuditScopes :many
 -- Audit rows that name a job of another tenant.

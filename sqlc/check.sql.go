@@ -11,9 +11,11 @@ import (
 )
 
 const checkAsks = `-- name: CheckAsks :many
-SELECT id, job_id, team_id, project_id, job_type, asked, priority, due_at FROM outbox WHERE job_id = ANY($1::text[]) ORDER BY id
+SELECT o.id, o.job_id, o.team_id, o.project_id, o.job_type, o.asked, o.priority, o.due_at FROM observation_generation_jobs j JOIN outbox o ON o.id = j.ask
+WHERE j.id = ANY($1::text[]) AND o.job_id = j.id ORDER BY o.id
 `
 
+// Those that the jobs know of.
 func (q *Queries) CheckAsks(ctx context.Context, jobIds []string) ([]Outbox, error) {
 	rows, err := q.db.Query(ctx, checkAsks, jobIds)
 	if err != nil {
@@ -105,10 +107,42 @@ func (q *Queries) CheckEventKeys(ctx context.Context) ([]CheckEventKeysRow, erro
 	return items, nil
 }
 
+const checkEventProjects = `-- name: CheckEventProjects :many
+SELECT e.id, e.project_id FROM agent_events e
+LEFT JOIN projects p ON p.id = e.project_id AND CASE WHEN p.team_id = e.team_id THEN true END
+WHERE p.id IS NULL LIMIT 100
+`
+
+type CheckEventProjectsRow struct {
+	ID        string
+	ProjectID string
+}
+
+// Agent events in a project that their team does not have.
+func (q *Queries) CheckEventProjects(ctx context.Context) ([]CheckEventProjectsRow, error) {
+	rows, err := q.db.Query(ctx, checkEventProjects)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []CheckEventProjectsRow{}
+	for rows.Next() {
+		var i CheckEventProjectsRow
+		if err := rows.Scan(&i.ID, &i.ProjectID); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const checkEventSessions = `-- name: CheckEventSessions :many
-SELECT e.id, s.id AS session_id FROM agent_events e
-JOIN server_sessions s ON s.id = e.server_session_id
-WHERE s.team_id <> e.team_id OR s.project_id <> e.project_id LIMIT 100
+SELECT e.id, e.server_session_id::text AS session_id FROM agent_events e
+LEFT JOIN server_sessions s ON s.id = e.server_session_id AND CASE WHEN s.team_id = e.team_id AND s.project_id = e.project_id THEN true END
+WHERE e.server_session_id IS NOT NULL AND s.id IS NULL LIMIT 100
 `
 
 type CheckEventSessionsRow struct {
@@ -116,7 +150,7 @@ type CheckEventSessionsRow struct {
 	SessionID string
 }
 
-// Agent events in a session of another tenant.
+// Agent events in a session that their tenant does not have.
 func (q *Queries) CheckEventSessions(ctx context.Context) ([]CheckEventSessionsRow, error) {
 	rows, err := q.db.Query(ctx, checkEventSessions)
 	if err != nil {
@@ -285,7 +319,7 @@ func (q *Queries) CheckJobScopes(ctx context.Context) ([]CheckJobScopesRow, erro
 
 const checkJobs = `-- name: CheckJobs :many
 
-SELECT id, team_id, project_id, job_type, source_type, source_id, payload, request_id, priority, max_attempts, status, version, asked, attempts, next_attempt_at, locked_by, locked_at, last_error, completed_at, failed_at, cancelled_at, created_at, updated_at FROM observation_generation_jobs WHERE id > $1::text ORDER BY id LIMIT $2::int
+SELECT id, team_id, project_id, job_type, source_type, source_id, payload, request_id, priority, max_attempts, status, version, asked, attempts, next_attempt_at, locked_by, locked_at, last_error, completed_at, failed_at, cancelled_at, created_at, updated_at, ask FROM observation_generation_jobs WHERE id > $1::text ORDER BY id LIMIT $2::int
 `
 
 type CheckJobsParams struct {
@@ -328,6 +362,7 @@ func (q *Queries) CheckJobs(ctx context.Context, arg CheckJobsParams) ([]Job, er
 			&i.CancelledAt,
 			&i.CreatedAt,
 			&i.UpdatedAt,
+			&i.Ask,
 		); err != nil {
 			return nil, err
 		}
@@ -520,7 +555,7 @@ func (q *Queries) CheckSourceEvents(ctx context.Context) ([]CheckSourceEventsRow
 
 const checkStrayAsks = `-- name: CheckStrayAsks :many
 SELECT o.id, o.job_id FROM outbox o
-LEFT JOIN observation_generation_jobs j ON j.id = o.job_id AND CASE WHEN j.team_id = o.team_id AND j.project_id = o.project_id THEN true END
+LEFT JOIN observation_generation_jobs j ON j.id = o.job_id AND j.ask = o.id AND CASE WHEN j.team_id = o.team_id AND j.project_id = o.project_id THEN true END
 WHERE j.id IS NULL LIMIT 100
 `
 
@@ -529,6 +564,7 @@ type CheckStrayAsksRow struct {
 	JobID string
 }
 
+// Those of which no job knows.
 func (q *Queries) CheckStrayAsks(ctx context.Context) ([]CheckStrayAsksRow, error) {
 	rows, err := q.db.Query(ctx, checkStrayAsks)
 	if err != nil {
@@ -539,6 +575,40 @@ func (q *Queries) CheckStrayAsks(ctx context.Context) ([]CheckStrayAsksRow, erro
 	for rows.Next() {
 		var i CheckStrayAsksRow
 		if err := rows.Scan(&i.ID, &i.JobID); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const checkStrayAudit = `-- name: CheckStrayAudit :many
+SELECT l.id, l.team_id, l.project_id FROM audit_log l
+LEFT JOIN teams t ON t.id = l.team_id
+LEFT JOIN projects p ON p.id = l.project_id AND CASE WHEN p.team_id = l.team_id THEN true END
+WHERE t.id IS NULL OR (l.project_id IS NOT NULL AND p.id IS NULL) LIMIT 100
+`
+
+type CheckStrayAuditRow struct {
+	ID        int64
+	TeamID    string
+	ProjectID *string
+}
+
+// Audit rows of a team or a project that is not there.
+func (q *Queries) CheckStrayAudit(ctx context.Context) ([]CheckStrayAuditRow, error) {
+	rows, err := q.db.Query(ctx, checkStrayAudit)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []CheckStrayAuditRow{}
+	for rows.Next() {
+		var i CheckStrayAuditRow
+		if err := rows.Scan(&i.ID, &i.TeamID, &i.ProjectID); err != nil {
 			return nil, err
 		}
 		items = append(items, i)
@@ -568,6 +638,99 @@ func (q *Queries) CheckStrayHistory(ctx context.Context) ([]string, error) {
 			return nil, err
 		}
 		items = append(items, job_id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const checkStrayObservations = `-- name: CheckStrayObservations :many
+SELECT o.id, o.project_id, o.server_session_id FROM observations o
+LEFT JOIN projects p ON p.id = o.project_id AND CASE WHEN p.team_id = o.team_id THEN true END
+LEFT JOIN server_sessions s ON s.id = o.server_session_id AND CASE WHEN s.team_id = o.team_id AND s.project_id = o.project_id THEN true END
+WHERE p.id IS NULL OR (o.server_session_id IS NOT NULL AND s.id IS NULL) LIMIT 100
+`
+
+type CheckStrayObservationsRow struct {
+	ID              string
+	ProjectID       string
+	ServerSessionID *string
+}
+
+// Observations of a project or a session that their team does not have.
+func (q *Queries) CheckStrayObservations(ctx context.Context) ([]CheckStrayObservationsRow, error) {
+	rows, err := q.db.Query(ctx, checkStrayObservations)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []CheckStrayObservationsRow{}
+	for rows.Next() {
+		var i CheckStrayObservationsRow
+		if err := rows.Scan(&i.ID, &i.ProjectID, &i.ServerSessionID); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const checkStraySources = `-- name: CheckStraySources :many
+SELECT s.id, s.observation_id FROM observation_sources s
+LEFT JOIN observations o ON o.id = s.observation_id AND CASE WHEN o.team_id = s.team_id AND o.project_id = s.project_id THEN true END
+WHERE o.id IS NULL LIMIT 100
+`
+
+type CheckStraySourcesRow struct {
+	ID            string
+	ObservationID string
+}
+
+// Sources of an observation that their tenant does not have.
+func (q *Queries) CheckStraySources(ctx context.Context) ([]CheckStraySourcesRow, error) {
+	rows, err := q.db.Query(ctx, checkStraySources)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []CheckStraySourcesRow{}
+	for rows.Next() {
+		var i CheckStraySourcesRow
+		if err := rows.Scan(&i.ID, &i.ObservationID); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const checkStrayWords = `-- name: CheckStrayWords :many
+SELECT DISTINCT w.project_id FROM observation_words w
+LEFT JOIN projects p ON p.id = w.project_id AND CASE WHEN p.team_id = w.team_id THEN true END
+WHERE p.id IS NULL LIMIT 100
+`
+
+// Words of a project that their team does not have.
+func (q *Queries) CheckStrayWords(ctx context.Context) ([]string, error) {
+	rows, err := q.db.Query(ctx, checkStrayWords)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []string{}
+	for rows.Next() {
+		var project_id string
+		if err := rows.Scan(&project_id); err != nil {
+			return nil, err
+		}
+		items = append(items, project_id)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, err

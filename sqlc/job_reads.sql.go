@@ -11,7 +11,7 @@ import (
 
 const findJob = `-- name: FindJob :one
 
-SELECT id, team_id, project_id, job_type, source_type, source_id, payload, request_id, priority, max_attempts, status, version, asked, attempts, next_attempt_at, locked_by, locked_at, last_error, completed_at, failed_at, cancelled_at, created_at, updated_at FROM observation_generation_jobs
+SELECT id, team_id, project_id, job_type, source_type, source_id, payload, request_id, priority, max_attempts, status, version, asked, attempts, next_attempt_at, locked_by, locked_at, last_error, completed_at, failed_at, cancelled_at, created_at, updated_at, ask FROM observation_generation_jobs
 WHERE id = $1 AND CASE WHEN team_id = $2 AND ($3::text = '' OR project_id = $3::text) THEN true END
 `
 
@@ -52,12 +52,13 @@ func (q *Queries) FindJob(ctx context.Context, arg FindJobParams) (Job, error) {
 		&i.CancelledAt,
 		&i.CreatedAt,
 		&i.UpdatedAt,
+		&i.Ask,
 	)
 	return i, err
 }
 
 const findJobs = `-- name: FindJobs :many
-SELECT id, team_id, project_id, job_type, source_type, source_id, payload, request_id, priority, max_attempts, status, version, asked, attempts, next_attempt_at, locked_by, locked_at, last_error, completed_at, failed_at, cancelled_at, created_at, updated_at FROM observation_generation_jobs
+SELECT id, team_id, project_id, job_type, source_type, source_id, payload, request_id, priority, max_attempts, status, version, asked, attempts, next_attempt_at, locked_by, locked_at, last_error, completed_at, failed_at, cancelled_at, created_at, updated_at, ask FROM observation_generation_jobs
 WHERE id = ANY($1::text[]) AND CASE WHEN team_id = $2 AND ($3::text = '' OR project_id = $3::text) THEN true END
 `
 
@@ -100,6 +101,7 @@ func (q *Queries) FindJobs(ctx context.Context, arg FindJobsParams) ([]Job, erro
 			&i.CancelledAt,
 			&i.CreatedAt,
 			&i.UpdatedAt,
+			&i.Ask,
 		); err != nil {
 			return nil, err
 		}

@@ -2,10 +2,13 @@
 -- project is emptied. Used by internal/observe only.
 
 -- name: InsertMemory :many
--- No row back: a memory with that generation key is there.
+-- For a transaction that holds the project. No row back: a memory with that
+-- generation key is there.
 WITH made AS (
     INSERT INTO observations (id, team_id, project_id, server_session_id, kind, content, content_search, generation_key, metadata)
-    VALUES (@id, @team_id, @project_id, sqlc.narg('session_id'), @kind, @content, @search::tsvector, sqlc.narg('generation_key'), @metadata)
+    SELECT @id, w.team_id, w.project_id, sqlc.narg('session_id'), @kind, @content, @search::tsvector, sqlc.narg('generation_key'), @metadata
+    FROM (SELECT @team_id::text AS team_id, @project_id::text AS project_id) w
+    JOIN projects p ON p.id = w.project_id AND CASE WHEN p.team_id = w.team_id THEN true END
     ON CONFLICT DO NOTHING
     RETURNING id, project_id, team_id, server_session_id, kind, content, metadata, generation_key, created_by_job_id, created_at, updated_at
 ), linked AS (
@@ -25,7 +28,8 @@ WHERE id = @id AND CASE WHEN team_id = @team_id AND (@project_id::text = '' OR p
 SELECT o.id, s.metadata AS source_metadata
 FROM observations o
 JOIN observation_sources s ON s.observation_id = o.id AND CASE WHEN s.team_id = o.team_id AND s.project_id = o.project_id THEN true END
-WHERE o.team_id = @team_id AND o.project_id = @project_id AND o.generation_key = @generation_key AND s.source_type = 'manual';
+WHERE o.team_id = @team_id AND o.project_id = @project_id AND o.generation_key = @generation_key AND o.created_by_job_id IS NULL
+  AND s.source_type = 'manual';
 
 -- name: EditMemory :one
 UPDATE observations SET
@@ -49,7 +53,7 @@ RETURNING id, project_id, kind, created_by_job_id;
 
 -- name: LockProject :one
 -- Waits for whoever is writing rows of the project, and keeps others from it:
--- their foreign keys lock the project's row.
+-- they hold the project's row, or one of its jobs.
 SELECT id AS project_id FROM projects WHERE id = @project_id AND team_id = @team_id FOR UPDATE;
 
 -- name: WaitLittle :exec

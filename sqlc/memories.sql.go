@@ -187,7 +187,9 @@ const insertMemory = `-- name: InsertMemory :many
 
 WITH made AS (
     INSERT INTO observations (id, team_id, project_id, server_session_id, kind, content, content_search, generation_key, metadata)
-    VALUES ($1, $2, $3, $4, $5, $6, $7::tsvector, $8, $9)
+    SELECT $1, w.team_id, w.project_id, $2, $3, $4, $5::tsvector, $6, $7
+    FROM (SELECT $8::text AS team_id, $9::text AS project_id) w
+    JOIN projects p ON p.id = w.project_id AND CASE WHEN p.team_id = w.team_id THEN true END
     ON CONFLICT DO NOTHING
     RETURNING id, project_id, team_id, server_session_id, kind, content, metadata, generation_key, created_by_job_id, created_at, updated_at
 ), linked AS (
@@ -200,14 +202,14 @@ FROM made m
 
 type InsertMemoryParams struct {
 	ID             string
-	TeamID         string
-	ProjectID      string
 	SessionID      *string
 	Kind           string
 	Content        string
 	Search         string
 	GenerationKey  *string
 	Metadata       json.RawMessage
+	TeamID         string
+	ProjectID      string
 	SourceRowID    string
 	SourceMetadata json.RawMessage
 }
@@ -228,18 +230,19 @@ type InsertMemoryRow struct {
 
 // Observations that clients write, change and take away, and what goes when a
 // project is emptied. Used by internal/observe only.
-// No row back: a memory with that generation key is there.
+// For a transaction that holds the project. No row back: a memory with that
+// generation key is there.
 func (q *Queries) InsertMemory(ctx context.Context, arg InsertMemoryParams) ([]InsertMemoryRow, error) {
 	rows, err := q.db.Query(ctx, insertMemory,
 		arg.ID,
-		arg.TeamID,
-		arg.ProjectID,
 		arg.SessionID,
 		arg.Kind,
 		arg.Content,
 		arg.Search,
 		arg.GenerationKey,
 		arg.Metadata,
+		arg.TeamID,
+		arg.ProjectID,
 		arg.SourceRowID,
 		arg.SourceMetadata,
 	)
@@ -283,7 +286,7 @@ type LockProjectParams struct {
 }
 
 // Waits for whoever is writing rows of the project, and keeps others from it:
-// their foreign keys lock the project's row.
+// they hold the project's row, or one of its jobs.
 func (q *Queries) LockProject(ctx context.Context, arg LockProjectParams) (string, error) {
 	row := q.db.QueryRow(ctx, lockProject, arg.ProjectID, arg.TeamID)
 	var project_id string
@@ -309,7 +312,8 @@ const memoryByKey = `-- name: MemoryByKey :one
 SELECT o.id, s.metadata AS source_metadata
 FROM observations o
 JOIN observation_sources s ON s.observation_id = o.id AND CASE WHEN s.team_id = o.team_id AND s.project_id = o.project_id THEN true END
-WHERE o.team_id = $1 AND o.project_id = $2 AND o.generation_key = $3 AND s.source_type = 'manual'
+WHERE o.team_id = $1 AND o.project_id = $2 AND o.generation_key = $3 AND o.created_by_job_id IS NULL
+  AND s.source_type = 'manual'
 `
 
 type MemoryByKeyParams struct {

@@ -6,7 +6,10 @@
 -- and for each job one audit row that counts them; that each was created is
 -- read from the observation itself. Said again it changes nothing but that
 -- row, and a job is completed once. What says the same as another note of its
--- session has that one's id: then it is one more source of it.
+-- session has that one's id: then it is one more source of it, and the caller
+-- has to hold what is not in the answer. Nothing needs a lock: the jobs were
+-- moved in this transaction, and nobody takes away their project or their
+-- session before them.
 WITH want AS (
     SELECT unnest(@ids::text[]) AS id,
            unnest(@team_ids::text[]) AS team_id,
@@ -26,12 +29,15 @@ WITH want AS (
            unnest(@source_team_ids::text[]) AS team_id,
            unnest(@source_project_ids::text[]) AS project_id,
            unnest(@source_job_ids::text[]) AS job_id
+), known AS MATERIALIZED ( -- once for each project, not for each row
+    SELECT p.id, p.team_id FROM projects p WHERE p.id = ANY (ARRAY(SELECT DISTINCT unnest(@job_project_ids::text[] || @project_ids::text[])))
 ), made AS (
     INSERT INTO observations (
         id, team_id, project_id, server_session_id, kind, content, content_search, generation_key, metadata, created_by_job_id)
     SELECT w.id, w.team_id, w.project_id, NULLIF(w.session_id, ''), w.kind, w.content, w.search::tsvector,
            w.generation_key, w.metadata::jsonb, w.job_id
     FROM want w
+    JOIN known k ON k.id = w.project_id AND k.team_id = w.team_id
     ORDER BY w.id
     ON CONFLICT DO NOTHING
     RETURNING id
@@ -40,13 +46,15 @@ WITH want AS (
         id, team_id, project_id, observation_id, source_type, source_id, generation_job_id)
     SELECT l.id, l.team_id, l.project_id, l.observation_id, l.source_type, l.source_id, l.job_id
     FROM link l
-    ORDER BY l.id
+    JOIN known k ON k.id = l.project_id AND k.team_id = l.team_id
+    ORDER BY l.observation_id
     ON CONFLICT DO NOTHING
 ), learnt AS (
     INSERT INTO observation_words (team_id, project_id, lexeme, word)
     SELECT w.team_id, w.project_id, w.lexeme, w.word
     FROM (SELECT unnest(@word_team_ids::text[]) AS team_id, unnest(@word_project_ids::text[]) AS project_id,
                  unnest(@lexemes::text[]) AS lexeme, unnest(@words::text[]) AS word) w
+    JOIN known k ON k.id = w.project_id AND k.team_id = w.team_id
     ORDER BY w.project_id COLLATE "C", w.lexeme COLLATE "C" -- two who write the same do not wait for each other in turn
     ON CONFLICT DO NOTHING
 ), used AS (
@@ -64,8 +72,17 @@ WITH want AS (
                  unnest(@job_project_ids::text[]) AS project_id, unnest(@actor_ids::text[]) AS actor_id,
                  unnest(@api_key_ids::text[]) AS api_key_id, unnest(@actions::text[]) AS action,
                  unnest(@request_ids::text[]) AS request_id, unnest(@details::text[]) AS details) t
+    JOIN known k ON k.id = t.project_id AND k.team_id = t.team_id
 )
 SELECT m.id FROM made m;
+
+-- name: HoldObservations :many
+-- Those of these that are there, until the transaction ends.
+SELECT o.id FROM observations o
+JOIN (SELECT unnest(@ids::text[]) AS id, unnest(@team_ids::text[]) AS team_id, unnest(@project_ids::text[]) AS project_id) w
+  ON o.id = w.id AND o.id = ANY(@ids::text[]) AND CASE WHEN o.team_id = w.team_id AND o.project_id = w.project_id THEN true END
+ORDER BY o.id
+FOR KEY SHARE OF o;
 
 -- name: HasObservation :one
 SELECT id FROM observations
@@ -196,9 +213,13 @@ FROM observations
 WHERE id = ANY(@ids::text[]) AND CASE WHEN team_id = @team_id AND project_id = @project_id THEN true END;
 
 -- name: KnownWords :many
--- Which of these words the project has.
-SELECT lexeme FROM observation_words
-WHERE team_id = @team_id AND project_id = @project_id AND lexeme = ANY(@lexemes::text[]);
+-- Which of these words the project has, each looked for by itself: with cold
+-- statistics, a list of them was compared with all of the project's words.
+SELECT l.lexeme::text FROM unnest(@lexemes::text[]) l(lexeme)
+WHERE EXISTS (
+    SELECT FROM observation_words w
+    WHERE w.team_id = @team_id AND w.project_id = @project_id AND w.lexeme = l.lexeme
+    OFFSET 0); -- so that it is not made a join
 
 -- name: WordsThatBegin :many
 SELECT lexeme FROM observation_words
@@ -233,8 +254,9 @@ RETURNING o.id;
 -- name: InsertWords :exec
 -- In order, so that two who write the same do not wait for each other in turn.
 INSERT INTO observation_words (team_id, project_id, lexeme, word)
-SELECT @team_id, @project_id, w.lexeme, w.word
-FROM (SELECT unnest(@lexemes::text[]) AS lexeme, unnest(@words::text[]) AS word) w
+SELECT w.team_id, w.project_id, w.lexeme, w.word
+FROM (SELECT @team_id::text AS team_id, @project_id::text AS project_id, unnest(@lexemes::text[]) AS lexeme, unnest(@words::text[]) AS word) w
+JOIN projects p ON p.id = w.project_id AND CASE WHEN p.team_id = w.team_id THEN true END
 ORDER BY w.lexeme COLLATE "C"
 ON CONFLICT DO NOTHING;
 

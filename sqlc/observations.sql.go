@@ -119,6 +119,41 @@ func (q *Queries) HoldNotesOfSession(ctx context.Context, sessionID string) erro
 	return err
 }
 
+const holdObservations = `-- name: HoldObservations :many
+SELECT o.id FROM observations o
+JOIN (SELECT unnest($1::text[]) AS id, unnest($2::text[]) AS team_id, unnest($3::text[]) AS project_id) w
+  ON o.id = w.id AND o.id = ANY($1::text[]) AND CASE WHEN o.team_id = w.team_id AND o.project_id = w.project_id THEN true END
+ORDER BY o.id
+FOR KEY SHARE OF o
+`
+
+type HoldObservationsParams struct {
+	Ids        []string
+	TeamIds    []string
+	ProjectIds []string
+}
+
+// Those of these that are there, until the transaction ends.
+func (q *Queries) HoldObservations(ctx context.Context, arg HoldObservationsParams) ([]string, error) {
+	rows, err := q.db.Query(ctx, holdObservations, arg.Ids, arg.TeamIds, arg.ProjectIds)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []string{}
+	for rows.Next() {
+		var id string
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		items = append(items, id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const insertGenerated = `-- name: InsertGenerated :many
 
 WITH want AS (
@@ -140,12 +175,15 @@ WITH want AS (
            unnest($15::text[]) AS team_id,
            unnest($16::text[]) AS project_id,
            unnest($17::text[]) AS job_id
+), known AS MATERIALIZED ( -- once for each project, not for each row
+    SELECT p.id, p.team_id FROM projects p WHERE p.id = ANY (ARRAY(SELECT DISTINCT unnest($18::text[] || $3::text[])))
 ), made AS (
     INSERT INTO observations (
         id, team_id, project_id, server_session_id, kind, content, content_search, generation_key, metadata, created_by_job_id)
     SELECT w.id, w.team_id, w.project_id, NULLIF(w.session_id, ''), w.kind, w.content, w.search::tsvector,
            w.generation_key, w.metadata::jsonb, w.job_id
     FROM want w
+    JOIN known k ON k.id = w.project_id AND k.team_id = w.team_id
     ORDER BY w.id
     ON CONFLICT DO NOTHING
     RETURNING id
@@ -154,30 +192,33 @@ WITH want AS (
         id, team_id, project_id, observation_id, source_type, source_id, generation_job_id)
     SELECT l.id, l.team_id, l.project_id, l.observation_id, l.source_type, l.source_id, l.job_id
     FROM link l
-    ORDER BY l.id
+    JOIN known k ON k.id = l.project_id AND k.team_id = l.team_id
+    ORDER BY l.observation_id
     ON CONFLICT DO NOTHING
 ), learnt AS (
     INSERT INTO observation_words (team_id, project_id, lexeme, word)
     SELECT w.team_id, w.project_id, w.lexeme, w.word
-    FROM (SELECT unnest($18::text[]) AS team_id, unnest($19::text[]) AS project_id,
-                 unnest($20::text[]) AS lexeme, unnest($21::text[]) AS word) w
+    FROM (SELECT unnest($19::text[]) AS team_id, unnest($20::text[]) AS project_id,
+                 unnest($21::text[]) AS lexeme, unnest($22::text[]) AS word) w
+    JOIN known k ON k.id = w.project_id AND k.team_id = w.team_id
     ORDER BY w.project_id COLLATE "C", w.lexeme COLLATE "C" -- two who write the same do not wait for each other in turn
     ON CONFLICT DO NOTHING
 ), used AS (
     INSERT INTO usage_events (team_id, project_id, kind, quantity)
     SELECT u.team_id, u.project_id, u.kind, u.quantity
-    FROM (SELECT unnest($22::text[]) AS team_id, unnest($23::text[]) AS project_id,
-                 unnest($24::text[]) AS kind, unnest($25::bigint[]) AS quantity) u
+    FROM (SELECT unnest($23::text[]) AS team_id, unnest($24::text[]) AS project_id,
+                 unnest($25::text[]) AS kind, unnest($26::bigint[]) AS quantity) u
     WHERE u.quantity > 0
 ), told AS (
     INSERT INTO audit_log (
         team_id, project_id, actor_id, api_key_id, action, resource_type, resource_id, request_id, job_id, details)
     SELECT t.team_id, t.project_id, t.actor_id, NULLIF(t.api_key_id, ''), t.action, 'observation_generation_job', t.job_id,
            NULLIF(t.request_id, ''), t.job_id, t.details::jsonb
-    FROM (SELECT unnest($26::text[]) AS job_id, unnest($27::text[]) AS team_id,
-                 unnest($28::text[]) AS project_id, unnest($29::text[]) AS actor_id,
+    FROM (SELECT unnest($27::text[]) AS job_id, unnest($28::text[]) AS team_id,
+                 unnest($18::text[]) AS project_id, unnest($29::text[]) AS actor_id,
                  unnest($30::text[]) AS api_key_id, unnest($31::text[]) AS action,
                  unnest($32::text[]) AS request_id, unnest($33::text[]) AS details) t
+    JOIN known k ON k.id = t.project_id AND k.team_id = t.team_id
 )
 SELECT m.id FROM made m
 `
@@ -200,6 +241,7 @@ type InsertGeneratedParams struct {
 	SourceTeamIds      []string
 	SourceProjectIds   []string
 	SourceJobIds       []string
+	JobProjectIds      []string
 	WordTeamIds        []string
 	WordProjectIds     []string
 	Lexemes            []string
@@ -210,7 +252,6 @@ type InsertGeneratedParams struct {
 	UsageQuantities    []int64
 	JobIds             []string
 	JobTeamIds         []string
-	JobProjectIds      []string
 	ActorIds           []string
 	ApiKeyIds          []string
 	Actions            []string
@@ -224,7 +265,10 @@ type InsertGeneratedParams struct {
 // and for each job one audit row that counts them; that each was created is
 // read from the observation itself. Said again it changes nothing but that
 // row, and a job is completed once. What says the same as another note of its
-// session has that one's id: then it is one more source of it.
+// session has that one's id: then it is one more source of it, and the caller
+// has to hold what is not in the answer. Nothing needs a lock: the jobs were
+// moved in this transaction, and nobody takes away their project or their
+// session before them.
 func (q *Queries) InsertGenerated(ctx context.Context, arg InsertGeneratedParams) ([]string, error) {
 	rows, err := q.db.Query(ctx, insertGenerated,
 		arg.Ids,
@@ -244,6 +288,7 @@ func (q *Queries) InsertGenerated(ctx context.Context, arg InsertGeneratedParams
 		arg.SourceTeamIds,
 		arg.SourceProjectIds,
 		arg.SourceJobIds,
+		arg.JobProjectIds,
 		arg.WordTeamIds,
 		arg.WordProjectIds,
 		arg.Lexemes,
@@ -254,7 +299,6 @@ func (q *Queries) InsertGenerated(ctx context.Context, arg InsertGeneratedParams
 		arg.UsageQuantities,
 		arg.JobIds,
 		arg.JobTeamIds,
-		arg.JobProjectIds,
 		arg.ActorIds,
 		arg.ApiKeyIds,
 		arg.Actions,
@@ -281,8 +325,9 @@ func (q *Queries) InsertGenerated(ctx context.Context, arg InsertGeneratedParams
 
 const insertWords = `-- name: InsertWords :exec
 INSERT INTO observation_words (team_id, project_id, lexeme, word)
-SELECT $1, $2, w.lexeme, w.word
-FROM (SELECT unnest($3::text[]) AS lexeme, unnest($4::text[]) AS word) w
+SELECT w.team_id, w.project_id, w.lexeme, w.word
+FROM (SELECT $1::text AS team_id, $2::text AS project_id, unnest($3::text[]) AS lexeme, unnest($4::text[]) AS word) w
+JOIN projects p ON p.id = w.project_id AND CASE WHEN p.team_id = w.team_id THEN true END
 ORDER BY w.lexeme COLLATE "C"
 ON CONFLICT DO NOTHING
 `
@@ -306,30 +351,34 @@ func (q *Queries) InsertWords(ctx context.Context, arg InsertWordsParams) error 
 }
 
 const knownWords = `-- name: KnownWords :many
-SELECT lexeme FROM observation_words
-WHERE team_id = $1 AND project_id = $2 AND lexeme = ANY($3::text[])
+SELECT l.lexeme::text FROM unnest($1::text[]) l(lexeme)
+WHERE EXISTS (
+    SELECT FROM observation_words w
+    WHERE w.team_id = $2 AND w.project_id = $3 AND w.lexeme = l.lexeme
+    OFFSET 0)
 `
 
 type KnownWordsParams struct {
+	Lexemes   []string
 	TeamID    string
 	ProjectID string
-	Lexemes   []string
 }
 
-// Which of these words the project has.
+// Which of these words the project has, each looked for by itself: with cold
+// statistics, a list of them was compared with all of the project's words.
 func (q *Queries) KnownWords(ctx context.Context, arg KnownWordsParams) ([]string, error) {
-	rows, err := q.db.Query(ctx, knownWords, arg.TeamID, arg.ProjectID, arg.Lexemes)
+	rows, err := q.db.Query(ctx, knownWords, arg.Lexemes, arg.TeamID, arg.ProjectID)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
 	items := []string{}
 	for rows.Next() {
-		var lexeme string
-		if err := rows.Scan(&lexeme); err != nil {
+		var l_lexeme string
+		if err := rows.Scan(&l_lexeme); err != nil {
 			return nil, err
 		}
-		items = append(items, lexeme)
+		items = append(items, l_lexeme)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, err
@@ -934,6 +983,7 @@ func (q *Queries) SimilarWords(ctx context.Context, arg SimilarWordsParams) ([]s
 }
 
 const wordsThatBegin = `-- name: WordsThatBegin :many
+
 SELECT lexeme FROM observation_words
 WHERE team_id = $1 AND project_id = $2 AND lexeme >= $3::text AND lexeme < $3::text || 'zzzz'
 ORDER BY lexeme LIMIT 1
@@ -945,6 +995,7 @@ type WordsThatBeginParams struct {
 	Beginning string
 }
 
+// so that it is not made a join
 func (q *Queries) WordsThatBegin(ctx context.Context, arg WordsThatBeginParams) ([]string, error) {
 	rows, err := q.db.Query(ctx, wordsThatBegin, arg.TeamID, arg.ProjectID, arg.Beginning)
 	if err != nil {

@@ -49,7 +49,7 @@ func (q *Queries) EndedSessions(ctx context.Context, arg EndedSessionsParams) ([
 }
 
 const lockWaitingBatches = `-- name: LockWaitingBatches :many
-SELECT id, team_id, project_id, job_type, source_type, source_id, payload, request_id, priority, max_attempts, status, version, asked, attempts, next_attempt_at, locked_by, locked_at, last_error, completed_at, failed_at, cancelled_at, created_at, updated_at FROM observation_generation_jobs j
+SELECT id, team_id, project_id, job_type, source_type, source_id, payload, request_id, priority, max_attempts, status, version, asked, attempts, next_attempt_at, locked_by, locked_at, last_error, completed_at, failed_at, cancelled_at, created_at, updated_at, ask FROM observation_generation_jobs j
 WHERE j.id IN (
     SELECT e.batch_job_id FROM agent_events e
     WHERE e.server_session_id = $1 AND CASE WHEN e.team_id = $2 AND e.project_id = $3 THEN true END
@@ -100,6 +100,7 @@ func (q *Queries) LockWaitingBatches(ctx context.Context, arg LockWaitingBatches
 			&i.CancelledAt,
 			&i.CreatedAt,
 			&i.UpdatedAt,
+			&i.Ask,
 		); err != nil {
 			return nil, err
 		}

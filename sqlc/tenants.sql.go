@@ -23,17 +23,23 @@ func (q *Queries) HasTeam(ctx context.Context, teamID string) (bool, error) {
 
 const holdProjects = `-- name: HoldProjects :many
 WITH want AS (
-    SELECT DISTINCT u.id, u.team_id FROM (SELECT unnest($1::text[]) AS id, unnest($2::text[]) AS team_id) u
+    SELECT unnest($3::text[]) AS id, unnest($4::text[]) AS team_id
 ), held AS MATERIALIZED (
-    SELECT p.id, p.team_id, p.metadata FROM projects p JOIN want w ON p.id = w.id AND p.id = ANY($1::text[]) AND CASE WHEN p.team_id = w.team_id THEN true END
+    SELECT p.id, p.team_id, p.metadata FROM projects p JOIN want w ON p.id = w.id AND p.id = ANY($3::text[]) AND CASE WHEN p.team_id = w.team_id THEN true END
     ORDER BY p.id FOR KEY SHARE OF p
 )
-SELECT h.id AS project_id, h.team_id, CASE WHEN h.metadata ? 'policy' THEN h.metadata ELSE '{}' END::jsonb AS metadata, true AS free FROM held h
+SELECT h.id AS project_id, h.team_id, CASE WHEN h.metadata ? 'policy' THEN h.metadata ELSE '{}' END::jsonb AS metadata, true AS free,
+       ARRAY(SELECT k.id FROM api_keys k JOIN (SELECT unnest($1::text[]) AS id, unnest($2::text[]) AS team_id) s
+               ON k.id = s.id AND k.id = ANY($1::text[]) AND CASE WHEN k.team_id = s.team_id THEN true END
+           WHERE k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > now()))::text[] AS good_keys
+FROM held h
 `
 
 type HoldProjectsParams struct {
-	Ids     []string
-	TeamIds []string
+	KeyIds     []string
+	KeyTeamIds []string
+	Ids        []string
+	TeamIds    []string
 }
 
 type HoldProjectsRow struct {
@@ -41,11 +47,17 @@ type HoldProjectsRow struct {
 	TeamID    string
 	Metadata  json.RawMessage
 	Free      bool
+	GoodKeys  []string
 }
 
 // As TryProjects, but waits for whoever has locked one.
 func (q *Queries) HoldProjects(ctx context.Context, arg HoldProjectsParams) ([]HoldProjectsRow, error) {
-	rows, err := q.db.Query(ctx, holdProjects, arg.Ids, arg.TeamIds)
+	rows, err := q.db.Query(ctx, holdProjects,
+		arg.KeyIds,
+		arg.KeyTeamIds,
+		arg.Ids,
+		arg.TeamIds,
+	)
 	if err != nil {
 		return nil, err
 	}
@@ -58,6 +70,7 @@ func (q *Queries) HoldProjects(ctx context.Context, arg HoldProjectsParams) ([]H
 			&i.TeamID,
 			&i.Metadata,
 			&i.Free,
+			&i.GoodKeys,
 		); err != nil {
 			return nil, err
 		}
@@ -185,19 +198,24 @@ func (q *Queries) ProjectName(ctx context.Context, arg ProjectNameParams) (Proje
 
 const tryProjects = `-- name: TryProjects :many
 WITH want AS (
-    SELECT DISTINCT u.id, u.team_id FROM (SELECT unnest($1::text[]) AS id, unnest($2::text[]) AS team_id) u
+    SELECT unnest($3::text[]) AS id, unnest($4::text[]) AS team_id
 ), held AS MATERIALIZED (
-    SELECT p.id FROM projects p JOIN want w ON p.id = w.id AND p.id = ANY($1::text[]) AND CASE WHEN p.team_id = w.team_id THEN true END
+    SELECT p.id FROM projects p JOIN want w ON p.id = w.id AND p.id = ANY($3::text[]) AND CASE WHEN p.team_id = w.team_id THEN true END
     ORDER BY p.id FOR KEY SHARE OF p SKIP LOCKED
 )
 SELECT p.id AS project_id, p.team_id, CASE WHEN p.metadata ? 'policy' THEN p.metadata ELSE '{}' END::jsonb AS metadata,
-       EXISTS (SELECT FROM held h WHERE h.id = p.id) AS free
-FROM projects p JOIN want w ON p.id = w.id AND p.id = ANY($1::text[]) AND CASE WHEN p.team_id = w.team_id THEN true END
+       EXISTS (SELECT FROM held h WHERE h.id = p.id) AS free,
+       ARRAY(SELECT k.id FROM api_keys k JOIN (SELECT unnest($1::text[]) AS id, unnest($2::text[]) AS team_id) s
+               ON k.id = s.id AND k.id = ANY($1::text[]) AND CASE WHEN k.team_id = s.team_id THEN true END
+           WHERE k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > now()))::text[] AS good_keys
+FROM projects p JOIN want w ON p.id = w.id AND p.id = ANY($3::text[]) AND CASE WHEN p.team_id = w.team_id THEN true END
 `
 
 type TryProjectsParams struct {
-	Ids     []string
-	TeamIds []string
+	KeyIds     []string
+	KeyTeamIds []string
+	Ids        []string
+	TeamIds    []string
 }
 
 type TryProjectsRow struct {
@@ -205,14 +223,20 @@ type TryProjectsRow struct {
 	TeamID    string
 	Metadata  json.RawMessage
 	Free      bool
+	GoodKeys  []string
 }
 
 // The projects of a group of requests, with the policy of those that have one.
 // The free ones are held until the transaction ends, as a foreign key would do
 // it: nobody can lock them any more, and nobody who has locked one, because he
-// empties it, is waited for.
+// empties it, is waited for. Each row also has those of the keys that are good.
 func (q *Queries) TryProjects(ctx context.Context, arg TryProjectsParams) ([]TryProjectsRow, error) {
-	rows, err := q.db.Query(ctx, tryProjects, arg.Ids, arg.TeamIds)
+	rows, err := q.db.Query(ctx, tryProjects,
+		arg.KeyIds,
+		arg.KeyTeamIds,
+		arg.Ids,
+		arg.TeamIds,
+	)
 	if err != nil {
 		return nil, err
 	}
@@ -225,6 +249,7 @@ func (q *Queries) TryProjects(ctx context.Context, arg TryProjectsParams) ([]Try
 			&i.TeamID,
 			&i.Metadata,
 			&i.Free,
+			&i.GoodKeys,
 		); err != nil {
 			return nil, err
 		}

@@ -20,6 +20,7 @@ type demoCommand struct {
 	Log  string        `placeholder:"FILE" help:"Write the log of all parts there."`
 	localFlags
 	boot.ProviderFlags
+	boot.EmbedFlags
 	boot.PromptFlags
 }
 
@@ -46,7 +47,7 @@ func (d demoCommand) Run(ctx context.Context, std boot.Std) (err error) {
 	if d.Fast {
 		d.Pace, d.Each = 0, true
 	}
-	config, err := demoConfig(d.Each, d.ProviderFlags, d.PromptFlags)
+	config, err := demoConfig(d.Each, d.ProviderFlags, d.EmbedFlags, d.PromptFlags)
 	if err != nil {
 		return err
 	}
@@ -125,7 +126,7 @@ func (d demoCommand) show(ctx context.Context, l *local, recording demo.Recordin
 }
 
 // demoConfig is the configuration of a machine that has nothing else to do.
-func demoConfig(each bool, provider boot.ProviderFlags, prompts boot.PromptFlags) (boot.Config, error) {
+func demoConfig(each bool, provider boot.ProviderFlags, embed boot.EmbedFlags, prompts boot.PromptFlags) (boot.Config, error) {
 	c, err := boot.LoadOptional(
 		boot.HTTPFlags{Addr: "127.0.0.1:0"},
 		boot.DatabaseFlags{PoolSize: "10", ConnectTimeout: "20s"},
@@ -134,6 +135,7 @@ func demoConfig(each bool, provider boot.ProviderFlags, prompts boot.PromptFlags
 		boot.LeaseFlags{Lease: "30s"},
 		boot.LaneFlags{Slots: "event=2", Grace: "2s", Timeout: "1m", Pause: "5s"},
 		provider,
+		embed,
 		prompts,
 		boot.LogFlags{LogLevel: "info", LogFormat: "text"},
 	)

@@ -33,6 +33,7 @@ type devCommand struct {
 	boot.LeaseFlags
 	boot.LaneFlags `set:"grace=2s"`
 	boot.ProviderFlags
+	boot.EmbedFlags
 	boot.PromptFlags
 	boot.LogFlags
 }
@@ -104,7 +105,7 @@ func (d devCommand) run(ctx context.Context, std boot.Std, k *kong.Context, back
 
 // load reads all flags but the directory.
 func (d devCommand) load() (c boot.Config, natsPort int, err error) {
-	c, err = boot.LoadOptional(d.HTTPFlags, d.DatabaseFlags, d.BrokerFlags, d.JobFlags, d.KeyFlags, d.LimitFlags, d.LeaseFlags, d.LaneFlags, d.ProviderFlags, d.PromptFlags, d.LogFlags)
+	c, err = boot.LoadOptional(d.HTTPFlags, d.DatabaseFlags, d.BrokerFlags, d.JobFlags, d.KeyFlags, d.LimitFlags, d.LeaseFlags, d.LaneFlags, d.ProviderFlags, d.EmbedFlags, d.PromptFlags, d.LogFlags)
 	natsPort, portErr := d.natsPort()
 	if err := boot.Join(err, portErr); err != nil {
 		return c, 0, err

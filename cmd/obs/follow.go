@@ -69,6 +69,9 @@ func (c followCommand) Run(ctx context.Context, std boot.Std) error {
 		if refused, ok := errors.AsType[*refusedError](err); ok {
 			return refused
 		}
+		if unread, ok := errors.AsType[*unreadError](err); ok {
+			return unread.err
+		}
 		if away = away && last == began; !away {
 			fmt.Fprintf(std.Stderr, "obs: %s; trying again\n", cut(err.Error(), 300))
 			away = true
@@ -85,6 +88,11 @@ func (c followCommand) Run(ctx context.Context, std boot.Std) error {
 type refusedError struct{ status, message string }
 
 func (e *refusedError) Error() string { return e.status + ": " + e.message }
+
+// unreadError says that what was to be printed could not be: no server is to blame.
+type unreadError struct{ err error }
+
+func (e *unreadError) Error() string { return e.err.Error() }
 
 // connect prints one stream until it ends, which is an error. last moves with
 // what is printed.
@@ -155,8 +163,7 @@ func (c followCommand) print(f frame, out io.Writer) error {
 		if err != nil {
 			return fmt.Errorf("the server sent what is no JSON: %w", err)
 		}
-		_, err = out.Write(append(line, '\n'))
-		return err
+		return write(out, append(line, '\n'))
 	}
 	var d struct {
 		JobID, Type, Kind, Content, JobType string
@@ -188,6 +195,12 @@ func (c followCommand) print(f frame, out io.Writer) error {
 		return nil // of a newer server
 	}
 	b.WriteByte('\n')
-	_, err := out.Write(b.Bytes())
-	return err
+	return write(out, b.Bytes())
+}
+
+func write(out io.Writer, line []byte) error {
+	if _, err := out.Write(line); err != nil {
+		return &unreadError{err}
+	}
+	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -76,8 +77,17 @@ func howStarted(std boot.Std, k *kong.Context, background bool) boot.ServerRunti
 		if v, ok := std.LookupEnv(name); name != "" && ok && v != "" && f.Name != "data-dir" {
 			how.Variables = append(how.Variables, name)
 		}
-		if provider, ok := k.FlagValue(f).(string); ok && f.Name == "provider" {
-			how.Variables = append(how.Variables, boot.KeyVariables(std, provider)...)
+		providers, _ := k.FlagValue(f).(string)
+		switch {
+		case f.Name == "embed-model" && providers != "":
+			providers = "openai" // whose key may be the one
+		case f.Name != "provider":
+			continue
+		}
+		for _, name := range boot.KeyVariables(std, providers) {
+			if !slices.Contains(how.Variables, name) {
+				how.Variables = append(how.Variables, name)
+			}
 		}
 	}
 	how.Dir, _ = os.Getwd() // where it cannot be told, there are no relative paths either

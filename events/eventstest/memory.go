@@ -35,6 +35,7 @@ type Memory struct {
 	lastRow int64                   // of asks
 	feed    []events.FeedEvent      // ascending
 	lastFed int64                   // row of feed
+	growing map[events.ID]bool      // jobs in the last row of feed; nil: it was read, and stays as it is
 	workers map[string]seenWorker   // :: holder id → when it was last seen
 	leader  context.CancelCauseFunc // nil: nobody leads
 	term    int                     // counts leaderships
@@ -147,8 +148,23 @@ func (m *Memory) store(en *entry, next events.Job, e events.Event) {
 	if len(m.order) > 64 && len(m.order) > 2*len(m.asks) {
 		m.order = slices.DeleteFunc(m.order, func(row int64) bool { return m.asks[row] == nil })
 	}
-	m.lastFed++
-	m.feed = append(m.feed, events.FeedEvent{Row: m.lastFed, Scope: next.Scope, Kind: next.Kind, Event: e})
+	m.tell(events.FeedEvent{Scope: next.Scope, Kind: next.Kind, Event: e})
+}
+
+// tell puts an event into the feed: as in Postgres, those of a row share all
+// but what is the job's own, and are of several jobs.
+func (m *Memory) tell(f events.FeedEvent) {
+	shared := func(f events.FeedEvent) [8]string {
+		e := f.Event
+		return [...]string{f.Scope.Team, f.Scope.Project, string(f.Kind), string(e.Type), string(e.Status), e.Actor, e.Process, e.Build}
+	}
+	if m.growing == nil || m.growing[f.Event.Job] || shared(m.feed[len(m.feed)-1]) != shared(f) {
+		m.lastFed++
+		m.growing = map[events.ID]bool{}
+	}
+	m.growing[f.Event.Job] = true
+	f.Row = m.lastFed
+	m.feed = append(m.feed, f)
 }
 
 // append is a step of the store's own making, on the job as it is now.

@@ -206,7 +206,12 @@ func (m *Memory) Fresh(ctx context.Context, limit int) ([]events.FeedEvent, erro
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return slices.Clone(m.feed[:min(limit, len(m.feed))]), nil
+	n := min(limit, len(m.feed))
+	for 0 < n && n < len(m.feed) && m.feed[n].Row == m.feed[n-1].Row {
+		n++
+	}
+	m.growing = nil
+	return slices.Clone(m.feed[:n]), nil
 }
 
 // Told is outbox.Feed's.
@@ -216,14 +221,17 @@ func (m *Memory) Told(ctx context.Context, rows []int64) error {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.growing = nil
 	for _, row := range rows {
-		i, ok := slices.BinarySearchFunc(m.feed, row, func(f events.FeedEvent, row int64) int { return cmp.Compare(f.Row, row) })
-		switch {
-		case !ok:
-		case i == 0: // the usual case: from the front
-			m.feed = m.feed[1:]
-		default:
-			m.feed = slices.Delete(m.feed, i, i+1)
+		from, _ := slices.BinarySearchFunc(m.feed, row, func(f events.FeedEvent, row int64) int { return cmp.Compare(f.Row, row) })
+		to := from
+		for to < len(m.feed) && m.feed[to].Row == row {
+			to++
+		}
+		if from == 0 { // the usual case
+			m.feed = m.feed[to:]
+		} else {
+			m.feed = slices.Delete(m.feed, from, to)
 		}
 	}
 	return nil

@@ -283,6 +283,18 @@ func testFeed(b bundle) {
 	require.NoError(b.t, b.Told(ctx, []int64{all[0].Row, all[1].Row, all[3].Row}), "it may be told twice")
 	require.Empty(b.t, fresh(enough))
 	require.NoError(b.t, b.Told(ctx, nil))
+
+	b.begin(w1, b.add("1", "2", "3")...)
+	all = fresh(enough)
+	var queued []int64
+	for _, f := range all[:3] {
+		queued = append(queued, f.Row)
+	}
+	require.NoError(b.t, b.Told(ctx, queued))
+	require.Equal(b.t, all[3:], fresh(1), "those of a statement come together")
+	require.Equal(b.t, all[3].Row, all[5].Row)
+	require.NoError(b.t, b.Told(ctx, []int64{all[3].Row}))
+	require.Empty(b.t, fresh(enough))
 }
 
 func testEndedContext(b bundle) {

@@ -53,7 +53,7 @@ func parse(line string) []command {
 			continue
 		}
 		raw := strings.TrimSpace(pipe[0])
-		for {
+		for strings.ContainsAny(raw, "<>") {
 			trimmed := redirect.ReplaceAllString(raw, "")
 			if trimmed == raw {
 				break

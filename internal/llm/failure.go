@@ -38,22 +38,27 @@ func (p printed) quoted(n int) string {
 	return quote(p.where+": "+p.text, n)
 }
 
+// isGeneric reports whether a line looks like an error of whatever program.
+func isGeneric(l string) bool {
+	return (strings.ContainsAny(l, ":![") || strings.Contains(strings.ToLower(l), "as root")) && generic.MatchString(l)
+}
+
 var (
 	exitCode    = regexp.MustCompile(`(?i)exit(?:ed)?(?: with)?(?: non-zero)?(?: status)?(?: code)?:? (\d{1,3})\b`)
-	goFail      = regexp.MustCompile(`^\s*--- FAIL: (\S+)`)
-	goFailPkg   = regexp.MustCompile(`^FAIL\s+(\S+/\S+)`)
-	goTestLine  = regexp.MustCompile(`^\s+(\w+_test\.go:\d+): ?(.*)$`)
-	compileLine = regexp.MustCompile(`^(?:vet: )?((?:\./)?[\w./-]+\.\w+:\d+(?::\d+)?): (.+)$`)
-	tscLine     = regexp.MustCompile(`^([\w./-]+\.tsx?\(\d+,\d+\)): (error TS\d+: .+)$`)
-	pyFail      = regexp.MustCompile(`^FAILED (\S+?)(?: - (.+))?$`)
-	pyError     = regexp.MustCompile(`^E\s{2,}(\S.*)$`)
+	goFail      = having("--- FAIL: ", `^\s*--- FAIL: (\S+)`)
+	goFailPkg   = having("FAIL", `^FAIL\s+(\S+/\S+)`)
+	goTestLine  = having("_test.go:", `^\s+(\w+_test\.go:\d+): ?(.*)$`)
+	compileLine = having(": ", `^(?:vet: )?((?:\./)?[\w./-]+\.\w+:\d+(?::\d+)?): (.+)$`)
+	tscLine     = having(": error TS", `^([\w./-]+\.tsx?\(\d+,\d+\)): (error TS\d+: .+)$`)
+	pyFail      = having("FAILED ", `^FAILED (\S+?)(?: - (.+))?$`)
+	pyError     = having("E", `^E\s{2,}(\S.*)$`)
 	jsFail      = regexp.MustCompile(`^\s*[●✕✗×] (.+?)(?: \(\d+ ?ms\))?$`)
-	tapFail     = regexp.MustCompile(`^not ok \d+ -? ?(.+)$`)
-	cargoFail   = regexp.MustCompile(`^test (\S+) \.\.\. FAILED`)
-	testifyErr  = regexp.MustCompile(`^\s+Error:\s+(.*)$`)
+	tapFail     = having("not ok ", `^not ok \d+ -? ?(.+)$`)
+	cargoFail   = having(" ... FAILED", `^test (\S+) \.\.\. FAILED`)
+	testifyErr  = having("Error:", `^\s+Error:\s+(.*)$`)
 	testifyEnd  = regexp.MustCompile(`^\s+(?:Test|Messages|Error Trace):\s+(.*)$`)
-	testifySays = regexp.MustCompile(`^\s+Messages:\s+(\S.*)$`)
-	hint        = regexp.MustCompile(`(?i)^(?:\S+: )?(?:hint|detail|help|note):`)
+	testifySays = having("Messages:", `^\s+Messages:\s+(\S.*)$`)
+	hint        = having(":", `(?i)^(?:\S+: )?(?:hint|detail|help|note):`)
 	raceFrame   = regexp.MustCompile(`^\s+(/\S+\.go:\d+)`)
 	generic     = regexp.MustCompile(`(?i)^(?:\S+: )*(?:error|fatal|panic|traceback|exception|abort(?:ed)?|failed|failure)\b.{0,3}[:!\[]|: (?:command not found|No such file or directory|Permission denied|cannot |can't |not found|connection refused)|\b(?:ERROR|FATAL|PANIC): |cannot be run as root`)
 )
@@ -76,10 +81,12 @@ func failureOf(s *step, cmd command) (failure, bool) {
 	if s.out.get("interrupted").isTrue() || s.root.get("is_interrupt", "interrupted").isTrue() {
 		f.stopped, failed = true, true
 	}
-	if m := exitCode.FindStringSubmatch(firstLine(text)); m != nil && (s.err != "" || strings.HasPrefix(strings.ToLower(firstLine(text)), "e")) {
-		f.exit, _ = strconv.Atoi(m[1])
-		failed = failed || f.exit != 0
-		text = strings.Replace(text, firstLine(text), "", 1)
+	if l := firstLine(text); s.err != "" || strings.HasPrefix(l, "e") || strings.HasPrefix(l, "E") {
+		if m := exitCode.FindStringSubmatch(l); m != nil {
+			f.exit, _ = strconv.Atoi(m[1])
+			failed = failed || f.exit != 0
+			text = strings.Replace(text, l, "", 1)
+		}
 	}
 	f.read(text)
 	// Behind a pipe a test run's own exit code is lost; its output is not.
@@ -89,7 +96,7 @@ func failureOf(s *step, cmd command) (failure, bool) {
 	if (cmd.verb() == "go build" || cmd.verb() == "go vet" || cmd.isTest()) && f.compile {
 		failed = true
 	}
-	if !failed && stderr != "" && strings.TrimSpace(s.out.get("stdout").str()) == "" && generic.MatchString(firstLine(stderr)) {
+	if !failed && stderr != "" && strings.TrimSpace(s.out.get("stdout").str()) == "" && isGeneric(firstLine(stderr)) {
 		failed = true
 	}
 	if !failed {
@@ -185,17 +192,17 @@ func (f *failure) read(text string) {
 			f.tests = add(f.tests, cargoFail.FindStringSubmatch(l)[1])
 		case tapFail.MatchString(l):
 			f.tests = add(f.tests, tapFail.FindStringSubmatch(l)[1])
-		case jsFail.MatchString(l):
+		case strings.ContainsAny(l, "●✕✗×") && jsFail.MatchString(l):
 			f.tests = add(f.tests, jsFail.FindStringSubmatch(l)[1])
 		case tscLine.MatchString(l):
 			m := tscLine.FindStringSubmatch(l)
 			f.compile = true
 			say(m[1], m[2], false)
-		case compileLine.MatchString(l) && !strings.Contains(l, "_test.go:") || compileLine.MatchString(l) && strings.Count(l, ":") > 2:
+		case compileLine.MatchString(l) && (!strings.Contains(l, "_test.go:") || strings.Count(l, ":") > 2):
 			m := compileLine.FindStringSubmatch(l)
 			f.compile = f.compile || strings.Count(m[1], ":") == 2
 			say(m[1], m[2], false)
-		case generic.MatchString(l) && l != "FAIL":
+		case isGeneric(l) && l != "FAIL":
 			say("", l, false)
 		}
 	}

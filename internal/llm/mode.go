@@ -25,6 +25,7 @@ type Mode struct {
 	Texts    Texts
 	Tokens   Tokens
 	version  string
+	fitting  *fitting // of the offline extractor
 }
 
 // Term is a word of a mode with what it means.
@@ -193,6 +194,7 @@ func (m *Mode) made() (*Mode, error) {
 	for _, s := range []string{m.Texts.System, m.Texts.Observe, m.Texts.Summary, terms(m.Types), terms(m.Concepts), fmt.Sprint(m.Tokens), promptForm} {
 		fmt.Fprintf(h, "%d %s", len(s), s)
 	}
+	m.fitting = m.fit()
 	m.version = m.Name + "@" + hex.EncodeToString(h.Sum(nil))[:12]
 	return m, nil
 }

@@ -279,7 +279,7 @@ func tellingLines(out string) (told []string, best string) {
 		if verdict.MatchString(t) {
 			score += 3
 		}
-		if generic.MatchString(t) || strings.Contains(strings.ToLower(t), "warn") {
+		if isGeneric(t) || strings.Contains(strings.ToLower(t), "warn") {
 			score += 3
 		}
 		if len(cand) == 0 {

@@ -39,18 +39,24 @@ func (*Offline) Answer(ctx context.Context, q Question) (Answer, error) {
 		a.Skipped = a.Summary == nil
 		return a, ctx.Err()
 	}
-	a.Observations = observe(steps)
+	a.Observations = observe(steps, q.Mode)
 	a.Skipped = len(a.Observations) == 0
 	return a, ctx.Err()
 }
 
-// observe writes the notes of some events, in the order of what happened.
-func observe(steps []step) []Observation {
+// observe writes the notes of some events, in the order of what happened, with
+// the types and concepts of the mode; nil is the extractor's own.
+func observe(steps []step, m *Mode) []Observation {
+	var f *fitting
+	if m != nil {
+		f = m.fitting
+	}
 	drafts := tell(steps)
 	var out []Observation
 	seen := map[string]bool{}
 	for _, d := range keep(drafts) {
 		o := bound(d.Observation)
+		o.in(f)
 		for _, i := range slices.Compact(slices.Sorted(slices.Values(d.from))) {
 			if id := steps[i].id; id != "" {
 				o.Events = add(o.Events, id)

@@ -31,10 +31,14 @@ func newChat(name string, cfg Config, base, model string) (*Remote, error) {
 	if err != nil {
 		return nil, err
 	}
-	if cfg.Key != "" {
-		r.header.Set("Authorization", "Bearer "+cfg.Key)
-	}
+	r.bearer()
 	return r.at("/chat/completions")
+}
+
+func (r *Remote) bearer() {
+	if r.cfg.Key != "" {
+		r.header.Set("Authorization", "Bearer "+r.cfg.Key)
+	}
 }
 
 // chat is the dialect of chat completions.

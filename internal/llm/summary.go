@@ -13,9 +13,11 @@ var label = regexp.MustCompile(`(?i)^(?:next(?: steps?)?|to ?do|follow[- ]?ups?|
 // summarize writes what a session came to from its prompts, its notes and the
 // last message. It returns nil when nothing of it is known.
 func summarize(q Question, steps []step) *Summary {
-	notes := q.Notes
+	notes, f := q.Notes, (*fitting)(nil)
 	if len(notes) == 0 {
-		notes = observe(steps)
+		notes = observe(steps, nil)
+	} else if q.Mode != nil {
+		f = q.Mode.fitting
 	}
 	last, _ := redact(plain(q.LastMessage))
 	var prompts []string
@@ -37,6 +39,7 @@ func summarize(q Question, steps []step) *Summary {
 	sum.Request = gather(prompts, " Then: ")
 	var looked, learned, decided, done, files []string
 	for _, n := range notes {
+		n.Type = f.own(n)
 		switch {
 		case n.Type == typeDecision:
 			decided = add(decided, stop(n.Title))

@@ -51,3 +51,17 @@ func (l wordLook) MatchString(s string) bool {
 	}
 	return false
 }
+
+// lineLook is an expression that can only match a line with some text in it.
+// Few lines have it, and it is found far sooner than the expression is tried.
+type lineLook struct {
+	*regexp.Regexp
+	text string
+}
+
+func having(text, expr string) lineLook { return lineLook{regexp.MustCompile(expr), text} }
+
+// MatchString reports whether the expression matches.
+func (l lineLook) MatchString(s string) bool {
+	return strings.Contains(s, l.text) && l.Regexp.MatchString(s)
+}

@@ -28,3 +28,30 @@ func TestWordLooksMissNothing(t *testing.T) {
 		require.False(t, l.MatchString(""))
 	}
 }
+
+// TestLineLooksMissNothing: what lacks the text, the expression alone would not
+// have matched either.
+func TestLineLooksMissNothing(t *testing.T) {
+	t.Parallel()
+	parts := []string{
+		"--- FAIL:", "FAIL", "FAILED", "fail", "failed", "a/b", "a_test.go:1:", "a.go:1:2:", "./a.ts(1,2):", "a.tsx(1,2): error TS2:", "error", "Error:", "ERROR:", "fatal!",
+		"E", "✕", "×", "not ok", "1", "-", "test", "...", "Messages:", "Test:", "hint:", "HELP:", "note", "vet:", ":", "!", "[", "panic:", "traceback", "aborted",
+		"command not found", "No such file or directory", "cannot", "can't", "not found", "cannot be run as root", "Cannot Be Run As Root", "AS ROOT", "ſ", "\t", "x",
+	}
+	looks := map[string]struct{ quick, slow func(string) bool }{"generic": {isGeneric, generic.MatchString}}
+	for name, l := range map[string]lineLook{
+		"goFail": goFail, "goFailPkg": goFailPkg, "goTestLine": goTestLine, "compileLine": compileLine, "tscLine": tscLine, "pyFail": pyFail,
+		"pyError": pyError, "tapFail": tapFail, "cargoFail": cargoFail, "testifyErr": testifyErr, "testifySays": testifySays, "hint": hint,
+	} {
+		looks[name] = struct{ quick, slow func(string) bool }{l.MatchString, l.Regexp.MatchString}
+	}
+	for name, l := range looks {
+		rapid.Check(t, func(t *rapid.T) {
+			s := rapid.SampledFrom([]string{"", " ", "  "}).Draw(t, "before") +
+				strings.Join(rapid.SliceOfN(rapid.SampledFrom(parts), 1, 6).Draw(t, "parts"), rapid.SampledFrom([]string{" ", "", "  "}).Draw(t, "between"))
+			if l.quick(s) != l.slow(s) {
+				t.Fatalf("%s: %q", name, s)
+			}
+		})
+	}
+}

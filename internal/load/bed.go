@@ -178,7 +178,7 @@ type system struct {
 func (b *Bed) run(ctx context.Context, window int, handle func(n int64)) (*system, error) {
 	s := &system{bell: outbox.NewBell(b.relayJS.Conn(), b.cfg.Streams.Prefix)}
 	ctx, cancel := context.WithCancel(ctx)
-	wake, err := s.bell.Listen(ctx)
+	wake, wakeFeed, err := s.bell.Listen(ctx)
 	if err != nil {
 		cancel()
 		return nil, err
@@ -187,7 +187,7 @@ func (b *Bed) run(ctx context.Context, window int, handle func(n int64)) (*syste
 	if b.cfg.Untold {
 		feed = nil
 	}
-	s.relay = outbox.New(b.jobs, feed, b.relayJS, outbox.Config{Streams: b.streams, WindowMin: window, Wake: wake, Log: b.cfg.Log})
+	s.relay = outbox.New(b.jobs, feed, b.relayJS, outbox.Config{Streams: b.streams, WindowMin: window, Wake: wake, WakeFeed: wakeFeed, Log: b.cfg.Log})
 	ended := make(chan error, 2)
 	go func() { ended <- s.relay.Run(ctx) }()
 	stopWorker := func() error { return nil }
@@ -212,7 +212,7 @@ func (b *Bed) work(ctx context.Context, bell *outbox.Bell, done *atomic.Int64, h
 					done.Add(1)
 				}
 			}
-			bell.Ring()
+			bell.Settled(steps)
 		},
 	})
 	type args struct {

@@ -24,6 +24,7 @@ type jobArgs struct {
 	Actor       string `json:"actor_id,omitempty"`
 	Key         string `json:"api_key_id,omitempty"`
 	Nth         int    `json:"summary,omitempty"` // of a session's summaries, from the second on
+	Vectors     string `json:"vectors,omitempty"` // of a reindex: it is about them alone; see place
 
 	// at is a part of the job's name, see events.NewIDAt: the time that is
 	// stored with what the job is about.

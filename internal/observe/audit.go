@@ -63,7 +63,11 @@ func (c Caller) audit(ctx context.Context, q *sqlc.Queries, e entry) error {
 	if err != nil {
 		return err
 	}
-	if err := q.InsertAudit(ctx, row); err != nil {
+	n, err := q.InsertAudit(ctx, row)
+	if err == nil && n == 0 {
+		err = errPurged
+	}
+	if err != nil {
 		return fmt.Errorf("audit %s: %w", e.action, err)
 	}
 	return nil

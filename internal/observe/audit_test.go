@@ -154,14 +154,20 @@ func TestAuditReadsAPage(t *testing.T) {
 	pool, rec := coldPool(t)
 	w := newWorldOn(t, pool)
 	fill(t, w)
-	_, err := pool.Exec(t.Context(), "DELETE FROM observation_generation_job_events") // 5,000 of one moment are none that a request makes
-	require.NoError(t, err)
+	for _, sql := range []string{ // 5,000 of one moment are none that a request makes
+		"DELETE FROM observation_generation_job_events",
+		`UPDATE observation_generation_jobs j SET created_at = now() + n.i * interval '1 ms'
+		 FROM (SELECT id, row_number() OVER () AS i FROM observation_generation_jobs) n WHERE j.id = n.id`,
+	} {
+		_, err := pool.Exec(t.Context(), sql)
+		require.NoError(t, err)
+	}
 	const rows = 20_000
 	for _, insert := range []string{
 		`audit_log (team_id, project_id, actor_id, action, resource_type, created_at)
 		 SELECT $1, $2, 'a', 'event.received', 'x', now() + i * interval '1 ms'`,
 		`observation_generation_job_events (job_id, version, team_id, project_id, event_type, status_after, attempt, at, schema)
-		 SELECT 'j' || (1 + i % 5000), 1 + i / 5000, $1, $2, CASE WHEN i < 5000 THEN 'queued' WHEN i % 3 = 0 THEN 'processing' ELSE 'completed' END,
+		 SELECT 'j' || (1 + i % 5000), 1 + i / 5000, $1, $2, CASE WHEN i % 3 = 0 THEN 'processing' ELSE 'completed' END,
 		        'completed', 1, now() + i * interval '1 ms', 1`,
 		`observations (id, team_id, project_id, kind, content, created_by_job_id, created_at)
 		 SELECT 'made' || i, $1, $2, 'change', 'word', 'j' || (1 + i % 5000), now() + i * interval '1 ms'`,
@@ -180,7 +186,7 @@ func TestAuditReadsAPage(t *testing.T) {
 			require.NoError(t, err)
 		}
 		for _, c := range []observe.Caller{w.me, team} {
-			for _, action := range []string{"", "event.received", "generation_job.completed", "generation_job.failed", "observation.created"} {
+			for _, action := range []string{"", "event.received", "generation_job.queued", "generation_job.completed", "generation_job.failed", "observation.created"} {
 				f := observe.AuditFilter{Action: action, Limit: 20}
 				for range 2 { // the first page, and one further on
 					entries := w.audit(t, c, f)

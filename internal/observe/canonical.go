@@ -256,14 +256,14 @@ func appendEscaped(out []byte, u uint16) []byte {
 	return fmt.Appendf(out, `\u%04x`, u)
 }
 
-// appendText writes a Go string as JSON.stringify does.
-func appendText(out []byte, s string) []byte {
+// appendText writes a Go string, or its bytes, as JSON.stringify does.
+func appendText[T string | []byte](out []byte, s T) []byte {
 	out = append(out, '"')
 	begin := 0 // of what stands as it is
 	for i := 0; i < len(s); {
 		c := s[i]
 		if c >= utf8.RuneSelf {
-			r, n := utf8.DecodeRuneInString(s[i:])
+			r, n := runeIn(s[i:])
 			if r == utf8.RuneError && n == 1 {
 				out = append(append(out, s[begin:i]...), "\uFFFD"...)
 				begin = i + 1
@@ -278,4 +278,9 @@ func appendText(out []byte, s string) []byte {
 		i++
 	}
 	return append(append(out, s[begin:]...), '"')
+}
+
+func runeIn[T string | []byte](s T) (rune, int) {
+	var room [utf8.UTFMax]byte
+	return utf8.DecodeRune(room[:copy(room[:], s)])
 }

@@ -32,6 +32,7 @@ type ContextResult struct {
 	Tokens       int // of the text: a guess, a token for each four bytes
 	Folded       int // observations that say what another one does
 	Left         int // that there was no room for
+	Ranking          // where there was a query
 }
 
 // Context gives what an agent should read before it begins, as one text: what
@@ -48,7 +49,7 @@ func (s *Service) Context(ctx context.Context, c Caller, query ContextQuery) (Co
 	if err != nil {
 		return ContextResult{}, err
 	}
-	var r ContextResult
+	r := ContextResult{Ranking: found.Ranking}
 	var text strings.Builder
 	var told []search.Sketch
 	for _, hit := range found.Hits {

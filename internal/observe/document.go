@@ -15,14 +15,19 @@ import (
 // identity is computed from, see [Canonical], and the one that Postgres makes
 // of what it is given, see [storable]: so that an answer can hold what is
 // stored without asking for it.
-func texts(raw []byte) (canonical, stored []byte, err error) {
+func texts(raw []byte) (canonical, stored []byte, err error) { return textsOf(raw, true) }
+
+// textsOf is texts, without the canonical one where nobody needs it.
+func textsOf(raw []byte, identity bool) (canonical, stored []byte, err error) {
 	if string(raw) == "{}" {
 		return raw, raw, nil
 	}
 	t := trees.Get().(*tree)
 	defer t.free()
 	if t.read(raw) {
-		canonical = t.write(make([]byte, 0, len(raw)+8), 0, &asCanonical)
+		if identity {
+			canonical = t.write(make([]byte, 0, len(raw)+8), 0, &asCanonical)
+		}
 		return canonical, t.write(make([]byte, 0, len(raw)+len(raw)/8+8), 0, &asJSONB), nil
 	}
 	// The slow way knows what is wrong.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"time"
 
 	"github.com/seed-245eaa15/obs/events"
 	"github.com/seed-245eaa15/obs/pipeline"
@@ -100,3 +101,7 @@ func Gather[T any](atOnce, crowd, most int, run func(ctx context.Context, calls 
 }
 
 const Patience = patience
+
+// PlaceNew and SweepVectors are what KeepVectors does now and then.
+func (s *Service) PlaceNew(ctx context.Context) error     { return s.placeNew(ctx, time.Now()) }
+func (s *Service) SweepVectors(ctx context.Context) error { return s.sweepVectors(ctx) }

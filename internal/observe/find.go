@@ -33,6 +33,9 @@ type finder struct {
 	terms *search.Query
 	meant map[string][]string
 	sum   string // the query's fingerprint, as it was asked
+
+	on     sqlc.DBTX // the transaction
+	vector []float32 // of the question; nil: it is ranked by text alone
 }
 
 // candidate is an observation that may answer.
@@ -47,8 +50,11 @@ type candidate struct {
 
 // page finds what answers, and gives what comes after the cursor.
 func (f *finder) page(ctx context.Context, after cursor) (Results, error) {
-	if f.terms.Nothing() {
+	if f.terms.Nothing() && f.vector == nil {
 		return Results{}, nil
+	}
+	if f.vector != nil && after.near == 0 {
+		after.near = time.Now().UnixMicro()
 	}
 	if after.asOf != 0 {
 		f.query.Until = minTime(f.query.Until, time.UnixMicro(after.asOf))
@@ -56,17 +62,29 @@ func (f *finder) page(ctx context.Context, after cursor) (Results, error) {
 	if err := f.forgive(ctx); err != nil {
 		return Results{}, err
 	}
-	all, err := f.candidates(ctx)
+	var all []candidate
+	var err error
+	if !f.terms.Nothing() {
+		if all, err = f.candidates(ctx); err != nil {
+			return Results{}, err
+		}
+	}
+	beside, err := f.near(ctx, time.UnixMicro(after.near))
 	if err != nil {
 		return Results{}, err
 	}
 	if after.asOf == 0 {
-		for _, c := range all {
+		for _, c := range slices.Concat(all, beside) {
 			after.asOf = max(after.asOf, c.at.UnixMicro())
 		}
 	}
 	if all, err = f.rank(ctx, all); err != nil {
 		return Results{}, err
+	}
+	if f.vector != nil {
+		if all, err = f.fuse(ctx, all, beside); err != nil {
+			return Results{}, err
+		}
 	}
 	begin := after.seen
 	if i := slices.IndexFunc(all, func(c candidate) bool { return c.id == after.last }); i >= 0 {
@@ -79,7 +97,7 @@ func (f *finder) page(ctx context.Context, after cursor) (Results, error) {
 		r.Hits = append(r.Hits, Hit{c.row, f.terms.Highlights(c.note)})
 	}
 	if end < len(all) {
-		r.Next = cursor{asOf: after.asOf, last: all[end-1].id, seen: end}.text(f.sum)
+		r.Next = cursor{asOf: after.asOf, last: all[end-1].id, seen: end, near: after.near}.text(f.sum)
 	}
 	return r, nil
 }
@@ -229,13 +247,9 @@ func (f *finder) rank(ctx context.Context, all []candidate) ([]candidate, error)
 	if len(all) == 0 {
 		return nil, nil
 	}
-	ids := make([]string, len(all))
-	for i, c := range all {
-		ids[i] = c.id
-	}
-	rows, err := f.q.GetObservations(ctx, sqlc.GetObservationsParams{Ids: ids, TeamID: f.scope.Team, ProjectID: f.scope.Project})
+	rows, err := f.read(ctx, all)
 	if err != nil {
-		return nil, fmt.Errorf("read %d observations: %w", len(ids), err)
+		return nil, err
 	}
 	best := 0.0
 	for _, c := range all {
@@ -257,6 +271,18 @@ func (f *finder) rank(ctx context.Context, all []candidate) ([]candidate, error)
 	}
 	slices.SortFunc(out, bestFirst)
 	return out, nil
+}
+
+func (f *finder) read(ctx context.Context, all []candidate) ([]sqlc.GetObservationsRow, error) {
+	ids := make([]string, len(all))
+	for i, c := range all {
+		ids[i] = c.id
+	}
+	rows, err := f.q.GetObservations(ctx, sqlc.GetObservationsParams{Ids: ids, TeamID: f.scope.Team, ProjectID: f.scope.Project})
+	if err != nil {
+		return nil, fmt.Errorf("read %d observations: %w", len(ids), err)
+	}
+	return rows, nil
 }
 
 // tooLittle is the part of what one candidate has of what was asked, below

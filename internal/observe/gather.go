@@ -26,6 +26,7 @@ type gatherer[T any] struct {
 	waiting []*call[T]
 	weight  int // of all that wait
 	running int
+	fresh   int       // of those that run, those that have not taken long
 	began   time.Time // the last run
 }
 
@@ -106,7 +107,11 @@ func (g *gatherer[T]) work() {
 		}
 		nudge := time.AfterFunc(patience, g.nudge)
 		err := safely(ctx, g.run, whats)
-		nudge.Stop()
+		if nudge.Stop() {
+			g.mu.Lock()
+			g.fresh--
+			g.mu.Unlock()
+		}
 		cancel()
 		for _, c := range calls {
 			c.err = err
@@ -119,17 +124,22 @@ func (g *gatherer[T]) work() {
 func (g *gatherer[T]) nudge() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	g.fresh--
 	if len(g.waiting) > 0 && g.running < g.atOnce {
 		g.running++
 		go g.work()
 	}
 }
 
-// take gives those that run next, nil when nobody waits: then this goroutine
-// ends.
+// take gives those that run next, nil when nobody waits, or no crowd that is
+// worth a run beside one that will soon be over: then this goroutine ends.
 func (g *gatherer[T]) take(cancel context.CancelFunc) []*call[T] {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if g.fresh > 0 && g.weight < g.crowd {
+		g.running--
+		return nil
+	}
 	with := &company{cancel: cancel}
 	var calls []*call[T]
 	n, weight := 0, 0
@@ -153,6 +163,8 @@ func (g *gatherer[T]) take(cancel context.CancelFunc) []*call[T] {
 	g.began = time.Now()
 	if calls == nil {
 		g.running--
+	} else {
+		g.fresh++
 	}
 	return calls
 }

@@ -79,6 +79,15 @@ func (s *Service) generateForEvent(ctx context.Context, job events.Job, a jobArg
 	if err != nil {
 		return nil, err
 	}
+	if m.twin != "" && len(m.shown) > 0 {
+		t, err := s.first(ctx, job, m.sessions[job.SourceID], m.twin)
+		if err != nil {
+			return nil, err
+		}
+		if t != nil {
+			return s.sameAs(ctx, s.writing(job, a, actGenerated), t)
+		}
+	}
 	return s.generate(ctx, job, a, m)
 }
 
@@ -90,10 +99,16 @@ func (s *Service) eventMaterial(ctx context.Context, job events.Job) (m material
 	if !ok {
 		return m, pipeline.Permanent(notFound("Event"))
 	}
-	if s.cfg.Provider != nil && s.cfg.Provider.Name() != llm.NameOffline { // who only shows the prompt has none
+	if m.once = s.asksModel(); m.once {
 		m.twin = twinOf(row)
 	}
 	return m, m.add([]sqlc.AgentEvent{row})
+}
+
+// asksModel says that answers cost money and time, so that no question is put
+// twice. Who only shows prompts has no provider, and shows those of a model.
+func (s *Service) asksModel() bool {
+	return s.cfg.Provider == nil || s.cfg.Provider.Name() != llm.NameOffline
 }
 
 // eventRef is an agent event as a job names it.
@@ -127,6 +142,7 @@ func (s *Service) generateForBatch(ctx context.Context, job events.Job, a jobArg
 
 func (s *Service) batchMaterial(ctx context.Context, job events.Job) (m material, err error) {
 	const page = 50
+	m.once = s.asksModel()
 	p := sqlc.EventsOfBatchParams{JobID: new(string(job.ID)), TeamID: job.Scope.Team, ProjectID: job.Scope.Project, MaxRows: page}
 	for {
 		more, err := s.q.EventsOfBatch(ctx, p)
@@ -157,10 +173,10 @@ func (s *Service) generate(ctx context.Context, job events.Job, a jobArgs, m mat
 		}
 		w.answered(answer)
 		for _, note := range answer.Observations {
-			w.note(render(note, s.author(question, answer)), sourcesOf(note, question.Events), m.sessions)
+			w.note(render(note, s.author(question, answer)), m.withTwins(sourcesOf(note, question.Events)), m.sessions)
 		}
 	}
-	if s.cfg.Provider.Name() != llm.NameOffline && len(w.notes) > 0 {
+	if s.asksModel() && len(w.notes) > 0 {
 		return w.doneAfter(func(ctx context.Context, q *sqlc.Queries, w *writing) error { return w.mergeAlike(ctx, q) })
 	}
 	return w.done()
@@ -190,9 +206,41 @@ func (s *Service) author(q llm.Question, a llm.Answer) author {
 // material is what a provider may see of agent events.
 type material struct {
 	shown    []llm.Event
-	sessions map[string]string // of each shown event, by its id
-	private  int               // events that privacy left nothing of: they are not shown
-	twin     string            // what the one event has in common with another report of it
+	sessions map[string]string   // of each shown event, by its id
+	private  int                 // events that privacy left nothing of: they are not shown
+	twin     string              // what the one event has in common with another report of it
+	once     bool                // show of two reports of a tool use only the first
+	twins    map[string]string   // the first shown event of each tool use, by that, and ...
+	same     map[string][]string // ... the reports that are not shown, by the first one's id
+}
+
+// withTwins adds the reports that were not shown.
+func (m *material) withTwins(ids []string) []string {
+	for _, id := range slices.Clone(ids) {
+		ids = append(ids, m.same[id]...)
+	}
+	return ids
+}
+
+// twinShown notes an event that another one is the report of already.
+func (m *material) twinShown(r sqlc.AgentEvent) bool {
+	twin := ""
+	if m.once {
+		twin = twinOf(r)
+	}
+	if twin == "" {
+		return false
+	}
+	twin = deref(r.ServerSessionID) + " " + twin
+	if first, there := m.twins[twin]; there {
+		m.same[first] = append(m.same[first], r.ID)
+		return true
+	}
+	if m.twins == nil {
+		m.twins, m.same = map[string]string{}, map[string][]string{}
+	}
+	m.twins[twin] = r.ID
+	return false
 }
 
 // add shows some more events. Of their payloads only what is shown is kept.
@@ -204,6 +252,9 @@ func (m *material) add(rows []sqlc.AgentEvent) error {
 		}
 		if gone {
 			m.private++
+			continue
+		}
+		if m.twinShown(r) {
 			continue
 		}
 		if m.sessions == nil {
@@ -245,32 +296,36 @@ func portions(shown []llm.Event) [][]llm.Event {
 	return out
 }
 
-// ask puts a question, with no transaction open, and says what to do about a
-// question that got no answer.
+// ask puts a question, with no transaction open.
 func (s *Service) ask(ctx context.Context, job events.Job, q llm.Question) (llm.Answer, error) {
 	fault.At("handler.asking")
 	answer, err := s.cfg.Provider.Answer(ctx, q)
 	answer.Provider = cmp.Or(answer.Provider, s.cfg.Provider.Name())
 	s.spend(ctx, job.Scope, answer.Uses())
+	return answer, jobError(err)
+}
+
+// jobError says what to do about a question that got no answer.
+func jobError(err error) error {
 	fault, ok := errors.AsType[*llm.Error](err)
 	if !ok {
-		return answer, err // no error, or the context's
+		return err // no error, or the context's
 	}
 	switch fault.Fault {
 	case llm.FaultRefused:
-		err = pipeline.Permanent(err)
+		return pipeline.Permanent(err)
 	case llm.FaultExhausted:
-		err = pipeline.Unavailable(max(fault.After, muchLater), err)
+		return pipeline.Unavailable(max(fault.After, muchLater), err)
 	case llm.FaultBusy:
-		err = pipeline.Unavailable(fault.After, err)
+		return pipeline.Unavailable(fault.After, err)
 	case llm.FaultBroken, llm.FaultDenied: // a wrong key fails no job: the lane rests until it is mended
-		err = pipeline.Trouble(fault.After, err)
+		return pipeline.Trouble(fault.After, err)
 	case llm.FaultAnswer:
 		if fault.After > 0 {
-			err = pipeline.RetryAfter(fault.After, err)
+			return pipeline.RetryAfter(fault.After, err)
 		}
 	}
-	return answer, err
+	return err
 }
 
 func permanentIfGone(err error) error {

@@ -73,8 +73,12 @@ func (g *group) store(ctx context.Context) error {
 // admit decides who may write where, and who has to wait for a project.
 func (g *group) admit(ctx context.Context) error {
 	var p sqlc.TryProjectsParams
-	seen := map[events.Scope]bool{}
+	seen, presumed := map[events.Scope]bool{}, map[string]bool{}
 	for _, rec := range g.recs {
+		if rec.c.presumed && !presumed[rec.c.KeyID] {
+			presumed[rec.c.KeyID] = true
+			p.KeyIds, p.KeyTeamIds = append(p.KeyIds, rec.c.KeyID), append(p.KeyTeamIds, rec.c.Team)
+		}
 		for i := range rec.ready {
 			if ref := (events.Scope{Team: rec.c.Team, Project: rec.ready[i].ProjectID}); !seen[ref] {
 				seen[ref] = true
@@ -89,6 +93,9 @@ func (g *group) admit(ctx context.Context) error {
 	free := map[events.Scope]bool{}
 	g.waits = waits{server: g.s.cfg.ownPolicy(), projects: map[string]Policy{}}
 	for _, r := range owned {
+		for _, key := range r.GoodKeys {
+			delete(presumed, key)
+		}
 		free[events.Scope{Team: r.TeamID, Project: r.ProjectID}] = r.Free
 		if p, ok := policyIn(r.Metadata); ok {
 			g.waits.projects[r.ProjectID] = p
@@ -102,13 +109,16 @@ func (g *group) admit(ctx context.Context) error {
 	items := make([]item, n)
 	for _, rec := range g.recs {
 		rec.err = rec.c.granted(toWrite)
+		if rec.c.presumed && presumed[rec.c.KeyID] && len(owned) > 0 { // where nothing is owned, nothing is stored
+			rec.err = ErrBadKey
+		}
 		for i := range rec.ready {
 			project := rec.ready[i].ProjectID
 			isFree, ours := free[events.Scope{Team: rec.c.Team, Project: project}]
 			if rec.err == nil {
 				rec.err = rec.c.within(project, ours)
 			}
-			if ours && !isFree {
+			if ours && !isFree && rec.err == nil {
 				rec.held = project
 			}
 		}

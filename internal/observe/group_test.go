@@ -296,16 +296,12 @@ func (w *world) hold(t *testing.T, sql string, args ...any) (letGo func()) {
 }
 
 // What somebody holds delays those who need it, and nobody else: a project
-// that is being emptied, a session, an event that another transaction is
-// about to store.
+// that is being emptied, an event that another transaction is about to store.
 func TestWhoIsLockedOutHoldsUpNobodyElse(t *testing.T) {
 	t.Parallel()
 	for name, lock := range map[string]func(t *testing.T, tn *town) func(){
 		"project": func(t *testing.T, tn *town) func() {
 			return tn.hold(t, "SELECT FROM projects WHERE id = $1 FOR UPDATE", tn.projects[2])
-		},
-		"session": func(t *testing.T, tn *town) func() {
-			return tn.hold(t, "SELECT FROM server_sessions WHERE project_id = $1 FOR UPDATE", tn.projects[2])
 		},
 		"event": func(t *testing.T, tn *town) func() {
 			call := tn.call(called{Caller: 2, Sent: []sent{{Project: 2, N: 0, Session: -1, Content: 0}}})
@@ -352,6 +348,35 @@ func TestWhoIsLockedOutHoldsUpNobodyElse(t *testing.T) {
 			tn.check(t)
 		})
 	}
+}
+
+// No foreign key ties an event to its project and its session. Who stores it
+// holds the project, so that neither goes away meanwhile; a session that
+// somebody changes is waited for by nobody.
+func TestWhoRecordsHoldsTheProject(t *testing.T) {
+	t.Parallel()
+	tn := newTown(t)
+	call := tn.call(called{Sent: []sent{{N: 0, Session: 0, Content: -1}}})
+	tn.hold(t, "SELECT FROM server_sessions FOR UPDATE")
+	got, err := tn.Record(t.Context(), call.Caller, call.Events, call.Options)
+	require.NoError(t, err)
+	require.NotNil(t, got[0].Event.ServerSessionID)
+	take := func() error {
+		_, err := tn.pool.Exec(t.Context(), "SELECT FROM projects WHERE id = $1 FOR UPDATE NOWAIT", tn.projects[0])
+		return err
+	}
+	require.NoError(t, take())
+
+	letGo := tn.hold(t, "DELETE FROM agent_events WHERE id = $1", got[0].Event.ID)
+	again := make(chan error, 1)
+	go func() {
+		_, err := tn.Record(t.Context(), call.Caller, call.Events, call.Options)
+		again <- err
+	}()
+	require.Eventually(t, func() bool { return take() != nil }, time.Minute, time.Millisecond, "it waits, and holds the project")
+	letGo()
+	require.NoError(t, <-again)
+	require.NoError(t, take())
 }
 
 // When all who wait have left, what they waited in ends as well.

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/seed-245eaa15/obs/events"
@@ -16,14 +17,12 @@ import (
 // digest is the hash of the canonical JSON of a list; nil stands for null.
 // The list is what makes it safe: a part that holds quotes or commas cannot
 // pass for two parts.
-func digest(parts ...*string) string {
-	n := 2
-	for _, p := range parts {
-		if p != nil {
-			n += len(*p) + 8 // and some for escapes
-		}
-	}
-	b := append(make([]byte, 0, n), '[')
+func digest(parts ...*string) string { return digestWith(nil, parts...) }
+
+// digestWith is digest of the parts and one more, unless that is nil.
+func digestWith(last []byte, parts ...*string) string {
+	room := scratch.Get().(*[]byte)
+	b := append((*room)[:0], '[')
 	for i, p := range parts {
 		if i > 0 {
 			b = append(b, ',')
@@ -34,15 +33,27 @@ func digest(parts ...*string) string {
 			b = appendText(b, *p)
 		}
 	}
-	sum := sha256.Sum256(append(b, ']'))
-	return hex.EncodeToString(sum[:])
+	if last != nil {
+		b = appendText(append(b, ','), last)
+	}
+	b = append(b, ']')
+	sum := sha256.Sum256(b)
+	if *room = b; cap(b) <= 1<<16 { // one large document is not to stay for ever
+		scratch.Put(room)
+	}
+	var text [2 * sha256.Size]byte
+	return string(hex.AppendEncode(text[:0], sum[:]))
 }
+
+// scratch is where texts stand that are hashed, and then forgotten.
+var scratch = sync.Pool{New: func() any { return new(make([]byte, 0, 1024)) }}
 
 // AgentEventKey is the idempotency key of an agent event: the same report
 // sent again has the same key. platform is the normalised one or nil, payload
-// the [Canonical] text of the event's.
+// the [Canonical] text of the event's, which an event with an id of its source
+// does not need.
 func AgentEventKey(team string, e NewEvent, platform *string, payload []byte) string {
-	parts := []*string{&team, &e.ProjectID, &e.SourceType}
+	parts := append(make([]*string, 0, 6), &team, &e.ProjectID, &e.SourceType)
 	if platform != nil {
 		parts = append(parts, platform)
 	}
@@ -53,8 +64,8 @@ func AgentEventKey(team string, e NewEvent, platform *string, payload []byte) st
 	if session == nil {
 		session = e.ServerSessionID
 	}
-	parts = append(parts, session, &e.EventType, new(isoTime(e.OccurredAtEpoch)), new(string(payload)))
-	return "agent_event:v1:" + digest(parts...)
+	parts = append(parts, session, &e.EventType, new(isoTime(e.OccurredAtEpoch)))
+	return "agent_event:v1:" + digestWith(payload, parts...)
 }
 
 // isoTime is JavaScript's toISOString of a time that is not before 1970.
@@ -102,13 +113,15 @@ func TransportID(j events.Job) string {
 	if !ok {
 		t.name, t.prefix = string(j.Kind), string(j.Kind)
 	}
-	b := appendText([]byte(`{"kind":`), t.name)
+	var room [512]byte
+	b := appendText(append(room[:0], `{"kind":`...), t.name)
 	b = appendText(append(b, `,"team_id":`...), j.Scope.Team)
 	b = appendText(append(b, `,"project_id":`...), j.Scope.Project)
 	b = appendText(append(b, `,"source_type":`...), j.SourceType)
 	b = appendText(append(b, `,"source_id":`...), j.SourceID)
 	sum := sha256.Sum256(append(b, '}'))
-	return t.prefix + "_" + hex.EncodeToString(sum[:])
+	var text [80]byte
+	return string(hex.AppendEncode(append(append(text[:0], t.prefix...), '_'), sum[:]))
 }
 
 // GenerationKey is the identity of an observation: the job, its place among

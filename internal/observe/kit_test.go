@@ -161,6 +161,7 @@ func (w *world) count(t testing.TB, table string) int {
 var tables = []string{
 	"teams", "projects", "team_members", "api_keys", "audit_log", "server_sessions", "agent_events",
 	"observation_generation_jobs", "observation_generation_job_events", "outbox", "job_feed", "observations", "observation_sources", "observation_words",
+	"observation_vectors", "tool_uses",
 	"usage_events", "usage_counters",
 }
 

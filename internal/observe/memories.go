@@ -51,12 +51,19 @@ func (s *Service) AddMemory(ctx context.Context, c Caller, n NewMemory) (Observa
 		return Observation{}, err
 	}
 	var memory Observation
-	err := s.inTx(ctx, func(_ pgx.Tx, q *sqlc.Queries) error {
+	err := s.inTx(ctx, func(tx pgx.Tx, q *sqlc.Queries) error {
 		scope, err := s.allow(ctx, q, c, toWrite, n.ProjectID)
 		if err != nil {
 			return err
 		}
 		scope.Project = n.ProjectID
+		held, err := q.HoldProjects(ctx, sqlc.HoldProjectsParams{Ids: []string{scope.Project}, TeamIds: []string{scope.Team}})
+		if err == nil && len(held) == 0 {
+			err = errPurged // since we were allowed to
+		}
+		if err != nil {
+			return fmt.Errorf("hold project: %w", err)
+		}
 		if n.ServerSessionID != nil {
 			known, err := q.KnownSessions(ctx, sqlc.KnownSessionsParams{
 				Ids: []string{*n.ServerSessionID}, TeamIds: []string{scope.Team}, ProjectIds: []string{scope.Project},
@@ -72,10 +79,16 @@ func (s *Service) AddMemory(ctx context.Context, c Caller, n NewMemory) (Observa
 		if memory, created, err = s.insertMemory(ctx, q, scope, n, sent); err != nil {
 			return err
 		}
+		if created {
+			if err := s.memoryToPlace(ctx, tx, c, memory); err != nil {
+				return err
+			}
+		}
 		return c.audit(ctx, q, entry{
 			scope: scope, action: actMemoryWrite, resource: resObservation, id: memory.ID, details: map[string]any{"created": created},
 		})
 	})
+	s.ring(err == nil && s.cfg.Near.Embeddings != nil)
 	return memory, err
 }
 
@@ -227,7 +240,7 @@ func (s *Service) EditMemory(ctx context.Context, c Caller, id string, e MemoryE
 		return Observation{}, err
 	}
 	var memory Observation
-	err := s.inTx(ctx, func(_ pgx.Tx, q *sqlc.Queries) error {
+	err := s.inTx(ctx, func(tx pgx.Tx, q *sqlc.Queries) error {
 		scope, err := s.allow(ctx, q, c, toWrite)
 		if err != nil {
 			return err
@@ -246,11 +259,15 @@ func (s *Service) EditMemory(ctx context.Context, c Caller, id string, e MemoryE
 		if err := s.index(ctx, q, memory); err != nil {
 			return err
 		}
+		if err := s.memoryToPlace(ctx, tx, c, memory); err != nil {
+			return err
+		}
 		return c.audit(ctx, q, entry{
 			scope: scope, action: actMemoryWrite, resource: resObservation, id: row.ID,
 			details: map[string]any{"edited": true, "content": e.Content != nil, "kind": e.Kind != nil, "metadata": e.Metadata != nil},
 		})
 	})
+	s.ring(err == nil && s.cfg.Near.Embeddings != nil)
 	return memory, err
 }
 

@@ -2,6 +2,7 @@ package observe
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -55,6 +56,7 @@ type Config struct {
 	Peppers     Peppers              // keys are hashed with; zero: a plain SHA-256
 	Limits      Limits               // of keys and teams; zero: none
 	Prices      llm.Prices           // what tokens cost; zero: nothing
+	Near        Near                 // who makes vectors of what observations say; zero: nobody
 	MaxAttempts int                  // of each job; 0: events.DefaultMaxAttempts
 	Process     string               // who writes, in the history of jobs; empty is kept empty
 	Build       string               // the program's version
@@ -78,6 +80,7 @@ type Service struct {
 	lanes    laneCache
 	known    cache[events.Scope, knownProject]
 	trusted  cache[keyRef, struct{}] // keys that were good a moment ago
+	presumed cache[[sha256.Size]byte, Caller]
 	words    vocabulary
 	sizes    cache[events.Scope, int] // of projects, in observations
 	join     func(*writing) pipeline.Commit
@@ -90,6 +93,11 @@ type Service struct {
 	heldTeams atomic.Int64
 	recorder  *recorder
 	shown     *gatherer[*shown] // keys that requests show
+
+	store    cache[struct{}, vectorStore] // how vectors are kept in this database
+	askedOf  cache[string, []float32]     // the vectors of questions
+	resting  atomic.Int64                 // until when nobody is asked for a question's vector, in Unix µs
+	unplaced unplaced
 }
 
 // New gives the application on a migrated database.

@@ -175,7 +175,7 @@ func askByID(t *testing.T, w, burst *world, from int) {
 	reindex, err := w.Reindex(t.Context(), w.me, w.project, found[0].ID)
 	require.NoError(t, err)
 	w.do(t, reindex.ID)
-	_, err = w.Search(t.Context(), w.me, observe.Query{ProjectID: w.project, Query: "x"})
+	_, err = w.Search(t.Context(), w.me, observe.Query{ProjectID: w.project, Query: "mistyped"})
 	require.NoError(t, err)
 
 	burst.team, burst.project, burst.me = w.team, w.project, w.me
@@ -261,6 +261,8 @@ func fill(t *testing.T, w *world) {
 		 SELECT 'o' || i, $1, $2, 's' || i, 'change', 'word' || i, 'o' || i`,
 		`observation_sources (id, team_id, project_id, observation_id, source_type, source_id)
 		 SELECT 'r' || i, $1, $2, 'o' || i, 'agent_event', 'e' || i`,
+		`observation_words (team_id, project_id, lexeme, word)
+		 SELECT $1, $2, 'word' || i, 'word' || i`,
 	} {
 		_, err := w.pool.Exec(t.Context(), "INSERT INTO "+insert+" FROM generate_series(1, 5000) i", w.team, w.project)
 		require.NoError(t, err)

@@ -122,7 +122,7 @@ func (e NewEvent) prepare(team string, wrong *issues, path []any) incoming {
 	id(e.PlatformSource, "platformSource")
 
 	in := incoming{NewEvent: e, platform: platformOf(e.PlatformSource), occurred: time.UnixMilli(e.OccurredAtEpoch).UTC()}
-	canonical, stored, err := texts(orEmpty(e.Payload))
+	canonical, stored, err := textsOf(orEmpty(e.Payload), e.SourceEventID == nil)
 	if err != nil {
 		wrong.add(CodeCustom, err.Error(), at("payload")...)
 	}

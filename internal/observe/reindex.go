@@ -65,13 +65,14 @@ const reindexPage = 200
 // privacy. A project can have more of them than one transaction should
 // change, so each page is written by itself; each row is guarded by the time
 // of its last change, and doing it twice does nothing. What is left to the
-// commit is the job's own audit row.
+// commit is the job's own audit row. Then it gives those their vectors that
+// have none, where somebody makes them.
 func (s *Service) reindex(ctx context.Context, job events.Job, a jobArgs) (pipeline.Commit, error) {
 	w := s.writing(job, a, actReindex)
 	seen, changed := 0, 0
 	mark := search.Scope(job.Scope.Team, job.Scope.Project)
 	p := sqlc.PageObservationsParams{TeamID: job.Scope.Team, ProjectID: job.Scope.Project, ID: a.Observation, MaxRows: reindexPage}
-	for {
+	for a.Vectors == "" {
 		rows, err := s.q.PageObservations(ctx, p)
 		if err != nil {
 			return nil, fmt.Errorf("read observations: %w", err)
@@ -104,7 +105,18 @@ func (s *Service) reindex(ctx context.Context, job events.Job, a jobArgs) (pipel
 		seen, changed = seen+len(rows), changed+len(ids)
 		p.After = rows[len(rows)-1].ID
 	}
-	w.outcome["seen"], w.outcome["changed"] = seen, changed
+	if a.Vectors == "" {
+		w.outcome["seen"], w.outcome["changed"] = seen, changed
+	}
+	if s.cfg.Near.Embeddings != nil {
+		n, refused, err := s.place(ctx, job, a)
+		if err != nil {
+			return nil, err
+		}
+		if w.outcome["placed"] = n; refused > 0 {
+			w.outcome["unplaceable"] = refused
+		}
+	}
 	return w.done()
 }
 

@@ -9,7 +9,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -18,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-245eaa15/obs/db"
+	"github.com/seed-245eaa15/obs/internal/load"
 	"github.com/seed-245eaa15/obs/internal/observe"
 	"github.com/seed-245eaa15/obs/internal/search"
 	"github.com/seed-245eaa15/obs/internal/testenv"
@@ -201,24 +201,13 @@ func TestSearchAtScale(t *testing.T) {
 // a search depends on who else is on the machine, and this hardly does.
 func cpu(t *testing.T, w *world) time.Duration {
 	t.Helper()
-	pids := []int{os.Getpid()}
 	rows, err := w.pool.Query(t.Context(), "SELECT pid FROM pg_stat_activity WHERE datname = current_database()")
 	require.NoError(t, err)
 	backends, err := pgx.CollectRows(rows, pgx.RowTo[int])
 	require.NoError(t, err)
-	var sum time.Duration
-	for _, pid := range append(pids, backends...) {
-		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-		if err != nil {
-			continue // no such file here, or the backend of another machine
-		}
-		_, after, _ := strings.Cut(string(text), ") ")
-		f := strings.Fields(after)
-		for _, ticks := range f[11:13] { // utime, stime
-			n, err := strconv.Atoi(ticks)
-			require.NoError(t, err)
-			sum += time.Duration(n) * 10 * time.Millisecond
-		}
+	sum := load.Self("").CPU()
+	for _, pid := range backends {
+		sum += load.Process{PID: pid}.CPU() // 0 for the backend of another machine
 	}
 	return sum
 }

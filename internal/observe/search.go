@@ -37,7 +37,11 @@ func (s *Service) search(ctx context.Context, c Caller, query Query, mode string
 		return Results{}, err
 	}
 	var found Results
-	err = s.inTx(ctx, func(_ pgx.Tx, q *sqlc.Queries) error {
+	question, ranking, err := s.question(ctx, c, query, after)
+	if err != nil {
+		return found, err
+	}
+	err = s.inTx(ctx, func(tx pgx.Tx, q *sqlc.Queries) error {
 		scope, err := s.allow(ctx, q, c, toRead, query.ProjectID)
 		if err != nil {
 			return err
@@ -45,10 +49,11 @@ func (s *Service) search(ctx context.Context, c Caller, query Query, mode string
 		if err := q.InOrderOfIndex(ctx); err != nil {
 			return fmt.Errorf("search: %w", err)
 		}
-		f := finder{s: s, q: q, scope: scope, query: query, terms: search.Parse(plain(query.Query)), sum: query.fingerprint()}
+		f := finder{s: s, q: q, scope: scope, query: query, terms: search.Parse(plain(query.Query)), sum: query.fingerprint(), on: tx, vector: question}
 		if found, err = f.page(ctx, after); err != nil {
 			return fmt.Errorf("search: %w", err)
 		}
+		found.Ranking = ranking
 		return c.audit(ctx, q, entry{
 			scope: scope, action: actRead, resource: resObservation, details: map[string]any{"mode": mode, "found": len(found.Hits)},
 		})

@@ -269,7 +269,7 @@ func (s *Service) forStorage(ctx context.Context, team string, ready []incoming)
 			continue
 		}
 		if e.Payload, err = keep.document(e.Payload); err == nil {
-			_, e.Payload, err = texts(e.Payload) // in the words of jsonb, as before
+			_, e.Payload, err = textsOf(e.Payload, false) // in the words of jsonb, as before
 		}
 		if err != nil {
 			return fmt.Errorf("strip a payload: %w", err)

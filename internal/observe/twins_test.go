@@ -3,16 +3,22 @@ package observe_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-245eaa15/obs/events"
 	"github.com/seed-245eaa15/obs/internal/llm"
+	"github.com/seed-245eaa15/obs/internal/llm/llmtest"
 	"github.com/seed-245eaa15/obs/internal/observe"
+	"github.com/seed-245eaa15/obs/pipeline"
 )
 
 // model is a provider that words the same thing differently each time.
@@ -157,4 +163,183 @@ func TestWhatDiffersIsNotMerged(t *testing.T) {
 	}
 	require.Equal(t, len(notes), w.count(t, "observations"))
 	w.check(t)
+}
+
+// asks has a worker ask a model behind a real API, of which every call counts.
+func asks(t *testing.T, s *llmtest.Server) func(*observe.Config) {
+	t.Helper()
+	p, err := llm.Open(llm.Config{Provider: "openai", URL: s.URL, Key: "k", Timeout: time.Minute})
+	require.NoError(t, err)
+	return func(cfg *observe.Config) { cfg.Provider = p }
+}
+
+// The second report of a tool use costs no answer: it is known before anybody
+// is asked.
+func TestATwinIsNotAskedAbout(t *testing.T) {
+	t.Parallel()
+	s := llmtest.New(t)
+	w := newWorld(t, asks(t, s))
+	session := w.session(t, "s").ID
+	plain := fmt.Sprintf(written, "")
+	got := w.record(t, w.use(session, 1000, "hook", plain), w.use(session, 2000, "api", plain), w.use(session, 3000, "hook", plain))
+	w.do(t, got[0].Job.ID)
+	w.do(t, got[1].Job.ID)
+	w.do(t, got[2].Job.ID)
+	require.Len(t, s.Asked(), 1)
+	w.requireOne(t, got...)
+	entries := w.audit(t, w.me, observe.AuditFilter{Action: "observation.generated", Limit: 1})
+	require.Contains(t, string(entries[0].Details), fmt.Sprintf(`"same_tool_use_as": %q`, got[0].Job.ID))
+	used, err := w.Usage(t.Context(), w.me)
+	require.NoError(t, err)
+	require.EqualValues(t, 120, used.Totals[observe.UsageTokens])
+
+	// Another use, and the same one of another session, are asked about.
+	other := w.record(t, w.use(session, 1, "hook", `{"tool_name":"Bash","tool_input":{"command":"x"}}`), w.use(w.session(t, "t").ID, 1, "hook", plain))
+	w.do(t, other[0].Job.ID)
+	w.do(t, other[1].Job.ID)
+	require.Len(t, s.Asked(), 3)
+
+	// What the first one found may have been taken away since: it is not found again.
+	for _, o := range []observe.Recorded{got[0], other[1]} {
+		found, err := w.EventObservations(t.Context(), w.me, o.Event.ID)
+		require.NoError(t, err)
+		require.NoError(t, w.DeleteMemory(t.Context(), w.me, found[0].ID))
+	}
+	late := w.record(t, w.use(session, 4000, "hook", plain))
+	w.do(t, late[0].Job.ID)
+	require.Len(t, s.Asked(), 3)
+	found, err := w.EventObservations(t.Context(), w.me, late[0].Event.ID)
+	require.NoError(t, err)
+	require.Empty(t, found)
+
+	// One about which there was nothing to say has a twin of which the same holds.
+	s.Always(llmtest.Says(`{"skip":true}`))
+	quiet := w.record(t, w.use(session, 1, "hook", `{"tool_name":"Bash","tool_input":{"command":"y"}}`), w.use(session, 2, "hook", `{"tool_name":"Bash","tool_input":{"command":"y"}}`))
+	w.do(t, quiet[0].Job.ID)
+	w.do(t, quiet[1].Job.ID)
+	require.Len(t, s.Asked(), 4)
+
+	// Purged, nothing is left of it.
+	_, err = w.Purge(t.Context(), w.caller(t, w.team, "", observe.ScopeAll), w.project)
+	require.NoError(t, err)
+	require.Zero(t, w.count(t, "tool_uses"))
+	w.check(t)
+}
+
+// Twins in flight at once: one asks, the others wait for it and lose no attempt.
+func TestTwinsInFlightAskOnce(t *testing.T) {
+	t.Parallel()
+	const twins = 8
+	s := llmtest.New(t)
+	w := newWorld(t, asks(t, s))
+	session := w.session(t, "s").ID
+	var uses []observe.NewEvent
+	for i := range twins {
+		uses = append(uses, w.use(session, int64(i), "hook", fmt.Sprintf(written, `,"tool_use_id":"toolu_1"`)))
+	}
+	got := w.record(t, uses...)
+	jobs := make([]events.Job, twins)
+	commits, errs := make([]pipeline.Commit, twins), make([]error, twins)
+	for i, r := range got {
+		jobs[i] = w.claim(t, w.read(t, r.Job.ID))
+	}
+	var all sync.WaitGroup
+	for i, job := range jobs {
+		all.Go(func() { commits[i], errs[i] = w.Handler(job.Kind)(t.Context(), job) })
+	}
+	all.Wait()
+	require.Len(t, s.Asked(), 1)
+	first := slices.IndexFunc(errs, func(err error) bool { return err == nil })
+	require.GreaterOrEqual(t, first, 0)
+	for i, err := range errs {
+		if i != first {
+			require.ErrorContains(t, err, string(jobs[first].ID)+" is about the same tool use and not done yet")
+			require.Equal(t, fmt.Sprintf("%T", pipeline.Hold(1, errors.New("x"))), fmt.Sprintf("%T", err))
+		}
+	}
+	settled, err := w.jobs.Settle(t.Context(), []events.Step{completed(jobs[first])}, []func(context.Context, pgx.Tx) error{commits[first]})
+	require.NoError(t, err)
+	require.NoError(t, settled[0])
+	for i, job := range jobs {
+		if i == first {
+			continue
+		}
+		commit, err := w.Handler(job.Kind)(t.Context(), job)
+		require.NoError(t, err)
+		settled, err := w.jobs.Settle(t.Context(), []events.Step{completed(job)}, []func(context.Context, pgx.Tx) error{commit})
+		require.NoError(t, err)
+		require.NoError(t, settled[0])
+	}
+	require.Len(t, s.Asked(), 1)
+	w.requireOne(t, got...)
+}
+
+// A job that failed or was cancelled leaves the tool use to its twin.
+func TestATwinOfAFailedJobIsAskedAbout(t *testing.T) {
+	t.Parallel()
+	for _, end := range []events.Type{events.Failed, events.Cancelled} {
+		t.Run(string(end), func(t *testing.T) {
+			t.Parallel()
+			s := llmtest.New(t)
+			w := newWorld(t, asks(t, s))
+			session := w.session(t, "s").ID
+			plain := fmt.Sprintf(written, "")
+			got := w.record(t, w.use(session, 1, "hook", plain), w.use(session, 2, "hook", plain))
+			job := w.claim(t, w.read(t, got[0].Job.ID))
+			s.Plan(llmtest.Status(400, "context_length_exceeded"))
+			_, err := w.Handler(job.Kind)(t.Context(), job)
+			require.Error(t, err)
+			if end == events.Cancelled {
+				_, _, err = w.CancelJob(t.Context(), w.me, job.ID)
+				require.NoError(t, err)
+			} else {
+				errs, err := w.jobs.Settle(t.Context(), []events.Step{{Job: job, Event: events.Event{Type: end, Actor: "worker", Process: holder.ID, Reason: "x"}}},
+					[]func(context.Context, pgx.Tx) error{nil})
+				require.NoError(t, err)
+				require.NoError(t, errs[0])
+			}
+			w.do(t, got[1].Job.ID)
+			require.Len(t, s.Asked(), 2)
+			require.Equal(t, 1, w.count(t, "observations"))
+
+			// Tried again, the first is the twin.
+			_, _, err = w.RetryJob(t.Context(), w.me, got[0].Job.ID)
+			require.NoError(t, err)
+			w.do(t, got[0].Job.ID)
+			require.Len(t, s.Asked(), 2)
+			w.requireOne(t, got...)
+		})
+	}
+}
+
+// In a burst the second report is not shown, and is a source all the same.
+func TestTwinsOfABurstAreShownOnce(t *testing.T) {
+	t.Parallel()
+	s := llmtest.New(t)
+	w := newWorld(t, asks(t, s), debounce(time.Minute))
+	session := w.session(t, "s").ID
+	plain := fmt.Sprintf(written, "")
+	got := w.record(t, w.use(session, 1, "hook", plain), w.use(session, 2, "api", plain), w.use(session, 3, "hook", `{"tool_name":"Bash","tool_input":{"command":"x"}}`))
+	w.do(t, got[0].Job.ID)
+	require.Len(t, s.Asked(), 1)
+	require.Equal(t, 2, strings.Count(s.Asked()[0].Raw, `u003cagent_event id=`)+strings.Count(s.Asked()[0].Raw, `<agent_event id=`))
+	for i, want := range []int{1, 1, 0} { // the note is on the first event
+		found, err := w.EventObservations(t.Context(), w.me, got[i].Event.ID)
+		require.NoError(t, err)
+		require.Len(t, found, want)
+	}
+	prompts, err := w.JobPrompts(t.Context(), w.me, got[0].Job.ID, true)
+	require.NoError(t, err)
+	require.Equal(t, 2, strings.Count(prompts.Prompts[0].User, "<agent_event id="))
+	w.check(t)
+}
+
+// The offline extractor costs nothing, and no statement for this.
+func TestTheOfflineExtractorNotesNoToolUse(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	got := w.record(t, w.use(w.session(t, "s").ID, 1, "hook", fmt.Sprintf(written, "")))
+	w.do(t, got[0].Job.ID)
+	require.Zero(t, w.count(t, "tool_uses"))
+	require.Zero(t, w.count(t, "observation_vectors"))
 }

@@ -146,7 +146,20 @@ type Results struct {
 	Hits  []Hit
 	Next  string              // Query.Cursor of the next page; "" at the end
 	Meant map[string][]string // words that the project does not have, and which were looked for instead
+	Ranking
 }
+
+// Ranking says by what a search has ranked.
+type Ranking struct {
+	RankedBy string // RankedByText or RankedByBoth; "" where nobody makes vectors
+	Why      string // it is by text alone, where vectors are made; else ""
+}
+
+// What a search ranks by.
+const (
+	RankedByText = "text"
+	RankedByBoth = "text+vectors"
+)
 
 // Hit is an observation that was found.
 type Hit struct {

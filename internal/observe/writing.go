@@ -22,7 +22,8 @@ type writing struct {
 	action  string // what the audit log calls it
 	by      jobArgs
 	notes   []written
-	index   int // of the next note among all that the provider answered
+	links   []string // observations that the job's event is one more source of
+	index   int      // of the next note among all that the provider answered
 	outcome map[string]any
 	in, out int    // tokens
 	twin    string // see observationID
@@ -117,7 +118,7 @@ func (w *writing) doneAfter(before func(ctx context.Context, q *sqlc.Queries, w 
 func (s *Service) write(ctx context.Context, tx pgx.Tx, all []*writing) error {
 	var p sqlc.InsertGeneratedParams
 	for _, w := range all {
-		w.outcome["observations"] = len(w.notes)
+		w.outcome["observations"] = len(w.notes) + len(w.links)
 		details, err := json.Marshal(w.outcome)
 		if err != nil {
 			return fmt.Errorf("outcome of job %s: %w", w.job.ID, err)
@@ -131,14 +132,62 @@ func (s *Service) write(ctx context.Context, tx pgx.Tx, all []*writing) error {
 		p.RequestIds = append(p.RequestIds, w.job.RequestID)
 		p.Details = append(p.Details, string(details))
 		w.meter(&p)
+		if s.cfg.Near.Embeddings != nil && len(w.notes) > 0 {
+			s.unplaced.add(w.job.Scope)
+		}
 		for _, n := range w.notes {
 			w.store(n, &p)
 		}
+		for _, id := range w.links {
+			w.rest(id, restsOn{w.job.SourceType, w.job.SourceID}, &p)
+		}
 	}
-	if _, err := s.q.WithTx(tx).InsertGenerated(ctx, p); err != nil {
+	q := s.q.WithTx(tx)
+	made, err := q.InsertGenerated(ctx, p)
+	if err == nil && len(made) < len(p.Ids) {
+		err = s.holdTwins(ctx, q, all, made)
+	}
+	if err != nil {
 		return fmt.Errorf("store %d observations of %d jobs: %w", len(p.Ids), len(all), err)
 	}
 	return nil
+}
+
+// holdTwins sees to it that the observations that were there before, and now
+// rest on what these jobs were about as well, stay until the commit. What
+// somebody has just taken away is stored anew.
+func (s *Service) holdTwins(ctx context.Context, q *sqlc.Queries, all []*writing, made []string) error {
+	there := map[string]bool{}
+	rest := func(ids []string) (p sqlc.InsertGeneratedParams) {
+		for _, id := range ids {
+			there[id] = true
+		}
+		for _, w := range all {
+			for _, n := range w.notes {
+				if !there[n.id] {
+					w.store(n, &p)
+				}
+			}
+		}
+		return p
+	}
+	for range txTries {
+		p := rest(made)
+		if len(p.Ids) == 0 { // they were twins of each other
+			return nil
+		}
+		held, err := q.HoldObservations(ctx, sqlc.HoldObservationsParams{Ids: p.Ids, TeamIds: p.TeamIds, ProjectIds: p.ProjectIds})
+		if err != nil {
+			return err
+		}
+		if p = rest(held); len(p.Ids) == 0 {
+			return nil
+		}
+		if made, err = q.InsertGenerated(ctx, p); err != nil {
+			return err
+		}
+	}
+	return errPurged
 }
 
 func (w *writing) store(n written, p *sqlc.InsertGeneratedParams) {
@@ -158,13 +207,19 @@ func (w *writing) store(n written, p *sqlc.InsertGeneratedParams) {
 		p.Lexemes, p.Words = append(p.Lexemes, word.Lexeme), append(p.Words, word.Word)
 	}
 	for _, src := range n.sources {
-		p.SourceTeamIds, p.SourceProjectIds = append(p.SourceTeamIds, team), append(p.SourceProjectIds, project)
-		p.SourceJobIds = append(p.SourceJobIds, string(w.job.ID))
-		p.SourceIds = append(p.SourceIds, string(events.NewIDAt("src", w.job.CreatedAt, team, project, n.id, src.kind, src.id)))
-		p.SourceObservations = append(p.SourceObservations, n.id)
-		p.SourceTypes = append(p.SourceTypes, src.kind)
-		p.SourceNames = append(p.SourceNames, src.id)
+		w.rest(n.id, src, p)
 	}
+}
+
+// rest stores what an observation rests on.
+func (w *writing) rest(observation string, src restsOn, p *sqlc.InsertGeneratedParams) {
+	team, project := w.job.Scope.Team, w.job.Scope.Project
+	p.SourceTeamIds, p.SourceProjectIds = append(p.SourceTeamIds, team), append(p.SourceProjectIds, project)
+	p.SourceJobIds = append(p.SourceJobIds, string(w.job.ID))
+	p.SourceIds = append(p.SourceIds, string(events.NewIDAt("src", w.job.CreatedAt, team, project, observation, src.kind, src.id)))
+	p.SourceObservations = append(p.SourceObservations, observation)
+	p.SourceTypes = append(p.SourceTypes, src.kind)
+	p.SourceNames = append(p.SourceNames, src.id)
 }
 
 // meter notes what the job leaves, in the transaction that stores it. What the

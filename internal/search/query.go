@@ -268,6 +268,9 @@ func (q *Query) Any(terms ...int) string {
 	return q.but(strings.Join(parts, "|"))
 }
 
+// But asks for texts that have nothing of what they must not; "" is any.
+func (q *Query) But() string { return q.but("") }
+
 // but adds what a text must not have.
 func (q *Query) but(asked string) string {
 	var parts []string

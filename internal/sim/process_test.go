@@ -11,7 +11,6 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"github.com/seed-245eaa15/obs/events"
 	"github.com/seed-245eaa15/obs/outbox"
 	"github.com/seed-245eaa15/obs/pipeline"
 )
@@ -320,11 +319,11 @@ func (p *process) relay(ctx context.Context, nc *nats.Conn, js jetstream.JetStre
 		cfg.Mode = outbox.Async
 	}
 	if p.w.plan.bell {
-		wake, err := outbox.NewBell(nc, p.w.prefix).Listen(ctx)
+		wake, wakeFeed, err := outbox.NewBell(nc, p.w.prefix).Listen(ctx)
 		if err != nil {
 			return nil //nolint:nilerr // the connection is gone already: the program would end and be started again
 		}
-		cfg.Wake = wake
+		cfg.Wake, cfg.WakeFeed = wake, wakeFeed
 	}
 	r := outbox.New(door{p}, door{p}, js, cfg)
 	p.mu.Lock()
@@ -341,7 +340,7 @@ func (p *process) worker(ctx context.Context, nc *nats.Conn, js jetstream.JetStr
 	}
 	if p.w.plan.bell {
 		bell := outbox.NewBell(nc, p.w.prefix)
-		cfg.Settled = func([]events.Step) { bell.Ring() }
+		cfg.Settled = bell.Settled
 	}
 	w := pipeline.New(door{p}, js, cfg)
 	opts := []pipeline.Option{pipeline.Slots(p.w.plan.slots), pipeline.Timeout(handlerTimeout)}

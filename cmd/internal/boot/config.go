@@ -60,6 +60,7 @@ type Config struct {
 
 	Providers []llm.Config // in the order in which they are asked
 	Prices    llm.Prices
+	Near      observe.Near         // who makes vectors
 	Modes     map[string]*llm.Mode // that projects may have
 }
 

@@ -59,7 +59,8 @@ func follow(ctx context.Context, js jetstream.JetStream, streams outbox.Streams,
 		if err != nil {
 			return err
 		}
-		if e, err := outbox.ParseEvent(msg.Data()); err == nil { // others may publish there what we cannot read
+		told, _ := outbox.ParseEvents(msg.Data()) // others may publish there what we cannot read
+		for _, e := range told {
 			notice(e.Job, e.Status)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/seed-245eaa15/obs/api"
+	"github.com/seed-245eaa15/obs/db"
 	"github.com/seed-245eaa15/obs/outbox"
 )
 
@@ -30,6 +32,7 @@ type Health struct {
 	mu     sync.Mutex
 	checks []api.Check // postgres, nats, streams
 	broker api.Broker
+	looks  int
 }
 
 // NewHealth makes a Health of links that have just been made, so all is well.
@@ -65,7 +68,8 @@ func (h *Health) Look(ctx context.Context) {
 	var postgres, broker, streams string
 	var info api.Broker
 	wg.Go(func() { postgres = h.postgres(ctx) })
-	wg.Go(func() { broker, streams, info = h.nats(ctx) })
+	names, before := h.turn()
+	wg.Go(func() { broker, streams, info = h.nats(ctx, names, before) })
 	wg.Wait()
 	if errors.Is(ctx.Err(), context.Canceled) {
 		return // the process stops
@@ -82,13 +86,31 @@ func (h *Health) Look(ctx context.Context) {
 }
 
 func (h *Health) postgres(ctx context.Context) string {
-	if err := h.links.Pool.Ping(ctx); err != nil {
+	if err := db.Alive(ctx, h.links.Pool); err != nil {
 		return "does not answer: " + causePostgres(err)
 	}
 	return ""
 }
 
-func (h *Health) nats(ctx context.Context) (broker, streams string, info api.Broker) {
+// turn gives the streams to look at, and what is known of the others: while
+// all is well each is looked at every other time, for asking the broker is most
+// of what an idle process costs.
+func (h *Health) turn() (names []string, others []api.Stream) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	names = []string{h.streams.JobsStream(), h.streams.EventsStream()}
+	h.looks++
+	ok := !slices.ContainsFunc(h.checks, func(c api.Check) bool { return !c.OK })
+	if !ok || len(h.broker.Streams) < len(names) {
+		return names, nil
+	}
+	i := h.looks % len(names)
+	return names[i : i+1], slices.Delete(slices.Clone(h.broker.Streams), i, i+1)
+}
+
+// nats looks at the broker and some of the streams; others is what it says of
+// those that it does not look at.
+func (h *Health) nats(ctx context.Context, names []string, others []api.Stream) (broker, streams string, info api.Broker) {
 	nc := h.links.NATS
 	if s := nc.Status(); s != nats.CONNECTED {
 		return "not connected", "not known while nats is away", info
@@ -96,7 +118,7 @@ func (h *Health) nats(ctx context.Context) (broker, streams string, info api.Bro
 	info = api.Broker{
 		Connected: true, Version: nc.ConnectedServerVersion(), Cluster: nc.ConnectedClusterName(), Server: nc.ConnectedServerName(),
 	}
-	for _, name := range []string{h.streams.JobsStream(), h.streams.EventsStream()} {
+	for _, name := range names {
 		stream, err := h.links.JS.Stream(ctx, name)
 		switch {
 		case errors.Is(err, jetstream.ErrStreamNotFound):
@@ -112,6 +134,8 @@ func (h *Health) nats(ctx context.Context) (broker, streams string, info api.Bro
 			Name: name, Messages: i.State.Msgs, Bytes: i.State.Bytes, Replicas: i.Config.Replicas, Created: i.Created,
 		})
 	}
+	info.Streams = append(info.Streams, others...)
+	slices.SortFunc(info.Streams, func(a, b api.Stream) int { return -strings.Compare(a.Name, b.Name) }) // jobs, events
 	return "", streams, info
 }
 

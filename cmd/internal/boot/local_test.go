@@ -2,7 +2,10 @@ package boot_test
 
 import (
 	"errors"
+	"io/fs"
+	"os"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -38,6 +41,8 @@ func TestExit(t *testing.T) {
 		"failed":          {errors.New("first\nsecond"), 1, "obs: first; second\n"},
 		"misused":         {boot.Misused("--x: got %q", "y"), 2, "obs: --x: got \"y\"\n"},
 		"misused twice":   {boot.Join(boot.Misused("a"), nil, boot.Misused("b")), 2, "obs: a\nobs: b\n"},
+		"unread":          {&fs.PathError{Op: "write", Path: os.Stdout.Name(), Err: syscall.EPIPE}, 141, ""},
+		"a broken pipe":   {&fs.PathError{Op: "write", Path: "server.log", Err: syscall.EPIPE}, 1, "obs: write server.log: broken pipe\n"},
 		"failed, not use": {boot.Join(boot.Misused("a"), errors.New("disk")), 1, "obs: disk\n"},
 	} {
 		t.Run(name, func(t *testing.T) {

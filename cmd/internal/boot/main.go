@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/signal"
 	"strings"
@@ -19,6 +20,8 @@ const (
 
 	ExitNotRunning = 3 // obs server status: no server there
 	ExitSilent     = 4 // obs server status: there is one, and it does not answer
+
+	ExitUnread = 128 + int(syscall.SIGPIPE) // who read our output has left, as head does
 )
 
 // Std is what a program has from outside: tests give their own.
@@ -68,6 +71,9 @@ func Exit(std Std, program string, err error) int {
 		return ExitOK
 	case errors.Is(err, ErrTold):
 		return ExitFailed
+	}
+	if file, ok := errors.AsType[*fs.PathError](err); ok && file.Path == os.Stdout.Name() && errors.Is(file, syscall.EPIPE) {
+		return ExitUnread // and nobody waits for a word about it
 	}
 	if code, ok := errors.AsType[ExitCode](err); ok {
 		return int(code)

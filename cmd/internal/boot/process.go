@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"runtime/debug"
 	"strings"
 	"time"
 
@@ -88,16 +87,11 @@ func (p *Process) add(rank int, name string, run func(ctx context.Context) error
 	p.parts[rank] = append(p.parts[rank], part{name, run})
 }
 
-// gcPercent is how much the heap of a process grows before it is collected,
-// unless GOGC says: little of it lives, a few MiB, and collecting when that
-// has doubled took a seventh of the CPU.
-const gcPercent = 200
-
 // Run runs the parts until ctx ends or one of them does, and stops them in
 // order: the doors, the relay, the worker, the rest.
 func (p *Process) Run(ctx context.Context) error {
-	if os.Getenv("GOGC") == "" && (p.worker == nil || p.serves) { // a worker alone has the events of 200 jobs in its heap
-		debug.SetGCPercent(gcPercent)
+	if p.worker == nil || p.serves { // a worker alone has the events of 200 jobs in its heap
+		tuneGC(p.serves)
 	}
 	p.Health.Look(ctx) // the first one who asks is to be told
 	stages := Stages{Log: p.Log}
@@ -115,7 +109,7 @@ func (p *Process) Service(provider llm.Provider) *observe.Service {
 	p.provider = provider
 	return observe.New(p.tortured(observe.Config{
 		Pool: p.Links.Pool, Jobs: p.Jobs, Provider: provider, Modes: p.Config.Modes, Log: p.Log,
-		Ring: p.Bell.Ring, Policy: p.Config.Policy, Debounce: p.Config.Debounce, MaxAttempts: p.Config.MaxAttempts, Limits: p.Config.Limits, Prices: p.Config.Prices,
+		Ring: p.Bell.Ring, Policy: p.Config.Policy, Debounce: p.Config.Debounce, MaxAttempts: p.Config.MaxAttempts, Limits: p.Config.Limits, Prices: p.Config.Prices, Near: p.Config.Near,
 		Peppers: p.Config.Peppers,
 		Process: p.ID, Build: Build(),
 	}))
@@ -154,13 +148,13 @@ func (p *Process) feed(ctx context.Context, scope events.Scope, after events.Cur
 // Relay makes the process a relay.
 func (p *Process) Relay() error {
 	listening, stop := context.WithCancel(context.Background())
-	wake, err := p.Bell.Listen(listening)
+	wake, wakeFeed, err := p.Bell.Listen(listening)
 	if err != nil {
 		stop()
 		return err
 	}
 	p.relay = outbox.New(p.Jobs, p.Jobs, p.Links.JS, outbox.Config{
-		Streams: p.Config.Streams, Lease: p.Config.Lease, Wake: wake, Log: p.Log.With("part", "relay"),
+		Streams: p.Config.Streams, Lease: p.Config.Lease, Wake: wake, WakeFeed: wakeFeed, Log: p.Log.With("part", "relay"),
 	})
 	p.add(rankRelay, "relay", func(ctx context.Context) error {
 		defer stop()
@@ -175,12 +169,13 @@ func (p *Process) Worker(service *observe.Service) {
 		ID: p.ID, Name: fmt.Sprintf("%s (%d)", p.host, os.Getpid()), Build: Build(),
 		Stream: p.Config.Streams.JobsStream(), Consumer: p.Config.Streams.Consumer,
 		Lanes: p.Config.Lanes, Breaker: p.Config.Breaker, Lease: p.Config.Lease, Grace: p.Config.Grace,
-		Settled: func([]events.Step) { p.Bell.Ring() }, // a retry asks again, and followers are to be told
+		Settled: p.Bell.Settled, // a job may ask again, and followers are to be told
 		Refused: service.Refused, Log: p.Log.With("part", "worker"),
 	})
 	service.Register(p.worker)
 	p.add(rankWorker, "worker", p.worker.Run)
 	p.Add("budgets", service.KeepBudgets)
+	p.Add("vectors", service.KeepVectors)
 	p.held = service.HeldTeams
 }
 

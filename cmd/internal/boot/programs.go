@@ -32,6 +32,7 @@ type WorkerFlags struct {
 	LeaseFlags
 	LaneFlags
 	ProviderFlags
+	EmbedFlags
 	PromptFlags
 	LimitFlags
 	HTTPFlags
@@ -40,7 +41,7 @@ type WorkerFlags struct {
 
 // Run runs a worker until ctx ends.
 func (f WorkerFlags) Run(ctx context.Context, std Std) error {
-	c, err := Load(f.DatabaseFlags, f.BrokerFlags, f.LeaseFlags, f.LaneFlags, f.ProviderFlags, f.PromptFlags, f.LimitFlags, f.HTTPFlags, f.LogFlags)
+	c, err := Load(f.DatabaseFlags, f.BrokerFlags, f.LeaseFlags, f.LaneFlags, f.ProviderFlags, f.EmbedFlags, f.PromptFlags, f.LimitFlags, f.HTTPFlags, f.LogFlags)
 	if err != nil {
 		return err
 	}
@@ -59,6 +60,8 @@ type ServerFlags struct {
 	DatabaseFlags
 	BrokerFlags
 	JobFlags
+	EmbedFlags
+	PriceFlags
 	PromptFlags
 	KeyFlags
 	LimitFlags
@@ -68,7 +71,7 @@ type ServerFlags struct {
 
 // Run serves the API until ctx ends.
 func (f ServerFlags) Run(ctx context.Context, std Std) error {
-	c, err := Load(f.DatabaseFlags, f.BrokerFlags, f.JobFlags, f.PromptFlags, f.KeyFlags, f.LimitFlags, f.HTTPFlags, f.LogFlags)
+	c, err := Load(f.DatabaseFlags, f.BrokerFlags, f.JobFlags, f.EmbedFlags, f.PriceFlags, f.PromptFlags, f.KeyFlags, f.LimitFlags, f.HTTPFlags, f.LogFlags)
 	if err != nil {
 		return err
 	}

@@ -20,9 +20,21 @@ type ProviderFlags struct {
 	KeyFile   string `name:"provider-key-file" var:"OBS_PROVIDER_KEY_FILE" placeholder:"[NAME=]FILE,…" group:"Provider:" help:"The file that holds its key."`
 	Answer    string `name:"provider-timeout" var:"OBS_PROVIDER_TIMEOUT" default:"2m" placeholder:"TIME" group:"Provider:" help:"How long one answer may take."`
 	MaxTokens string `name:"provider-max-tokens" var:"OBS_PROVIDER_MAX_TOKENS" default:"4096" placeholder:"N" group:"Provider:" help:"Tokens of one answer, at most; a model that thinks spends them on that too."`
-	Prices    string `name:"prices" var:"OBS_PRICES" placeholder:"FILE" group:"Provider:" help:"What models cost, in place of the table that comes with obs; see obs prices."`
+	PriceFlags
 
 	Known map[string]string `kong:"-"` // keys from the variables that the providers' own tools read, by the provider's name
+}
+
+// PriceFlags say what models cost.
+type PriceFlags struct {
+	Prices string `name:"prices" var:"OBS_PRICES" placeholder:"FILE" group:"Provider:" help:"What models cost, in place of the table that comes with obs; see obs prices."`
+}
+
+func (f PriceFlags) read(r *reader, c *Config) {
+	var err error
+	if c.Prices, err = ReadPrices(f.Prices); err != nil {
+		r.add("prices", err.Error())
+	}
 }
 
 // keyVariables are where people have their keys already.
@@ -74,24 +86,11 @@ func (f ProviderFlags) read(r *reader, c *Config) {
 	for i := range c.Providers {
 		p := &c.Providers[i]
 		p.Model, p.URL, p.Timeout, p.MaxTokens = models[p.Provider], urls[p.Provider], timeout, tokens
-		p.Key = keys[p.Provider]
-		switch file := files[p.Provider]; {
-		case file != "" && p.Key != "":
-			r.add("provider-key", "it and --provider-key-file (OBS_PROVIDER_KEY_FILE) exclude each other")
-		case file != "":
-			key, err := os.ReadFile(file)
-			if err != nil {
-				r.add("provider-key-file", err.Error())
-			}
-			p.Key = strings.TrimSpace(string(key))
-		case p.Key == "":
+		if p.Key = r.secret("provider-key", keys[p.Provider], files[p.Provider]); p.Key == "" && files[p.Provider] == "" {
 			p.Key = f.Known[p.Provider]
 		}
 	}
-	var err error
-	if c.Prices, err = ReadPrices(f.Prices); err != nil {
-		r.add("prices", err.Error())
-	}
+	f.PriceFlags.read(r, c)
 	if _, err := llm.OpenAll(llm.Pace{}, c.Providers...); err != nil {
 		r.add("provider", err.Error())
 	}

@@ -51,6 +51,30 @@ func (r *reader) integer(flag, value string, least, most int) int {
 	return n
 }
 
+func (r *reader) fraction(flag, value string) float64 {
+	f, err := strconv.ParseFloat(value, 64)
+	if err != nil || !(f >= 0 && f <= 1) {
+		r.bad(flag, value, "a number from 0 to 1")
+	}
+	return f
+}
+
+// secret is what a flag has, or the file that another one names.
+func (r *reader) secret(flag, value, file string) string {
+	switch {
+	case file == "":
+		return value
+	case value != "":
+		r.add(flag, fmt.Sprintf("it and --%s-file (%s) exclude each other", flag, Variable(flag+"-file")))
+		return value
+	}
+	b, err := os.ReadFile(file)
+	if err != nil {
+		r.add(flag+"-file", err.Error())
+	}
+	return strings.TrimSpace(string(b))
+}
+
 // dollars reads US dollars as millionths of them.
 func (r *reader) dollars(flag, value string) int64 {
 	n, err := Dollars(value)

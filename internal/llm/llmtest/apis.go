@@ -5,12 +5,15 @@ import (
 	"strings"
 )
 
-// question reads a request of any of the three APIs.
+// question reads a request of any of the APIs.
 func question(path string, raw []byte) (q Question, ok bool) {
 	switch {
 	case strings.HasSuffix(path, "/v1/chat/completions"):
 		q.API = "openai"
 		return q, json.Unmarshal(raw, &q) == nil
+	case strings.HasSuffix(path, "/v1/embeddings"):
+		q.API = "embeddings"
+		return q, json.Unmarshal(raw, &q) == nil && len(q.Input) > 0
 	case strings.HasSuffix(path, "/v1/messages"):
 		var body struct {
 			Question
@@ -79,6 +82,8 @@ func gemini(path string, raw []byte) (Question, bool) {
 func (q Question) completion(text string) []byte {
 	var doc any
 	switch q.API {
+	case "embeddings":
+		return q.vectors(func(all []map[string]any) []map[string]any { return all })
 	case "anthropic":
 		doc = map[string]any{
 			"id": "msg_1", "type": "message", "role": "assistant", "model": "loopback-1", "stop_reason": "end_turn",

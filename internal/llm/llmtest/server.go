@@ -1,6 +1,6 @@
 // Package llmtest is a provider for tests: a server on loopback that speaks
-// OpenAI's chat completions, Anthropic's messages and Gemini's generateContent,
-// and misbehaves as it is told. Start with [New].
+// OpenAI's chat completions and embeddings, Anthropic's messages and Gemini's
+// generateContent, and misbehaves as it is told. Start with [New].
 package llmtest
 
 import (
@@ -39,13 +39,15 @@ type Asked struct {
 
 // Question is what of the request's body a test looks at, whatever the API.
 type Question struct {
-	API         string    `json:"-"` // openai, anthropic or gemini
+	API         string    `json:"-"` // openai, anthropic, gemini or embeddings
 	Model       string    `json:"model"`
 	MaxTokens   int       `json:"max_tokens"`
 	MaxNew      int       `json:"max_completion_tokens"`
 	Format      *format   `json:"response_format"`
 	Temperature *float64  `json:"temperature"`
 	Messages    []Message `json:"messages"`
+	Input       []string  `json:"input"` // of embeddings
+	Dimensions  int       `json:"dimensions"`
 }
 
 // format says that the answer was asked for by a schema.
@@ -114,8 +116,12 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 var eventID = regexp.MustCompile(`<agent_event id="([^"]*)"`)
 
 // Fine answers as it was asked to, with one note on the first event, or a
-// summary.
+// summary, or the vectors of [Embed].
 func Fine(w http.ResponseWriter, r *http.Request, q Question) {
+	if q.API == "embeddings" {
+		Says("")(w, r, q)
+		return
+	}
 	if q.Format == nil {
 		Grammar(w, r, q)
 		return

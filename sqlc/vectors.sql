@@ -1,0 +1,82 @@
+-- Vectors of observations, and who was first with a tool use. Used by
+-- internal/observe only. What reads and writes the vectors themselves stands in
+-- internal/observe/vectors.go: sqlc knows no pgvector.
+
+-- name: NotInSpace :many
+-- The next of a project's newest observations that have no vector of the model,
+-- or one of an older text, or, where pgvector is not, one that only it could read.
+SELECT o.id, o.content, o.created_at, o.updated_at
+FROM (SELECT n.id, n.team_id, n.project_id, n.content, n.created_at, n.updated_at FROM observations n
+      WHERE n.team_id = @team_id AND n.project_id = @project_id AND (n.created_at, n.id) < (@before_at::timestamptz, @before_id::text)
+        AND (@id::text = '' OR n.id = @id::text)
+      ORDER BY n.created_at DESC, n.id DESC LIMIT @looked_at::int) o
+LEFT JOIN observation_vectors v ON v.observation_id = o.id AND CASE WHEN v.team_id = o.team_id AND v.project_id = o.project_id THEN true END
+WHERE v.observation_id IS NULL OR v.model <> @model OR v.seen_at <> o.updated_at
+   OR (@exact::bool AND v.vector IS NULL AND v.dimensions > 0)
+ORDER BY o.created_at DESC, o.id DESC LIMIT @max_rows::int;
+
+-- name: ProjectsNotInSpace :many
+-- The projects with an observation among their newest that has been without a
+-- vector of the model for a while.
+SELECT p.id, p.team_id FROM projects p
+WHERE (p.team_id, p.id) > (@after_team::text, @after_project::text)
+  AND EXISTS (
+    SELECT FROM (SELECT n.id, n.updated_at FROM observations n
+                 WHERE n.team_id = p.team_id AND n.project_id = p.id
+                 ORDER BY n.created_at DESC LIMIT @looked_at::int) o
+    LEFT JOIN observation_vectors v ON v.observation_id = o.id AND CASE WHEN v.team_id = p.team_id AND v.project_id = p.id THEN true END
+    WHERE o.updated_at < now() - interval '1 minute'
+      AND (v.observation_id IS NULL OR v.model <> @model OR v.seen_at <> o.updated_at
+        OR (@exact::bool AND v.vector IS NULL AND v.dimensions > 0)))
+ORDER BY p.team_id, p.id LIMIT @max_rows::int;
+
+-- name: FittingObservations :many
+-- The newest of a project's, or of a session's, observations that the filters
+-- of a search let through.
+SELECT o.id FROM observations o
+WHERE o.team_id = @team_id AND o.project_id = @project_id
+  AND (@session_id::text = '' OR o.server_session_id = @session_id::text)
+  AND o.created_at >= @since AND o.created_at <= @until
+  AND (@but::text = '' OR o.content_search @@ @but::tsquery)
+  AND (cardinality(@phrases::text[]) = 0 OR (o.content || ' ' || o.metadata::text) ~* ALL (@phrases::text[]))
+  AND (cardinality(@without::text[]) = 0 OR NOT o.content ~* ANY (@without::text[]))
+  AND (cardinality(@kinds::text[]) = 0 OR o.kind = ANY (@kinds::text[]))
+  AND (@path::text = '' OR EXISTS (
+        SELECT FROM jsonb_path_query(jsonb_build_array(o.metadata -> 'files_modified', o.metadata -> 'files_read'), '$[*][*]') p(name)
+        WHERE position('/' || @path::text || '/' IN '/' || (p.name #>> '{}') || '/') > 0))
+  AND (@platform::text = '' OR EXISTS (
+        SELECT FROM server_sessions s
+        WHERE s.id = o.server_session_id AND CASE WHEN s.team_id = o.team_id AND s.project_id = o.project_id THEN true END
+          AND s.platform_source = @platform::text)
+    OR (o.server_session_id IS NULL AND EXISTS (
+        SELECT FROM observation_sources l
+        JOIN agent_events e ON e.id = l.source_id AND CASE WHEN e.team_id = l.team_id AND e.project_id = l.project_id THEN true END
+        WHERE l.observation_id = o.id AND CASE WHEN l.team_id = o.team_id AND l.project_id = o.project_id THEN true END
+          AND l.source_type = 'agent_event' AND e.platform_source = @platform::text)))
+ORDER BY o.created_at DESC LIMIT @max_rows::int;
+
+-- name: InsertToolUse :many
+-- Says that a job is about a tool use, unless another one said so that has not
+-- failed and was not cancelled. No row: there is such a one.
+INSERT INTO tool_uses AS t (session_id, tool_use, team_id, project_id, job_id, event_id)
+SELECT @session_id, @tool_use, j.team_id, j.project_id, j.id, @event_id
+FROM observation_generation_jobs j
+WHERE j.id = @job_id AND CASE WHEN j.team_id = @team_id AND j.project_id = @project_id THEN true END
+ON CONFLICT (session_id, tool_use) DO UPDATE SET job_id = excluded.job_id, event_id = excluded.event_id
+WHERE CASE WHEN t.team_id = excluded.team_id AND t.project_id = excluded.project_id THEN true END
+  AND (t.job_id = excluded.job_id OR EXISTS (
+    SELECT FROM observation_generation_jobs f
+    WHERE f.id = t.job_id AND CASE WHEN f.team_id = t.team_id AND f.project_id = t.project_id THEN f.status IN ('failed', 'cancelled') END))
+RETURNING t.job_id;
+
+-- name: FirstToolUse :many
+-- Which job is about a tool use, and how it fares. No row: none, any more.
+SELECT t.job_id, t.event_id, j.status
+FROM tool_uses t
+JOIN observation_generation_jobs j ON j.id = t.job_id AND CASE WHEN j.team_id = t.team_id AND j.project_id = t.project_id THEN true END
+WHERE t.session_id = @session_id AND t.tool_use = @tool_use AND CASE WHEN t.team_id = @team_id AND t.project_id = @project_id THEN true END;
+
+-- name: ObservationIDsOfEvent :many
+SELECT s.observation_id FROM observation_sources s
+WHERE s.team_id = @team_id AND s.project_id = @project_id AND s.source_type = 'agent_event' AND s.source_id = @event_id
+ORDER BY s.observation_id;
