@@ -48,23 +48,25 @@ func TestSeparateProcessesDoTheMainJob(t *testing.T) {
 }
 
 // The worker hangs in the transaction that stores its results, which is as
-// deep in a job as it gets, and is killed there.
+// deep in a job as it gets, and is killed there. The jobs are brief: they are
+// queued still, and their messages come again.
 func TestWorkerKilledInMidJob(t *testing.T) {
 	t.Parallel()
 	s := newStack(t)
+	s.impatient(1)
 	s.server()
 	s.relay()
 	worker := s.worker()
 	release := s.held("observations")
 	s.send(0, 50)
-	require.Eventually(t, func() bool { return s.jobs("processing") >= 20 }, patience, look)
+	require.Eventually(t, func() bool { return s.locks() > 0 }, patience, look)
 	worker.kill()
 	release()
+	require.Zero(t, s.jobs("completed"))
 
 	s.worker()
 	s.settled(50)
 	s.once(50)
-	require.NotZero(t, s.count(`SELECT count(*) FROM observation_generation_job_events WHERE event_type = 'reclaimed'`))
 	s.check()
 }
 

@@ -143,10 +143,12 @@ func TestF05RelayKilledAndTheWindowOver(t *testing.T) {
 	s.noneTwice()
 }
 
-// The worker dies when its claim is stored and no handler has begun.
+// The worker dies when it has looked at brief jobs: nothing of that is stored.
+// The next one, to whom they are delivered a second time, claims them, and dies
+// when that is stored and no handler has begun.
 func TestF07WorkerKilledAfterTheClaim(t *testing.T) {
 	t.Parallel()
-	killedWorker(t, "worker.begun")
+	killedWorker(t, "worker.looked", "worker.begun")
 }
 
 // The worker dies when the provider has answered: the answer is lost, the
@@ -156,20 +158,26 @@ func TestF08WorkerKilledAfterTheAnswer(t *testing.T) {
 	for _, point := range []string{"worker.handled", "worker.stored"} {
 		t.Run(point, func(t *testing.T) {
 			t.Parallel()
-			killedWorker(t, point)
+			killedWorker(t, point, point)
 		})
 	}
 }
 
-func killedWorker(t *testing.T, point string) {
+// killedWorker kills workers of brief jobs, until one dies that has claimed
+// some: those come a second time.
+func killedWorker(t *testing.T, looked, begun string) {
 	t.Helper()
 	s := newRow(t)
 	s.server()
 	s.relay()
-	worker := s.faulty(point+"=kill", "obs-worker", "--lease", lease, "--slots", "event=20")
+	worker := s.faulty(looked+"=kill", "obs-worker", "--lease", lease, "--slots", "event=20")
 	s.send(0, 30)
 	worker.dies(t)
 	require.Zero(t, s.count(`SELECT count(*) FROM observations`))
+	require.Zero(t, s.history("processing"), "of a brief attempt nothing is known before it is settled")
+	for s.history("processing") == 0 {
+		s.faulty(begun+"=kill", "obs-worker", "--lease", lease, "--slots", "event=20").dies(t)
+	}
 	s.worker()
 	s.whole(30)
 	require.NotZero(t, s.history("reclaimed"))

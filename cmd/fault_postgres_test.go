@@ -252,9 +252,9 @@ func TestX01CommitOfUnknownOutcome(t *testing.T) {
 
 	s.send(1, 1)
 	s.settled(2)
-	release2 := s.held("observations") // so that the job is claimed and its result waits
+	release2 := s.held("observations") // so that the job is done and its result waits
 	s.send(2, 10)
-	s.eventually("results wait", func() bool { return s.jobs("processing") > 0 })
+	s.eventually("results wait", func() bool { return s.locks() > 0 })
 	hold()
 	release2()
 	waits()

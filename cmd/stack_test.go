@@ -323,6 +323,12 @@ func (s *stack) event(n int) map[string]any {
 }
 
 // send posts n events, numbered from first, a hundred at a time.
+// locks counts the statements that wait for somebody's transaction.
+func (s *stack) locks() int {
+	s.t.Helper()
+	return s.count(`SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`)
+}
+
 func (s *stack) send(first, n int) {
 	s.t.Helper()
 	for at := first; at < first+n; at += 100 {

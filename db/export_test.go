@@ -2,3 +2,6 @@ package db
 
 // ReclaimInParts has each Reclaim read only so many pages of the job table.
 func ReclaimInParts(s *Jobs, pages int64) { s.reclaims.part = pages }
+
+// FastArrays is what each connection of Open gets.
+var FastArrays = fastArrays

@@ -20,8 +20,8 @@ import (
 const (
 	settleTrips        = 1 // the statement is its own transaction
 	settleWritingTrips = 4 // begin, the steps, what is written together, commit
-	settleAllocs       = 40
-	briefAllocs        = 8
+	settleAllocs       = 8
+	briefAllocs        = 3
 )
 
 // BenchmarkSettle records jobs as completed, claimed before or brief, with
@@ -43,7 +43,7 @@ func benchSettle(b *testing.B, size int, writing, brief bool) {
 	cfg, err := pgxpool.ParseConfig(testenv.Postgres(b))
 	require.NoError(b, err)
 	var trips counter
-	cfg.ConnConfig.Tracer = &trips
+	cfg.ConnConfig.Tracer, cfg.AfterConnect = &trips, db.FastArrays // as Open does
 	pool, err := pgxpool.NewWithConfig(ctx, cfg)
 	require.NoError(b, err)
 	b.Cleanup(pool.Close)

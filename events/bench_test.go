@@ -35,3 +35,19 @@ func BenchmarkFold(b *testing.B) {
 		fold()
 	}
 }
+
+// BenchmarkEnvelope writes and reads the message of a job.
+func BenchmarkEnvelope(b *testing.B) {
+	e := events.Envelope{Job: "event_1lgeu1bqekruj8n4019uflfp01hnjqae", Kind: "event", Asked: 1, Scope: events.Scope{Team: "team_h8gg7n4t83m0ughcvrhks1rkvn7iqe8g", Project: "project_ffqsk7hjc6gg4820brhtmio"}}
+	there := func() {
+		back, err := events.ParseEnvelope(e.Marshal())
+		if err != nil || back != e {
+			b.Fatal(back, err)
+		}
+	}
+	require.LessOrEqual(b, testing.AllocsPerRun(100, there), 2.0, "allocations")
+	b.ReportAllocs()
+	for b.Loop() {
+		there()
+	}
+}

@@ -15,6 +15,10 @@
 // no attempt is lost meanwhile; see [Breaker]. [Hold] puts one job off for a
 // reason of its own, and the lane goes on.
 //
+// A handler that takes milliseconds and may run twice at the same time can be
+// [Brief]: its jobs are not claimed before they run, and stored as begun and
+// ended by one transaction.
+//
 // Each kind has a lane of its own: a durable pull consumer, a number of slots,
 // and its own claiming and settling, so that a lane that is stuck holds up no
 // other. The stream and the consumers are made by others (see outbox).

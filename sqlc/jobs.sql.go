@@ -7,6 +7,7 @@ package sqlc
 
 import (
 	"context"
+	"encoding/json"
 	"time"
 )
 
@@ -41,8 +42,9 @@ WITH limits AS MATERIALIZED (
            $9::text, $7::text, $10::text, m.request_id, $11::int
     FROM moved m
 ), gone AS (
-    DELETE FROM outbox o USING moved m
-    WHERE o.id = m.ask AND o.job_id = m.id AND o.project_id = m.project_id AND o.team_id = m.team_id
+    DELETE FROM outbox o -- no join: the outbox is often empty when it is analyzed, and one would compare each with each
+    WHERE o.id = ANY (ARRAY(SELECT m.ask FROM moved m))
+      AND CASE WHEN (o.job_id, o.project_id, o.team_id) IN (SELECT m.id, m.project_id, m.team_id FROM moved m) THEN true END
 ), fed AS (
     INSERT INTO job_feed (team_id, project_id, job_type, event_type, status_after, actor, process, build, schema,
         job_ids, versions, attempts, ats, next_ats, request_ids, reasons)
@@ -179,15 +181,16 @@ WITH step AS (
     SELECT m.id, m.version, m.team_id, m.project_id, 'completed', 'completed', m.attempts, m.updated_at,
            $6::text, $7::text, $8::text, m.request_id, $9::int
     FROM moved m
-), gone AS (
-    DELETE FROM outbox o USING moved m
-    WHERE o.id = m.ask AND o.job_id = m.id AND o.project_id = m.project_id AND o.team_id = m.team_id
 ), told AS (
     SELECT m.team_id, m.project_id, m.job_type, array_agg(m.id) AS ids, array_agg(m.attempts) AS attempts, array_agg(m.request_id) AS request_ids,
            array_agg(m.version - 1) AS first, array_agg(m.began_at) AS began_ats, array_agg(m.version) AS second, array_agg(m.updated_at) AS ended_ats,
            array_fill('epoch'::timestamptz, ARRAY[count(*)::int]) AS never, array_fill(''::text, ARRAY[count(*)::int]) AS nothing
     FROM moved m
     GROUP BY m.team_id, m.project_id, m.job_type
+), gone AS ( -- no join: the outbox is often empty when it is analyzed, and one would compare each with each
+    DELETE FROM outbox o
+    WHERE o.id = ANY (ARRAY(SELECT m.ask FROM moved m))
+      AND CASE WHEN (o.job_id, o.project_id, o.team_id) IN (SELECT m.id, m.project_id, m.team_id FROM moved m) THEN true END
 ), fed AS ( -- in this order: no event is told before an earlier one
     INSERT INTO job_feed (team_id, project_id, job_type, event_type, status_after, actor, process, build, schema,
         job_ids, versions, attempts, ats, next_ats, request_ids, reasons)

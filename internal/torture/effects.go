@@ -49,7 +49,9 @@ type history struct {
 // checkEffects compares what is stored, the generation keys of each job, with
 // what its attempts noted: all that is stored was noted by the attempt that
 // completed the job, and nothing of that is missing, but for a summary in the
-// place of which a later one of the same session is.
+// place of which a later one of the same session is. A brief attempt is of a
+// worker and a version: several may have been about to do the same one, of
+// which the ledger knows of none before one is stored.
 func checkEffects(jobs ledger, stored map[string][]string, effects []effect) []finding {
 	type claim struct {
 		job     string
@@ -60,7 +62,12 @@ func checkEffects(jobs ledger, stored map[string][]string, effects []effect) []f
 	add := func(job, format string, args ...any) {
 		found = append(found, finding{check: checkedEffects, job: job, text: fmt.Sprintf(format, args...)})
 	}
+	mine := map[string][]effect{} // of brief attempts, by job
 	for _, e := range effects {
+		if jobs[e.Job].first(e.Version) {
+			mine[e.Job] = append(mine[e.Job], e)
+			continue
+		}
 		at := claim{e.Job, e.Version}
 		if before, twice := noted[at]; twice {
 			add(e.Job, "two handlers did the attempt that version %d began: of %s and of %s", e.Version, before.Process, e.Process)
@@ -78,6 +85,14 @@ func checkEffects(jobs ledger, stored map[string][]string, effects []effect) []f
 		}
 		version := h.events[at].Version - 1
 		e, ok := noted[claim{id, version}]
+		if h.first(version) {
+			e, ok = effect{}, false
+			for _, one := range mine[id] { // the last one: an earlier one of this worker was lost
+				if one.Process == h.events[at].Process {
+					e, ok = one, true
+				}
+			}
+		}
 		if !ok {
 			add(id, "the attempt that version %d began completed it, and its handler never ended", version)
 			continue
@@ -95,6 +110,18 @@ func checkEffects(jobs ledger, stored map[string][]string, effects []effect) []f
 		}
 	}
 	return found
+}
+
+// first says whether the attempt that a version began is of the job's first
+// ask: brief jobs are not claimed for that, and a note that the job waits may
+// have come between.
+func (h history) first(version int) bool {
+	for _, e := range h.events {
+		if e.Version > 1 && e.Version < version && e.Type != events.Enqueued {
+			return false
+		}
+	}
+	return true
 }
 
 // replaced says whether a session whose summary the job wrote has a later one.
