@@ -29,7 +29,7 @@ const (
 	// so is what a follower that comes back has to look at (see followBack).
 	tellAtOnce = 128
 	// mostEvents is how many events a message has at most: a message costs what
-	// some twenty events do, and a follower reads whole ones.
+	// writing some twenty events does, and a follower reads whole ones.
 	mostEvents = 64
 	// roomEvents is how many bytes several events have in a message: with its
 	// headers it is within MaxEvent.
