@@ -23,7 +23,7 @@ const (
 	// a pass tells some hundreds of events, and costs as much as one of twenty.
 	feedGap     = 5 * time.Millisecond
 	feedGapMost = 25 * time.Millisecond
-	feedGapOf   = 64 // events in the pass before that make it longer by feedGap
+	feedGapOf   = 16 // events in the pass before that make it longer by feedGap
 	// tellAtOnce is how many messages are published before the rows that they
 	// tell of are taken away. What is told again after a crash is within it, and
 	// so is what a follower that comes back has to look at (see followBack).
