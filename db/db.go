@@ -53,6 +53,8 @@ func Open(ctx context.Context, cfg Config) (*pgxpool.Pool, error) {
 	// claim read all jobs. What does read a whole table says so, see [ReadAll].
 	pc.ConnConfig.RuntimeParams["enable_seqscan"] = "off"
 
+	pc.AfterConnect = rawJSON
+
 	pool, err := pgxpool.NewWithConfig(ctx, pc)
 	if err != nil {
 		return nil, fmt.Errorf("connect to postgres: %w", err)
