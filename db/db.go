@@ -58,6 +58,8 @@ func Open(ctx context.Context, cfg Config) (*pgxpool.Pool, error) {
 		return p.IdleDuration > time.Second && ctx.Value(pinging{}) == nil
 	}
 
+	pc.AfterConnect = rawJSON
+
 	pool, err := pgxpool.NewWithConfig(ctx, pc)
 	if err != nil {
 		return nil, fmt.Errorf("connect to postgres: %w", err)
