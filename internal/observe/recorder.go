@@ -17,6 +17,7 @@ const (
 	groupsAtOnce = 2        // transactions that record under way, besides those that wait for a lock
 	crowd        = 32       // events that have to wait for the second
 	maxGroup     = MaxBatch // events in one of them; a request's own stay together
+	divided      = 200      // events of which one takes half
 )
 
 // recorder stores what requests bring: those that come while the last
@@ -61,7 +62,7 @@ func newRecorder(s *Service) *recorder {
 		slots = max(slots, s.pool.Config().MaxConns/4)
 	}
 	r := &recorder{s: s, lanes: map[string]*lane{}, slots: make(chan struct{}, slots)}
-	r.shared = &gatherer[*recording]{atOnce: groupsAtOnce, crowd: crowd, most: maxGroup, run: r.share}
+	r.shared = &gatherer[*recording]{atOnce: groupsAtOnce, crowd: crowd, most: maxGroup, split: divided, run: r.share}
 	return r
 }
 
