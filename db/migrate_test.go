@@ -66,13 +66,13 @@ func TestOpenSaysWhatIsWrong(t *testing.T) {
 	require.ErrorContains(t, err, "database URL")
 }
 
-// Whatever a tenant owns is tied to a project of its own team. Jobs are by the
-// statement that makes them.
+// Whatever a tenant owns is tied to a project of its own team. Jobs and agent
+// events are by the transactions that make them.
 func TestTenantTablesHaveTheCompositeKey(t *testing.T) {
 	t.Parallel()
 	pool := testenv.Pool(t)
 	for _, table := range []string{
-		"api_keys", "audit_log", "server_sessions", "agent_events", "observations", "observation_sources",
+		"api_keys", "audit_log", "server_sessions", "observations", "observation_sources",
 	} {
 		var n int
 		err := pool.QueryRow(t.Context(), `
