@@ -11,6 +11,7 @@ import (
 
 	"github.com/seed-245eaa15/obs/db"
 	"github.com/seed-245eaa15/obs/internal/fault"
+	"github.com/seed-245eaa15/obs/sqlc"
 )
 
 const (
@@ -196,8 +197,8 @@ func (r *recorder) apart(ctx context.Context, recs []*recording, run runner[*rec
 // try records in one transaction, and again after a deadlock or the like.
 func (r *recorder) try(ctx context.Context, recs []*recording, patient bool) error {
 	asked := false
-	once := func(tx pgx.Tx) error {
-		g := group{s: r.s, tx: tx, q: r.s.q.WithTx(tx), patient: patient, recs: recs}
+	once := func(tx pgx.Tx, last sqlc.DBTX) error {
+		g := group{s: r.s, tx: tx, q: r.s.q.WithTx(tx), last: sqlc.New(last), patient: patient, recs: recs}
 		err := g.store(ctx)
 		asked = g.asked
 		fault.At("record.stored")
@@ -205,7 +206,7 @@ func (r *recorder) try(ctx context.Context, recs []*recording, patient bool) err
 	}
 	err := r.s.again(func() error {
 		if patient {
-			return db.InTx(ctx, r.s.pool, once)
+			return db.InTx(ctx, r.s.pool, func(tx pgx.Tx) error { return once(tx, tx) })
 		}
 		return db.InTxSoon(ctx, r.s.pool, once)
 	})
