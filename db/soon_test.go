@@ -24,7 +24,8 @@ func TestInTxSoon(t *testing.T) {
 	team := func(id string) string { return "INSERT INTO teams (id, name) VALUES ('" + id + "', 'x')" }
 	exec := func(q interface {
 		Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
-	}, sql string) error {
+	}, sql string,
+	) error {
 		_, err := q.Exec(ctx, sql)
 		return err
 	}
