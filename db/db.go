@@ -95,9 +95,3 @@ func InTx(ctx context.Context, pool *pgxpool.Pool, fn func(pgx.Tx) error) error 
 func ReadAll(ctx context.Context, pool *pgxpool.Pool, fn func(pgx.Tx) error) error {
 	return pgx.BeginTxFunc(ctx, pool, pgx.TxOptions{BeginQuery: "BEGIN READ ONLY; SET LOCAL enable_seqscan = on"}, fn)
 }
-
-// InTxSoon is [InTx] for what must not wait: a statement that would wait for
-// somebody's lock for longer than 50 ms fails (lock_not_available).
-func InTxSoon(ctx context.Context, pool *pgxpool.Pool, fn func(pgx.Tx) error) error {
-	return pgx.BeginTxFunc(ctx, pool, pgx.TxOptions{BeginQuery: "BEGIN; SET LOCAL lock_timeout = '50ms'"}, fn)
-}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/seed-245eaa15/obs/db"
 	"github.com/seed-245eaa15/obs/events"
+	"github.com/seed-245eaa15/obs/sqlc"
 )
 
 // rows is all that is stored of a job, without the times and the numbers that
@@ -147,7 +148,7 @@ func TestAProjectStaysWhileAJobIsMadeInIt(t *testing.T) {
 		require.NoError(t, err)
 		_, err = b.jobs.Add(t.Context(), tx, steps...)
 		require.NoError(t, err)
-		err = db.InTxSoon(t.Context(), b.pool, func(tx pgx.Tx) error {
+		err = db.InTxSoon(t.Context(), b.pool, func(tx pgx.Tx, _ sqlc.DBTX) error {
 			_, err := tx.Exec(t.Context(), `DELETE FROM projects WHERE id = 'p'`)
 			return err
 		})

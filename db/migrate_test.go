@@ -104,7 +104,7 @@ func TestOpenSaysWhatIsWrong(t *testing.T) {
 func TestTenantTablesHaveTheCompositeKey(t *testing.T) {
 	t.Parallel()
 	pool := testenv.Pool(t)
-	for _, table := range []string{"api_keys", "server_sessions", "agent_events"} {
+	for _, table := range []string{"api_keys", "server_sessions"} {
 		var n int
 		err := pool.QueryRow(t.Context(), `
 			SELECT count(*) FROM pg_constraint
