@@ -240,10 +240,14 @@ func (t *term) take(a events.Ask) bool {
 }
 
 func (t *term) bound() int {
-	if t.inLanes >= memoryRows {
+	switch {
+	case t.inLanes >= memoryRows:
 		return crowdedRows
+	case t.inLanes >= someRows:
+		return tenantRows
+	default:
+		return roomyRows
 	}
-	return tenantRows
 }
 
 func (t *term) keep(a events.Ask, tenant *tenant) {

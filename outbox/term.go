@@ -160,12 +160,13 @@ func (t *term) once(ctx context.Context) (int, error) {
 	for ctx.Err() == nil {
 		_, err = t.try(ctx)
 		busy := err == nil && (t.sweeping || !t.caughtUp || t.readAt <= t.now() && t.readWait == 0)
-		for t.inFlight > 0 {
+		wait := !busy || t.inFlight >= t.cfg.InFlight // else there is something to read meanwhile
+		for t.inFlight > 0 && (wait || err != nil) {
 			p := <-t.results
 			if e := t.settle(ctx, p); e != nil {
 				err = e
 			}
-			busy = true
+			busy, wait = true, false
 		}
 		if err != nil || !busy {
 			break
