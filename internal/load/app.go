@@ -97,9 +97,6 @@ func (a App) Store(ctx context.Context, m Meter, n int) (Sample, error) {
 	return out, a.accepted(ctx, BatchOf+sent.N)
 }
 
-// glance is between two looks for an observation: one after the other would take a processor from those who make it.
-const glance = 200 * time.Microsecond
-
 // StorePaced posts one event after the other at a rate, and looks for each observation until it is there: the latency is
 // from the request to that.
 func (a App) StorePaced(ctx context.Context, m Meter, rate float64, lasting time.Duration) (Sample, error) {
@@ -122,7 +119,6 @@ func (a App) StorePaced(ctx context.Context, m Meter, rate float64, lasting time
 			if there, err = a.observations(ctx); err != nil {
 				return err
 			}
-			time.Sleep(glance)
 		}
 		took = append(took, time.Since(sent))
 		return nil
