@@ -52,13 +52,10 @@ func Open(ctx context.Context, cfg Config) (*pgxpool.Pool, error) {
 	// small, until they are analyzed: for a minute after the first start each
 	// claim read all jobs. What does read a whole table says so, see [ReadAll].
 	pc.ConnConfig.RuntimeParams["enable_seqscan"] = "off"
-	pc.AfterConnect = fastArrays
-
+	pc.AfterConnect = plainTypes
 	pc.ShouldPing = func(ctx context.Context, p pgxpool.ShouldPingParams) bool {
 		return p.IdleDuration > time.Second && ctx.Value(pinging{}) == nil
 	}
-
-	pc.AfterConnect = rawJSON
 
 	pool, err := pgxpool.NewWithConfig(ctx, pc)
 	if err != nil {

@@ -9,6 +9,14 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
+// plainTypes is what each connection of [Open] gets.
+func plainTypes(ctx context.Context, conn *pgx.Conn) error {
+	if err := fastArrays(ctx, conn); err != nil {
+		return err
+	}
+	return rawJSON(ctx, conn)
+}
+
 // rawJSON prepares a connection to hand over a jsonb that is wanted as it is
 // without parsing it twice, as encoding/json does to copy it: what Postgres
 // sends is JSON.

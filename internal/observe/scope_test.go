@@ -144,6 +144,13 @@ var mutations = map[string]mutation{
 		})
 		return err
 	}},
+	"CompleteJobs": {call: func(ctx context.Context, q *sqlc.Queries, x target) error {
+		_, err := q.CompleteJobs(ctx, sqlc.CompleteJobsParams{
+			Ids: []string{string(x.queued.ID)}, TeamIds: []string{x.scope.Team}, ProjectIds: []string{x.scope.Project},
+			Versions: []int32{int32(x.queued.Version)}, BeganAts: []time.Time{time.Now()}, Worker: "thief", Schema: 1,
+		})
+		return err
+	}},
 	"MoveJobs": {call: func(ctx context.Context, q *sqlc.Queries, x target) error {
 		_, err := q.MoveJobs(ctx, sqlc.MoveJobsParams{
 			Ids: []string{string(x.queued.ID)}, TeamIds: []string{x.scope.Team}, ProjectIds: []string{x.scope.Project},
