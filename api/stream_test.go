@@ -142,6 +142,37 @@ func TestStreamResumes(t *testing.T) {
 	require.Equal(t, want, got)
 }
 
+// TestStreamResumesWithinAMessage: three jobs that were completed by one
+// statement are told by one message, and each of its events and observations
+// is a place to come back to.
+func TestStreamResumesWithinAMessage(t *testing.T) {
+	t.Parallel()
+	const jobs, notes = 3, 4
+	l := newLive(t, notes, nil)
+	c := l.open("team", "", "")
+	var lines []string
+	for i := range jobs {
+		lines = append(lines, fmt.Sprintf(`{"job":%q,"version":99,"type":"completed","status":"completed","at":"2026-11-25T22:13:20Z","kind":"event","team":%q,"project":%q}`,
+			l.postAs("team", l.project, fmt.Sprint("e", i)), l.team, l.project))
+	}
+	c.all(jobs, "completed")
+	before := c.lastID
+	_, err := l.js.Publish(t.Context(), l.streams.EventSubject(events.Scope{Team: l.team, Project: l.project}, "event", events.Completed), []byte(strings.Join(lines, "\n")))
+	require.NoError(t, err)
+	told := c.all(jobs, "completed")
+	require.Len(t, told, jobs*(notes+1))
+	for i := -1; i < len(told)-1; i++ {
+		from := before
+		if i >= 0 {
+			from = told[i].id
+		}
+		require.Equal(t, told[i+1:], l.open("team", "", from).all(jobs-(i+1)/(notes+1), "completed"), "behind %s", from)
+	}
+	require.Regexp(t, `^\d+-\d+\.1$`, told[notes].id)
+	require.Regexp(t, `^\d+-\d+\.1-obs`, told[notes+1].id)
+	require.Regexp(t, `^\d+-\d+$`, told[len(told)-1].id)
+}
+
 // TestStreamOfOneTenant: two teams and three projects send the same at once,
 // and whoever listens is told only what it may read.
 func TestStreamOfOneTenant(t *testing.T) {

@@ -18,15 +18,17 @@ import (
 	"github.com/seed-245eaa15/obs/outbox"
 )
 
-// hear follows until n events are heard.
+// hear follows until n jobs are heard to be asked for.
 func (w *world) hear(scope events.Scope, after events.Cursor, n int) []events.Heard {
 	w.Helper()
 	var heard []events.Heard
 	e := w.listen(scope, after)
-	for range n {
+	for len(heard) < n {
 		h := e.next()
 		require.False(w, h.Reset)
-		heard = append(heard, h)
+		if h.Event.Event.Type == events.Queued { // and not noted to wait, on a slow machine
+			heard = append(heard, h)
+		}
 	}
 	require.ErrorIs(w, e.stop(), context.Canceled)
 	return heard
@@ -47,14 +49,14 @@ func TestFollowGoesOnWithinAMessage(t *testing.T) {
 	w := memory(t).ensure()
 	start := w.listen(teamA, events.Cursor{}).any().At
 	r := outbox.New(w.store, w.store, w.js, w.cfg)
-	before := w.messages()
 	want := []events.ID{}
 	for _, n := range []int{1, 57, 1} {
 		w.enqueue(2, teamB)
 		want = append(want, w.enqueue(n, teamA)...)
 		w.once(r)
 	}
-	require.Equal(t, before+6, w.messages())
+	_, messages := w.queued()
+	require.Equal(t, 6, messages)
 	all := w.hear(teamA, start, len(want))
 	require.Equal(t, want, jobsOf(all))
 	for i, h := range all {

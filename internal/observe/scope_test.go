@@ -140,7 +140,7 @@ var mutations = map[string]mutation{
 	"ClaimJobs": {call: func(ctx context.Context, q *sqlc.Queries, x target) error {
 		_, err := q.ClaimJobs(ctx, sqlc.ClaimJobsParams{
 			Ids: []string{string(x.queued.ID)}, TeamIds: []string{x.scope.Team}, ProjectIds: []string{x.scope.Project},
-			JobTypes: []string{string(x.queued.Kind)}, Asked: []int32{1}, Worker: "thief", Schema: 1,
+			JobTypes: []string{string(x.queued.Kind)}, Asked: []int32{1}, Worker: "thief", Schema: 1, LockTimeout: "1s",
 		})
 		return err
 	}},
