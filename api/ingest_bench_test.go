@@ -158,6 +158,23 @@ func (c *counter) TraceQueryStart(ctx context.Context, _ *pgx.Conn, data pgx.Tra
 	return ctx
 }
 
+// A batch is one round trip.
+func (c *counter) TraceBatchStart(ctx context.Context, _ *pgx.Conn, data pgx.TraceBatchStartData) context.Context {
+	var names []string
+	for _, q := range data.Batch.QueuedQueries {
+		name, _, _ := strings.Cut(strings.TrimPrefix(q.SQL, "-- name: "), " ")
+		names = append(names, name)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.asked[strings.Join(names, "+")]++
+	return ctx
+}
+
+func (*counter) TraceBatchQuery(context.Context, *pgx.Conn, pgx.TraceBatchQueryData) {}
+
+func (*counter) TraceBatchEnd(context.Context, *pgx.Conn, pgx.TraceBatchEndData) {}
+
 func (*counter) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
 
 func (c *counter) reset() {

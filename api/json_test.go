@@ -38,8 +38,10 @@ func TestWellFormed(t *testing.T) {
 // FuzzWellFormed: what is let through is JSON, and shallow, and nothing of
 // that is refused.
 func FuzzWellFormed(f *testing.F) {
-	for _, seed := range []string{`{"a":[1,2,{"b":"\\\""}]}`, `1e400`, `[[[[]]]]`, `"\`, `{"a":-0.0e-999}`, "\"\xff\"", `[1,]`,
-		`{"a long name with \u00e9 and é in it":[true, false ,null],"b":{} }`, "\"0123456\t\"", `[[],{},[ ],{ }]`, `{"a" : 1 , "b":2,}`, ` 1 2`, `[1}`} {
+	for _, seed := range []string{
+		`{"a":[1,2,{"b":"\\\""}]}`, `1e400`, `[[[[]]]]`, `"\`, `{"a":-0.0e-999}`, "\"\xff\"", `[1,]`,
+		`{"a long name with \u00e9 and é in it":[true, false ,null],"b":{} }`, "\"0123456\t\"", `[[],{},[ ],{ }]`, `{"a" : 1 , "b":2,}`, ` 1 2`, `[1}`,
+	} {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {

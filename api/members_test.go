@@ -82,9 +82,9 @@ var members = []struct {
 	{operation: "deleteMemory", status: 200, theirs: "deleted id"},
 	{operation: "purgeProject", status: 200, theirs: "purged projectId counts"},
 	{operation: "purgeProject", at: "counts", status: 200, theirs: "observations agentEvents sessions jobs"},
-	{operation: "search", status: 200, theirs: "observations", ours: "nextCursor meant"},
+	{operation: "search", status: 200, theirs: "observations", ours: "nextCursor meant rankedBy rankedByReason"},
 	{operation: "search", at: "observations.0", status: 200, theirs: observation, ours: "highlights"},
-	{operation: "context", status: 200, theirs: "observations context", ours: "tokens folded leftOut"},
+	{operation: "context", status: 200, theirs: "observations context", ours: "tokens folded leftOut rankedBy rankedByReason"},
 	{operation: "context", at: "observations.0", status: 200, theirs: observation},
 
 	{operation: "createKey", status: 201, theirs: "id apiKey scopes expiresAt mcpUrl connectCommand", ours: "label teamId projectId"},

@@ -58,6 +58,8 @@ func Open(ctx context.Context, cfg Config) (*pgxpool.Pool, error) {
 		return p.IdleDuration > time.Second && ctx.Value(pinging{}) == nil
 	}
 
+	pc.AfterConnect = rawJSON
+
 	pool, err := pgxpool.NewWithConfig(ctx, pc)
 	if err != nil {
 		return nil, fmt.Errorf("connect to postgres: %w", err)
@@ -92,10 +94,4 @@ func InTx(ctx context.Context, pool *pgxpool.Pool, fn func(pgx.Tx) error) error 
 // tables: other statements are planned as if that were never worth it.
 func ReadAll(ctx context.Context, pool *pgxpool.Pool, fn func(pgx.Tx) error) error {
 	return pgx.BeginTxFunc(ctx, pool, pgx.TxOptions{BeginQuery: "BEGIN READ ONLY; SET LOCAL enable_seqscan = on"}, fn)
-}
-
-// InTxSoon is [InTx] for what must not wait: a statement that would wait for
-// somebody's lock for longer than 50 ms fails (lock_not_available).
-func InTxSoon(ctx context.Context, pool *pgxpool.Pool, fn func(pgx.Tx) error) error {
-	return pgx.BeginTxFunc(ctx, pool, pgx.TxOptions{BeginQuery: "BEGIN; SET LOCAL lock_timeout = '50ms'"}, fn)
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/seed-245eaa15/obs/db"
 	"github.com/seed-245eaa15/obs/events"
+	"github.com/seed-245eaa15/obs/sqlc"
 )
 
 // rows is all that is stored of a job, without the times and the numbers that
@@ -42,7 +43,7 @@ func TestAJobByItselfIsStoredAsOneOfMany(t *testing.T) {
 		},
 	} {
 		one, a, c := step(t, name+" one"), step(t, name+" a"), step(t, name+" c")
-		other := step(t, name+" other") // another actor, so that c has a row of the feed alone
+		other := step(t, name+" other") // another actor, which c differs from, and so c has a row of the feed alone
 		other.Event.Actor = "somebody else"
 		for _, st := range []*events.Step{&one, &a, &c} {
 			change(st)
@@ -58,7 +59,7 @@ func TestAJobByItselfIsStoredAsOneOfMany(t *testing.T) {
 				job.NextAt = made[0].CreatedAt.Add(one.Delay)
 			}
 			require.Equal(t, job, *made[0])
-			_, err = b.jobs.Add(t.Context(), tx, c, other)
+			_, err = b.jobs.Add(t.Context(), tx, other, c)
 			return err
 		}))
 		require.Equal(t, b.rows(t, c.Job.ID), b.rows(t, one.Job.ID), name)
@@ -112,6 +113,17 @@ func TestAJobThatIsNotMadeLeavesNothing(t *testing.T) {
 			return err
 		}))
 	}
+	for _, steps := range [][]events.Step{{step(t, "waits")}, {step(t, "done"), step(t, "held")}} { // in a transaction of its own
+		added, err := b.jobs.Enqueue(t.Context(), nil, steps...)
+		require.NoError(t, err)
+		require.NotContains(t, added, true)
+		steps[0].Job.Scope = other
+		_, err = b.jobs.Enqueue(t.Context(), nil, steps...)
+		require.NoError(t, err)
+		steps[0].Job.Scope.Project = "p"
+		_, err = b.jobs.Enqueue(t.Context(), nil, steps...)
+		require.ErrorIs(t, err, db.ErrNoProject)
+	}
 	for _, n := range []int{1, 2} { // the schema does not check it
 		steps := []events.Step{step(t, "new"), step(t, "newer")}
 		steps[0].Job.SourceID = ""
@@ -136,7 +148,7 @@ func TestAProjectStaysWhileAJobIsMadeInIt(t *testing.T) {
 		require.NoError(t, err)
 		_, err = b.jobs.Add(t.Context(), tx, steps...)
 		require.NoError(t, err)
-		err = db.InTxSoon(t.Context(), b.pool, func(tx pgx.Tx) error {
+		err = db.InTxSoon(t.Context(), b.pool, func(tx pgx.Tx, _ sqlc.DBTX) error {
 			_, err := tx.Exec(t.Context(), `DELETE FROM projects WHERE id = 'p'`)
 			return err
 		})

@@ -56,7 +56,11 @@ func (s *Jobs) Fresh(ctx context.Context, limit int) ([]events.FeedEvent, error)
 	if err != nil {
 		return nil, fmt.Errorf("read the feed: %w", err)
 	}
-	fresh := make([]events.FeedEvent, 0, limit)
+	n := 0
+	for _, r := range rows {
+		n += len(r.JobIds)
+	}
+	fresh := make([]events.FeedEvent, 0, n)
 	for _, r := range rows {
 		for i, job := range r.JobIds {
 			e := events.FeedEvent{

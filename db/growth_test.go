@@ -313,10 +313,10 @@ func fillGrowth(b *testing.B, pool *pgxpool.Pool, n int) {
 			       concat('t', nullif(i % 10, 0)) AS team, concat('p', nullif(i % 10, 0)) AS project, at
 			FROM (SELECT i, now() - interval '90 days' + i * interval '90 days' / $3 AS at FROM generate_series($1::bigint, $2::bigint - 1) i) x`, from, to, n)
 		run(`INSERT INTO observation_generation_jobs (
-				id, team_id, project_id, job_type, source_type, source_id, payload, request_id, status, version, asked, attempts, completed_at, created_at, updated_at)
+				id, team_id, project_id, job_type, source_type, source_id, payload, request_id, status, version, asked, attempts, completed_at, created_at, updated_at, ask)
 			SELECT id, team, project, 'event', 'agent_event', 'ae_' || md5('ae' || i),
 			       jsonb_build_object('agent_event_id', 'ae_' || md5('ae' || i), 'source_adapter', 'hook', 'actor_id', 'actor', 'api_key_id', 'key_0000000000000000'),
-			       'fill', 'completed', 3, 1, 1, at, at, at FROM filling`)
+			       'fill', 'completed', 3, 1, 1, at, at, at, 0 FROM filling`)
 		run(`INSERT INTO observation_generation_job_events (
 				job_id, version, team_id, project_id, event_type, status_after, attempt, at, actor, process, build, request_id, schema)
 			SELECT id, v, team, project, (ARRAY['queued', 'processing', 'completed'])[v], (ARRAY['queued', 'processing', 'completed'])[v], least(v - 1, 1), at,

@@ -3,6 +3,7 @@ package db
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -43,8 +44,9 @@ func NewJobs(pool *pgxpool.Pool, cfg JobsConfig) *Jobs {
 // or not the team's.
 var ErrNoProject = errors.New("no such project")
 
-// Enqueue adds jobs in the caller's transaction: each gets its row, its
-// queued event and its place in the outbox, or none of them if the job
+// Enqueue adds jobs in the caller's transaction, or in one of its own when tx
+// is nil, which is one round trip to Postgres instead of three: each gets its
+// row, its queued event and its place in the outbox, or none of them if the job
 // exists already (added is then false: the work has been asked for before).
 // Make the steps with events.New. Ring the relay's bell after the commit.
 // ErrNoProject spoils the transaction's purpose, not the transaction.
@@ -78,10 +80,11 @@ func (s *Jobs) Add(ctx context.Context, tx pgx.Tx, steps ...events.Step) ([]*eve
 		Ids: make([]string, 0, n), TeamIds: make([]string, 0, n), ProjectIds: make([]string, 0, n), JobTypes: make([]string, 0, n),
 		SourceTypes: make([]string, 0, n), SourceIds: make([]string, 0, n), Payloads: make([]string, 0, n), RequestIds: make([]string, 0, n),
 		Priorities: make([]int32, 0, n), MaxAttempts: make([]int32, 0, n), DelaysUs: make([]int64, 0, n),
-		Actors: make([]string, 0, n), Reasons: make([]string, 0, n),
+		Actor: steps[0].Event.Actor, Reason: steps[0].Event.Reason,
 		Process: s.cfg.Process, Build: s.cfg.Build, Schema: events.Schema,
 	}
-	place := make(map[string]int, n) // the same job twice in one call is added once
+	place := make(map[string]int, n)                              // the same job twice in one call is added once
+	actorOf, reasonOf := map[string]string{}, map[string]string{} // where they differ from the first
 	for i := range steps {
 		st := &steps[i]
 		j, err := newJob(st)
@@ -95,6 +98,9 @@ func (s *Jobs) Add(ctx context.Context, tx pgx.Tx, steps ...events.Step) ([]*eve
 		p.Ids = append(p.Ids, string(j.ID))
 		p.TeamIds = append(p.TeamIds, j.Scope.Team)
 		p.ProjectIds = append(p.ProjectIds, j.Scope.Project)
+		if !slices.Contains(p.Projects, j.Scope.Project) {
+			p.Projects = append(p.Projects, j.Scope.Project)
+		}
 		p.JobTypes = append(p.JobTypes, string(j.Kind))
 		p.SourceTypes = append(p.SourceTypes, j.SourceType)
 		p.SourceIds = append(p.SourceIds, j.SourceID)
@@ -103,10 +109,21 @@ func (s *Jobs) Add(ctx context.Context, tx pgx.Tx, steps ...events.Step) ([]*eve
 		p.Priorities = append(p.Priorities, int32(j.Priority))
 		p.MaxAttempts = append(p.MaxAttempts, int32(j.MaxAttempts))
 		p.DelaysUs = append(p.DelaysUs, st.Delay.Microseconds())
-		p.Actors = append(p.Actors, st.Event.Actor)
-		p.Reasons = append(p.Reasons, st.Event.Reason)
+		if st.Event.Actor != p.Actor {
+			actorOf[string(j.ID)] = st.Event.Actor
+		}
+		if st.Event.Reason != p.Reason {
+			reasonOf[string(j.ID)] = st.Event.Reason
+		}
 	}
-	q := s.q.WithTx(tx)
+	var err error
+	if p.ActorOf, err = json.Marshal(actorOf); err == nil {
+		p.ReasonOf, err = json.Marshal(reasonOf)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("enqueue %d jobs: %w", n, err)
+	}
+	q := s.in(tx)
 	rows, err := q.EnqueueJobs(ctx, p)
 	if err == nil && len(rows) < len(p.Ids) {
 		err = knownProjects(ctx, q, steps)
@@ -122,6 +139,14 @@ func (s *Jobs) Add(ctx context.Context, tx pgx.Tx, steps ...events.Step) ([]*eve
 		}
 	}
 	return made, nil
+}
+
+// in gives the queries in the transaction, or, without one, each by itself.
+func (s *Jobs) in(tx pgx.Tx) *sqlc.Queries {
+	if tx == nil {
+		return s.q
+	}
+	return s.q.WithTx(tx)
 }
 
 // newJob is the job that a step is to make.
@@ -142,7 +167,7 @@ func (s *Jobs) addOne(ctx context.Context, tx pgx.Tx, st *events.Step) (*events.
 	if err != nil {
 		return nil, err
 	}
-	q := s.q.WithTx(tx)
+	q := s.in(tx)
 	row, err := q.EnqueueJob(ctx, sqlc.EnqueueJobParams{
 		ID: string(j.ID), TeamID: j.Scope.Team, ProjectID: j.Scope.Project, JobType: string(j.Kind), SourceType: j.SourceType, SourceID: j.SourceID,
 		Payload: cmp.Or(string(j.Args), "{}"), RequestID: j.RequestID, Priority: int32(j.Priority), MaxAttempts: int32(j.MaxAttempts),
@@ -237,11 +262,7 @@ func (s *Jobs) Find(ctx context.Context, id events.ID) (events.Scope, error) {
 // state machine says, or ErrHeld when the job is no longer at the version the
 // step was computed from; read the job again then. At most one step a job.
 func (s *Jobs) Move(ctx context.Context, tx pgx.Tx, steps []events.Step) ([]error, error) {
-	q := s.q
-	if tx != nil {
-		q = s.q.WithTx(tx)
-	}
-	moved, errs, err := s.move(ctx, q, steps)
+	moved, errs, err := s.move(ctx, s.in(tx), steps)
 	if err != nil {
 		return nil, err
 	}

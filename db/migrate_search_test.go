@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
 	"github.com/stretchr/testify/require"
@@ -18,12 +19,11 @@ import (
 	"github.com/seed-245eaa15/obs/internal/testenv"
 )
 
-// What was stored before the program cut the texts itself is found as before,
-// by the mark of its project.
-func TestMigrateMarksWhatIsThere(t *testing.T) {
-	t.Parallel()
+// before is a database without the migration of that name and those after it.
+func before(t *testing.T, name string) *pgxpool.Pool {
+	t.Helper()
 	pool := open(t, testenv.EmptyPostgres(t))
-	files, err := filepath.Glob("migrations/*_search.sql")
+	files, err := filepath.Glob("migrations/*_" + name + ".sql")
 	require.NoError(t, err)
 	require.Len(t, files, 1)
 	number, _, _ := strings.Cut(filepath.Base(files[0]), "_")
@@ -35,7 +35,15 @@ func TestMigrateMarksWhatIsThere(t *testing.T) {
 	require.NoError(t, err)
 	_, err = p.UpTo(t.Context(), version-1)
 	require.NoError(t, err)
-	_, err = pool.Exec(t.Context(), `
+	return pool
+}
+
+// What was stored before the program cut the texts itself is found as before,
+// by the mark of its project.
+func TestMigrateMarksWhatIsThere(t *testing.T) {
+	t.Parallel()
+	pool := before(t, "search")
+	_, err := pool.Exec(t.Context(), `
 		INSERT INTO teams (id, name) VALUES ('t-ü', 't'), ('other', 'o');
 		INSERT INTO projects (id, team_id, name) VALUES ('p''1', 't-ü', 'p'), ('p2', 'other', 'p');
 		INSERT INTO observations (id, team_id, project_id, kind, content) VALUES

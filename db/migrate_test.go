@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/seed-245eaa15/obs/db"
+	"github.com/seed-245eaa15/obs/events"
 	"github.com/seed-245eaa15/obs/internal/testenv"
 )
 
@@ -58,6 +59,38 @@ func TestMigrateRefusesANewerDatabase(t *testing.T) {
 	require.ErrorContains(t, db.Migrate(t.Context(), pool), "upgrade the program")
 }
 
+// What waited before jobs knew their rows in the outbox goes on, and a program
+// that does not know of that makes no job.
+func TestMigrateTellsJobsTheirRows(t *testing.T) {
+	t.Parallel()
+	pool := before(t, "few_rows")
+	b := bundle{pool: pool, jobs: db.NewJobs(pool, db.JobsConfig{})}
+	const job = `INSERT INTO observation_generation_jobs (id, team_id, project_id, job_type, source_type, source_id, status, version, asked, created_at, updated_at)
+		VALUES ($1, 't', 'p', 'event', 'thing', $1, 'queued', 1, 1, now(), now())`
+	b.exec(t, `INSERT INTO teams (id, name) VALUES ('t', 't')`)
+	b.exec(t, `INSERT INTO projects (id, team_id, name) VALUES ('p', 't', 'p')`)
+	b.exec(t, `INSERT INTO outbox (job_id, team_id, project_id, job_type, asked) VALUES ('a', 't', 'p', 'event', 1), ('b', 't', 'p', 'event', 1)`)
+	for _, id := range []string{"a", "b"} {
+		b.exec(t, job, id)
+		b.exec(t, `INSERT INTO observation_generation_job_events (job_id, version, team_id, project_id, event_type, status_after, attempt, at, schema)
+			SELECT id, 1, team_id, project_id, 'queued', 'queued', 0, created_at, 1 FROM observation_generation_jobs WHERE id = $1`, id)
+	}
+	require.NoError(t, db.Migrate(t.Context(), pool))
+
+	_, err := pool.Exec(t.Context(), job, "c")
+	require.ErrorContains(t, err, "23502")
+	w := events.Holder{ID: "w"}
+	require.NoError(t, b.jobs.Seen(t.Context(), w))
+	b.begin(t, w, b.get(t, "a"))
+	found, err := b.jobs.Check(t.Context(), db.CheckConfig{})
+	require.NoError(t, err)
+	require.Empty(t, found)
+	asks, err := b.jobs.Asks(t.Context(), events.AskQuery{Limit: 10})
+	require.NoError(t, err)
+	require.Len(t, asks, 1)
+	require.Equal(t, events.ID("b"), asks[0].Envelope.Job)
+}
+
 func TestOpenSaysWhatIsWrong(t *testing.T) {
 	t.Parallel()
 	_, err := db.Open(context.Background(), db.Config{URL: "postgres://nobody@127.0.0.1:1/none"})
@@ -71,7 +104,7 @@ func TestOpenSaysWhatIsWrong(t *testing.T) {
 func TestTenantTablesHaveTheCompositeKey(t *testing.T) {
 	t.Parallel()
 	pool := testenv.Pool(t)
-	for _, table := range []string{"api_keys", "server_sessions", "agent_events"} {
+	for _, table := range []string{"api_keys", "server_sessions"} {
 		var n int
 		err := pool.QueryRow(t.Context(), `
 			SELECT count(*) FROM pg_constraint

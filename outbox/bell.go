@@ -14,8 +14,12 @@ import (
 	"github.com/seed-245eaa15/obs/events"
 )
 
-// bellGap is the shortest time between two messages of one process's bell.
-const bellGap = time.Millisecond
+// The shortest time between two messages of one process's bell: for jobs, and
+// for events, which a relay tells no more often.
+const (
+	bellGap = time.Millisecond
+	toldGap = feedGap
+)
 
 // Bell tells relays that something was committed: those of this process by a
 // channel, those of others by one core NATS message. It is a hint. A ring that
@@ -31,6 +35,7 @@ type Bell struct {
 // chime is what a bell can say.
 type chime struct {
 	body    []byte
+	gap     time.Duration
 	pending atomic.Bool
 	last    atomic.Int64 // when it last went out, Unix nanoseconds
 	here    chan struct{}
@@ -44,8 +49,8 @@ const onlyTold = " told"
 // connection rings in this process only. The caller keeps the connection.
 func NewBell(nc *nats.Conn, prefix string) *Bell {
 	b := &Bell{nc: nc, subject: Streams{Prefix: prefix}.WakeSubject(), id: nuid.Next()}
-	b.asks.body, b.asks.here = []byte(b.id), make(chan struct{}, 1)
-	b.told.body, b.told.here = []byte(b.id+onlyTold), make(chan struct{}, 1)
+	b.asks.body, b.asks.gap, b.asks.here = []byte(b.id), bellGap, make(chan struct{}, 1)
+	b.told.body, b.told.gap, b.told.here = []byte(b.id+onlyTold), toldGap, make(chan struct{}, 1)
 	return b
 }
 
@@ -68,11 +73,11 @@ func (b *Bell) ring(c *chime) {
 		return // the one that goes out next tells of this commit too
 	}
 	since := time.Since(time.Unix(0, c.last.Load()))
-	if since < 0 || since >= bellGap {
+	if since < 0 || since >= c.gap {
 		go b.out(c)
 		return
 	}
-	time.AfterFunc(bellGap-since, func() { b.out(c) })
+	time.AfterFunc(c.gap-since, func() { b.out(c) })
 }
 
 func (b *Bell) out(c *chime) {

@@ -259,7 +259,7 @@ func (t *term) settle(ctx context.Context, p parcel) error {
 	})
 	if failure == nil {
 		t.retry(ctx, "publish", nil, &t.pubAt, &t.pubWait)
-		poke(t.feedWake) // what was published is soon begun
+		t.feedSoon()
 		return nil
 	}
 	return t.away(ctx, fmt.Errorf("publish %d of %d messages: %w", len(back), len(p.rows), failure))

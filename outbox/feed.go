@@ -19,13 +19,17 @@ import (
 const (
 	// feedGap is between two passes, however often it rings: a job that is done
 	// by itself has three events, and a pass each would be most of what it costs.
-	feedGap = 5 * time.Millisecond
+	// Where more happens it is longer, up to feedGapMost for a busy system: then
+	// a pass tells some hundreds of events, and costs as much as one of twenty.
+	feedGap     = 5 * time.Millisecond
+	feedGapMost = 25 * time.Millisecond
+	feedGapOf   = 16 // events in the pass before that make it longer by feedGap
 	// tellAtOnce is how many messages are published before the rows that they
 	// tell of are taken away. What is told again after a crash is within it, and
 	// so is what a follower that comes back has to look at (see followBack).
 	tellAtOnce = 128
 	// mostEvents is how many events a message has at most: a message costs what
-	// some twenty events do, and a follower reads whole ones.
+	// writing some twenty events does, and a follower reads whole ones.
 	mostEvents = 64
 	// roomEvents is how many bytes several events have in a message: with its
 	// headers it is within MaxEvent.
@@ -62,6 +66,7 @@ func (f *follower) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		began := time.Now()
 		told, more, err := f.pass(ctx)
+		gap := min(time.Duration(1+told/feedGapOf)*feedGap, feedGapMost)
 		if ctx.Err() != nil {
 			return
 		}
@@ -74,7 +79,7 @@ func (f *follower) run(ctx context.Context) {
 			failed, wait = 0, 0
 			continue
 		case told > 0:
-			failed, wait = 0, f.relay.cfg.PollMin
+			failed, wait = 0, max(f.relay.cfg.PollMin, gap-time.Since(began))
 		default:
 			failed, wait = 0, min(max(2*wait, firstReadWait), f.relay.cfg.PollMax)
 		}
@@ -84,7 +89,7 @@ func (f *follower) run(ctx context.Context) {
 		case <-timer.C:
 		case <-f.wake:
 			if err == nil { // a ring does not heal a broker
-				wait = feedGap - time.Since(began)
+				wait = gap - time.Since(began)
 			}
 			_ = pause(ctx, wait)
 			wait = 0
@@ -158,20 +163,20 @@ func (f *follower) letter(some []events.FeedEvent) letter {
 	if most := int(f.pub.js.Conn().MaxPayload()); most > 0 {
 		room = min(room, most-roomForHeaders)
 	}
-	body := appendEvent(make([]byte, 0, min(len(some), mostEvents)*320), first)
-	names := appendName(make([]byte, 0, 4<<10), first.Event.Job, first.Event.Version)
+	most := 1
+	for most < min(len(some), mostEvents) && together(first, &some[most]) {
+		most++
+	}
+	body, names := appendEvent(nil, first), appendName(nil, first.Event.Job, first.Event.Version)
+	body, names = slices.Grow(body, (most-1)*(len(body)+8)), slices.Grow(names, (most-1)*(len(names)+2))
 	n := 1
-	for ; n < min(len(some), mostEvents); n++ {
-		e := &some[n]
-		if e.Row != first.Row || e.Scope != first.Scope || e.Kind != first.Kind || e.Event.Type != first.Event.Type {
-			break
-		}
-		before := len(body)
-		if body = appendEvent(append(body, '\n'), e); len(body) > room {
+	for ; n < most; n++ {
+		e, before := &some[n].Event, len(body)
+		if body = appendEvent(append(body, '\n'), &some[n]); len(body) > room {
 			body = body[:before]
 			break
 		}
-		names = appendName(append(names, '\n'), e.Event.Job, e.Event.Version)
+		names = appendName(append(names, '\n'), e.Job, e.Version)
 	}
 	header := nats.Header{jetstream.ExpectedStreamHeader: f.stream, HeaderType: {string(first.Event.Type)}}
 	if n == 1 {
@@ -185,6 +190,11 @@ func (f *follower) letter(some []events.FeedEvent) letter {
 	}
 	subject := f.relay.cfg.Streams.EventSubject(first.Scope, first.Kind, first.Event.Type)
 	return letter{msg: &nats.Msg{Subject: subject, Data: body, Header: header}, events: some[:n]}
+}
+
+// together reports whether two events may share a message.
+func together(a, b *events.FeedEvent) bool {
+	return a.Row == b.Row && a.Scope == b.Scope && a.Kind == b.Kind && a.Event.Type == b.Event.Type
 }
 
 // publish puts letters on the stream in their order, and says how many of the

@@ -76,6 +76,15 @@ func (s Streams) EventSubject(scope events.Scope, kind events.Kind, typ events.T
 		events.Token(string(kind)) + "." + events.Token(string(typ))
 }
 
+// EventsOf is where events of these types are published, whosever they are.
+func (s Streams) EventsOf(types ...events.Type) []string {
+	subjects := make([]string, len(types))
+	for i, t := range types {
+		subjects[i] = s.subject("ev.*.*.*.") + events.Token(string(t))
+	}
+	return subjects
+}
+
 // WakeSubject is where a [Bell] rings.
 func (s Streams) WakeSubject() string { return s.subject("obs.wake") }
 

@@ -9,9 +9,13 @@ import (
 )
 
 const (
-	// tenantRows is how many asks of one tenant, lane and priority are kept
-	// in memory; what comes behind is only remembered as "from row x on".
+	// roomyRows is how many asks of one tenant, lane and priority are kept in
+	// memory: two batches. What comes behind is only remembered as "from row x
+	// on".
+	roomyRows = 1900
+	// tenantRows is the same when someRows are kept in all.
 	tenantRows = 512
+	someRows   = 16 << 10
 	// crowdedRows is the same when memoryRows are kept in all.
 	crowdedRows = 16
 	memoryRows  = 128 << 10
@@ -183,7 +187,7 @@ func (l *lane) deal(n, tenantCap int, into []*row) []*row {
 // feed notes that a tenant's asks have to be read on: a queue of which some
 // were left in the store runs low.
 func (l *lane) feed(t *tenant) {
-	if t.from == 0 || t.hungry || t.rows > 8*tenantRows {
+	if t.from == 0 || t.hungry || t.rows > 2*roomyRows {
 		return
 	}
 	for _, q := range t.queues {

@@ -10,8 +10,12 @@ import (
 	"github.com/seed-245eaa15/obs/events"
 )
 
-// firstReadWait is the first wait of an idle relay. It doubles up to PollMax.
-const firstReadWait = 20 * time.Millisecond
+// firstReadWait is the first wait of an idle relay, and rungReadWait of one
+// that a bell wakes. It doubles up to PollMax.
+const (
+	firstReadWait = 20 * time.Millisecond
+	rungReadWait  = 100 * time.Millisecond
+)
 
 // ask does what is due with the store. One task's error does not hold up the
 // others, and each has its next time before it is tried.
@@ -45,15 +49,24 @@ func (t *term) ask(ctx context.Context) error {
 	if len(t.checking) > 0 || t.now() >= t.checkAt-slack {
 		errs = append(errs, t.check(ctx))
 	}
-	if t.inLanes > 0 && t.now() >= t.slotsAt {
-		t.slotsAt = t.now() + time.Second
-		slots, err := t.store.Slots(ctx, t.cfg.Lease)
-		if err == nil {
-			t.slots = slots
-		}
-		errs = append(errs, wrap("slots", err))
+	if t.slots == nil {
+		errs = append(errs, t.count(ctx))
 	}
 	return errors.Join(errs...)
+}
+
+// count asks for the slots of those who work, once a second while something
+// is published: behind the publishing, which has waited longer.
+func (t *term) count(ctx context.Context) error {
+	if t.inLanes+t.inFlight == 0 || t.now() < t.slotsAt {
+		return nil
+	}
+	t.slotsAt = t.now() + time.Second
+	slots, err := t.store.Slots(ctx, t.cfg.Lease)
+	if err == nil {
+		t.slots = slots
+	}
+	return wrap("slots", err)
 }
 
 func wrap(what string, err error) error {
@@ -119,15 +132,17 @@ func (t *term) read(ctx context.Context) error {
 
 // paced says when to read again.
 func (t *term) paced(found int, full bool) {
+	first, again := firstReadWait, t.cfg.PollMin
+	if t.cfg.Wake != nil { // what comes next rings
+		first, again = rungReadWait, rungReadWait
+	}
 	switch {
 	case full:
 		t.readWait = 0
-	case found > 0 && t.cfg.Wake == nil:
-		t.readWait = t.cfg.PollMin
-	case found > 0: // what comes next rings
-		t.readWait = max(t.cfg.PollMin, firstReadWait)
+	case found > 0:
+		t.readWait = min(again, t.cfg.PollMax)
 	default:
-		t.readWait = min(max(2*t.readWait, firstReadWait), t.cfg.PollMax)
+		t.readWait = min(max(2*t.readWait, first), t.cfg.PollMax)
 	}
 	wait := t.readWait
 	if len(t.gaps) > 0 {
@@ -240,10 +255,14 @@ func (t *term) take(a events.Ask) bool {
 }
 
 func (t *term) bound() int {
-	if t.inLanes >= memoryRows {
+	switch {
+	case t.inLanes >= memoryRows:
 		return crowdedRows
+	case t.inLanes >= someRows:
+		return tenantRows
+	default:
+		return roomyRows
 	}
-	return tenantRows
 }
 
 func (t *term) keep(a events.Ask, tenant *tenant) {

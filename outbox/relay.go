@@ -18,7 +18,7 @@ type Config struct {
 	Streams        Streams         // what Ensure makes, and the relay makes again when it vanishes
 	Lease          time.Duration   // a worker not seen for so long has lost its jobs; default 30 s
 	PollMax        time.Duration   // how long an idle relay waits before it looks; default 1 s
-	PollMin        time.Duration   // … and a busy one; default 5 ms
+	PollMin        time.Duration   // … and a busy one that nobody wakes; default 5 ms
 	Batch          int             // messages in one batch, at most and by default 1000
 	InFlight       int             // batches published at once; default 3
 	TenantCap      int             // messages of one tenant on the stream, per kind; default no limit

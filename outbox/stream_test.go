@@ -130,6 +130,7 @@ func TestSubjectsHoldNoWildcards(t *testing.T) {
 	t.Parallel()
 	var s outbox.Streams
 	for _, evil := range []string{"a.>", "*", ">", "..", "", " ", "a b", "a\r\nPUB x 1", "\x00", "%", "é", string(make([]byte, 5000))} {
+		require.Equal(t, []string{"ev.*.*.*." + events.Token(evil)}, s.EventsOf(events.Type(evil)))
 		subject := s.EventSubject(events.Scope{Team: evil, Project: evil}, events.Kind(evil), events.Type(evil))
 		require.Regexp(t, `^ev(\.~?[A-Za-z0-9_-]{1,64}){4}$`, subject)
 		require.Regexp(t, `^jobs\.~?[A-Za-z0-9_-]{1,64}$`, s.JobSubject(events.Kind(evil)))

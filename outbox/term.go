@@ -19,6 +19,7 @@ const (
 	gapRows     = 1024                   // of which at most so many
 	gapPoll     = 100 * time.Millisecond // the longest wait while there is a young gap
 	delayedWait = 500 * time.Millisecond // between two looks for asks that have come due; twice that when there were none
+	feedWait    = 10 * time.Millisecond  // after something was queued or published, events are looked for
 	idleSlack   = 250 * time.Millisecond // how much too early an idle relay does what it has to
 	ringGap     = time.Millisecond       // after a read, however often it rings
 	sweepShare  = 50                     // a sweep is repeated after so many times what it took
@@ -88,7 +89,8 @@ type term struct {
 	inFlight int
 	wg       sync.WaitGroup
 	feedWake chan struct{}
-	fresh    int // messages that were new to the broker
+	feedAt   time.Duration // when to wake the follower; 0: nothing is to be told
+	fresh    int           // messages that were new to the broker
 }
 
 type gap struct {
@@ -140,12 +142,30 @@ func (t *term) run(ctx context.Context) {
 		case p := <-t.results:
 			_ = t.settle(ctx, p) // its error is in State, and delays the next publish
 		case <-t.cfg.Wake:
+			t.feedSoon()
 			t.readAt = min(t.readAt, max(t.now(), t.hasRead+ringGap))
 			t.readWait = 0
 		case <-t.cfg.WakeFeed:
-			poke(t.feedWake)
+			t.feedNow()
 		}
 	}
+}
+
+// feedSoon has the follower look before long. What was queued or published is
+// soon begun, and a short job soon done: its worker's ring tells of all that at
+// once, and until then the processors are the job's.
+func (t *term) feedSoon() {
+	switch {
+	case t.cfg.WakeFeed == nil:
+		t.feedNow()
+	case t.feedAt == 0:
+		t.feedAt = t.now() + feedWait
+	}
+}
+
+func (t *term) feedNow() {
+	t.feedAt = 0
+	poke(t.feedWake)
 }
 
 // once passes until nothing is left that could be done now.
@@ -160,12 +180,13 @@ func (t *term) once(ctx context.Context) (int, error) {
 	for ctx.Err() == nil {
 		_, err = t.try(ctx)
 		busy := err == nil && (t.sweeping || !t.caughtUp || t.readAt <= t.now() && t.readWait == 0)
-		for t.inFlight > 0 {
+		wait := !busy || t.inFlight >= t.cfg.InFlight // else there is something to read meanwhile
+		for t.inFlight > 0 && (wait || err != nil) {
 			p := <-t.results
 			if e := t.settle(ctx, p); e != nil {
 				err = e
 			}
-			busy = true
+			busy, wait = true, false
 		}
 		if err != nil || !busy {
 			break
@@ -193,6 +214,9 @@ func (t *term) pass(ctx context.Context) time.Duration {
 // try does the due work with the store, then publishes.
 func (t *term) try(ctx context.Context) (wait time.Duration, err error) {
 	t.info = nil
+	if t.feedAt > 0 && t.now() >= t.feedAt {
+		t.feedNow()
+	}
 	if t.now() >= t.storeAt {
 		err = t.ask(ctx)
 		t.retry(ctx, "store", err, &t.storeAt, &t.storeWait)
@@ -200,12 +224,21 @@ func (t *term) try(ctx context.Context) (wait time.Duration, err error) {
 	if t.now() >= t.pubAt {
 		err = errors.Join(err, t.publish(ctx))
 	}
+	if t.now() >= t.storeAt {
+		if e := t.count(ctx); e != nil {
+			t.retry(ctx, "store", e, &t.storeAt, &t.storeWait)
+			err = errors.Join(err, e)
+		}
+	}
 	next := t.nextAsk()
 	if t.now() < t.storeAt {
 		next = t.storeAt
 	}
 	if at, ok := t.nextPublish(); ok && t.now() >= t.storeAt {
 		next = min(next, at)
+	}
+	if t.feedAt > 0 {
+		next = min(next, t.feedAt)
 	}
 	return max(0, next-t.now()), err
 }

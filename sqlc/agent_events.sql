@@ -73,7 +73,9 @@ ORDER BY occurred_at DESC, id DESC LIMIT @max_rows::int;
 
 -- name: EventsOfJobs :many
 -- The events that jobs are about, of any tenants: each is found under the
--- tenant of its own job.
-SELECT e.* FROM agent_events e
+-- tenant of its own job. Only what the handlers need of them.
+SELECT e.id, e.team_id, e.project_id, e.server_session_id, e.source_adapter, e.source_event_id, e.event_type, e.platform_source,
+       e.payload, e.occurred_at
+FROM agent_events e
 JOIN (SELECT unnest(@ids::text[]) AS id, unnest(@team_ids::text[]) AS team_id, unnest(@project_ids::text[]) AS project_id) w
   ON e.id = w.id AND e.id = ANY(@ids::text[]) AND CASE WHEN e.team_id = w.team_id AND e.project_id = w.project_id THEN true END;

@@ -7,6 +7,7 @@ package sqlc
 
 import (
 	"context"
+	"encoding/json"
 	"time"
 )
 
@@ -72,7 +73,9 @@ func (q *Queries) EventsOfBatch(ctx context.Context, arg EventsOfBatchParams) ([
 }
 
 const eventsOfJobs = `-- name: EventsOfJobs :many
-SELECT e.id, e.team_id, e.project_id, e.server_session_id, e.source_adapter, e.source_event_id, e.idempotency_key, e.event_type, e.platform_source, e.payload, e.metadata, e.batch_job_id, e.occurred_at, e.received_at, e.created_at, e.pruned_at FROM agent_events e
+SELECT e.id, e.team_id, e.project_id, e.server_session_id, e.source_adapter, e.source_event_id, e.event_type, e.platform_source,
+       e.payload, e.occurred_at
+FROM agent_events e
 JOIN (SELECT unnest($1::text[]) AS id, unnest($2::text[]) AS team_id, unnest($3::text[]) AS project_id) w
   ON e.id = w.id AND e.id = ANY($1::text[]) AND CASE WHEN e.team_id = w.team_id AND e.project_id = w.project_id THEN true END
 `
@@ -83,17 +86,30 @@ type EventsOfJobsParams struct {
 	ProjectIds []string
 }
 
+type EventsOfJobsRow struct {
+	ID              string
+	TeamID          string
+	ProjectID       string
+	ServerSessionID *string
+	SourceAdapter   string
+	SourceEventID   *string
+	EventType       string
+	PlatformSource  *string
+	Payload         json.RawMessage
+	OccurredAt      time.Time
+}
+
 // The events that jobs are about, of any tenants: each is found under the
-// tenant of its own job.
-func (q *Queries) EventsOfJobs(ctx context.Context, arg EventsOfJobsParams) ([]AgentEvent, error) {
+// tenant of its own job. Only what the handlers need of them.
+func (q *Queries) EventsOfJobs(ctx context.Context, arg EventsOfJobsParams) ([]EventsOfJobsRow, error) {
 	rows, err := q.db.Query(ctx, eventsOfJobs, arg.Ids, arg.TeamIds, arg.ProjectIds)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	items := []AgentEvent{}
+	items := []EventsOfJobsRow{}
 	for rows.Next() {
-		var i AgentEvent
+		var i EventsOfJobsRow
 		if err := rows.Scan(
 			&i.ID,
 			&i.TeamID,
@@ -101,16 +117,10 @@ func (q *Queries) EventsOfJobs(ctx context.Context, arg EventsOfJobsParams) ([]A
 			&i.ServerSessionID,
 			&i.SourceAdapter,
 			&i.SourceEventID,
-			&i.IdempotencyKey,
 			&i.EventType,
 			&i.PlatformSource,
 			&i.Payload,
-			&i.Metadata,
-			&i.BatchJobID,
 			&i.OccurredAt,
-			&i.ReceivedAt,
-			&i.CreatedAt,
-			&i.PrunedAt,
 		); err != nil {
 			return nil, err
 		}

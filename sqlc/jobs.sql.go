@@ -7,6 +7,7 @@ package sqlc
 
 import (
 	"context"
+	"encoding/json"
 	"time"
 )
 
@@ -371,24 +372,8 @@ func (q *Queries) EnqueueJob(ctx context.Context, arg EnqueueJobParams) (Enqueue
 
 const enqueueJobs = `-- name: EnqueueJobs :many
 
-WITH want AS (
-    SELECT unnest($1::text[]) AS id,
-           unnest($2::text[]) AS team_id,
-           unnest($3::text[]) AS project_id,
-           unnest($4::text[]) AS job_type,
-           unnest($5::text[]) AS source_type,
-           unnest($6::text[]) AS source_id,
-           unnest($7::text[]) AS payload,
-           unnest($8::text[]) AS request_id,
-           unnest($9::int[]) AS priority,
-           unnest($10::int[]) AS max_attempts,
-           unnest($11::bigint[]) AS delay_us,
-           unnest($12::text[]) AS actor,
-           unnest($13::text[]) AS reason
-), known AS ( -- as a foreign key would, but once for each project
-    SELECT p.id, p.team_id FROM projects p
-    WHERE p.id = ANY (ARRAY(SELECT DISTINCT w.project_id FROM want w))
-    FOR KEY SHARE
+WITH known AS ( -- as a foreign key would, but once for each project
+    SELECT p.id, p.team_id FROM projects p WHERE p.id = ANY ($1::text[]) FOR KEY SHARE
 ), made AS (
     INSERT INTO observation_generation_jobs (
         id, team_id, project_id, job_type, source_type, source_id, payload, request_id, priority, max_attempts,
@@ -397,7 +382,19 @@ WITH want AS (
            w.priority, w.max_attempts, 'queued', 1, 1, nextval('outbox_id_seq'),
            CASE WHEN w.delay_us > 0 THEN statement_timestamp() + interval '1 microsecond' * w.delay_us END,
            statement_timestamp(), statement_timestamp()
-    FROM want w
+    FROM (
+        SELECT unnest($2::text[]) AS id,
+               unnest($3::text[]) AS team_id,
+               unnest($4::text[]) AS project_id,
+               unnest($5::text[]) AS job_type,
+               unnest($6::text[]) AS source_type,
+               unnest($7::text[]) AS source_id,
+               unnest($8::text[]) AS payload,
+               unnest($9::text[]) AS request_id,
+               unnest($10::int[]) AS priority,
+               unnest($11::int[]) AS max_attempts,
+               unnest($12::bigint[]) AS delay_us
+    ) w
     JOIN known k ON k.id = w.project_id AND k.team_id = w.team_id
     ORDER BY w.id
     ON CONFLICT DO NOTHING
@@ -407,24 +404,27 @@ WITH want AS (
         job_id, version, team_id, project_id, event_type, status_after, attempt, at, next_at,
         actor, process, build, request_id, reason, schema)
     SELECT m.id, 1, m.team_id, m.project_id, 'queued', 'queued', 0, m.created_at, m.next_attempt_at,
-           w.actor, $14::text, $15::text, m.request_id, w.reason, $16::int
-    FROM made m JOIN want w ON w.id = m.id
+           COALESCE($13::jsonb ->> m.id, $14::text), $15::text, $16::text, m.request_id,
+           COALESCE($17::jsonb ->> m.id, $18::text), $19::int
+    FROM made m
 ), asked AS (
     INSERT INTO outbox (id, job_id, team_id, project_id, job_type, asked, priority, due_at) OVERRIDING SYSTEM VALUE
     SELECT m.ask, m.id, m.team_id, m.project_id, m.job_type, 1, m.priority, m.next_attempt_at FROM made m
 ), fed AS (
     INSERT INTO job_feed (team_id, project_id, job_type, event_type, status_after, actor, process, build, schema,
         job_ids, versions, attempts, ats, next_ats, request_ids, reasons)
-    SELECT m.team_id, m.project_id, m.job_type, 'queued', 'queued', w.actor, $14::text, $15::text, $16::int,
+    SELECT m.team_id, m.project_id, m.job_type, 'queued', 'queued', COALESCE($13::jsonb ->> m.id, $14::text) AS actor,
+           $15::text, $16::text, $19::int,
            array_agg(m.id), array_agg(1), array_agg(0), array_agg(m.created_at), array_agg(COALESCE(m.next_attempt_at, 'epoch')),
-           array_agg(m.request_id), array_agg(w.reason)
-    FROM made m JOIN want w ON w.id = m.id
-    GROUP BY m.team_id, m.project_id, m.job_type, w.actor
+           array_agg(m.request_id), array_agg(COALESCE($17::jsonb ->> m.id, $18::text))
+    FROM made m
+    GROUP BY m.team_id, m.project_id, m.job_type, 6
 )
 SELECT m.id, m.created_at, m.next_attempt_at FROM made m
 `
 
 type EnqueueJobsParams struct {
+	Projects    []string
 	Ids         []string
 	TeamIds     []string
 	ProjectIds  []string
@@ -436,10 +436,12 @@ type EnqueueJobsParams struct {
 	Priorities  []int32
 	MaxAttempts []int32
 	DelaysUs    []int64
-	Actors      []string
-	Reasons     []string
+	ActorOf     json.RawMessage
+	Actor       string
 	Process     string
 	Build       string
+	ReasonOf    json.RawMessage
+	Reason      string
 	Schema      int32
 }
 
@@ -455,9 +457,12 @@ type EnqueueJobsRow struct {
 // (ask), so that no index there has the jobs' ids. Used by package db only.
 // Makes the jobs that do not exist yet, each with its first event, and gives
 // the times of those. Each id is there once. One whose project is not there is
-// not made.
+// not made. Who asks, and why, is mostly the same for all; where it is not,
+// actor_of and reason_of say so by the job's id. To join what was made with
+// what was wanted would take a tenth more time.
 func (q *Queries) EnqueueJobs(ctx context.Context, arg EnqueueJobsParams) ([]EnqueueJobsRow, error) {
 	rows, err := q.db.Query(ctx, enqueueJobs,
+		arg.Projects,
 		arg.Ids,
 		arg.TeamIds,
 		arg.ProjectIds,
@@ -469,10 +474,12 @@ func (q *Queries) EnqueueJobs(ctx context.Context, arg EnqueueJobsParams) ([]Enq
 		arg.Priorities,
 		arg.MaxAttempts,
 		arg.DelaysUs,
-		arg.Actors,
-		arg.Reasons,
+		arg.ActorOf,
+		arg.Actor,
 		arg.Process,
 		arg.Build,
+		arg.ReasonOf,
+		arg.Reason,
 		arg.Schema,
 	)
 	if err != nil {

@@ -69,7 +69,7 @@ type Job struct {
 	CancelledAt   *time.Time
 	CreatedAt     time.Time
 	UpdatedAt     time.Time
-	Ask           *int64
+	Ask           int64
 }
 
 type JobEvent struct {

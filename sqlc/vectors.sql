@@ -3,17 +3,19 @@
 -- internal/observe/vectors.go: sqlc knows no pgvector.
 
 -- name: NotInSpace :many
--- The next of a project's newest observations that have no vector of the model,
--- or one of an older text, or, where pgvector is not, one that only it could read.
-SELECT o.id, o.content, o.created_at, o.updated_at
+-- The next of a project's newest observations, or the one that is named, and
+-- which of them have no vector of the model, or one of an older text, or,
+-- where pgvector is not, one that only it could read. Those come with their text.
+SELECT o.id, o.created_at, o.updated_at,
+       (CASE WHEN m.missing THEN left(o.content, 16000) ELSE '' END)::text AS content, m.missing::bool AS missing
 FROM (SELECT n.id, n.team_id, n.project_id, n.content, n.created_at, n.updated_at FROM observations n
       WHERE n.team_id = @team_id AND n.project_id = @project_id AND (n.created_at, n.id) < (@before_at::timestamptz, @before_id::text)
         AND (@id::text = '' OR n.id = @id::text)
-      ORDER BY n.created_at DESC, n.id DESC LIMIT @looked_at::int) o
+      ORDER BY n.created_at DESC, n.id DESC LIMIT @max_rows::int) o
 LEFT JOIN observation_vectors v ON v.observation_id = o.id AND CASE WHEN v.team_id = o.team_id AND v.project_id = o.project_id THEN true END
-WHERE v.observation_id IS NULL OR v.model <> @model OR v.seen_at <> o.updated_at
-   OR (@exact::bool AND v.vector IS NULL AND v.dimensions > 0)
-ORDER BY o.created_at DESC, o.id DESC LIMIT @max_rows::int;
+CROSS JOIN LATERAL (SELECT v.observation_id IS NULL OR v.model <> @model OR v.seen_at <> o.updated_at
+    OR (@exact::bool AND v.vector IS NULL AND v.dimensions > 0) AS missing) m
+ORDER BY o.created_at DESC, o.id DESC;
 
 -- name: ProjectsNotInSpace :many
 -- The projects with an observation among their newest that has been without a
@@ -30,7 +32,7 @@ WHERE (p.team_id, p.id) > (@after_team::text, @after_project::text)
         OR (@exact::bool AND v.vector IS NULL AND v.dimensions > 0)))
 ORDER BY p.team_id, p.id LIMIT @max_rows::int;
 
--- name: FittingObservations :many
+-- name: SearchFitting :many
 -- The newest of a project's, or of a session's, observations that the filters
 -- of a search let through.
 SELECT o.id FROM observations o

@@ -56,80 +56,6 @@ func (q *Queries) FirstToolUse(ctx context.Context, arg FirstToolUseParams) ([]F
 	return items, nil
 }
 
-const fittingObservations = `-- name: FittingObservations :many
-SELECT o.id FROM observations o
-WHERE o.team_id = $1 AND o.project_id = $2
-  AND ($3::text = '' OR o.server_session_id = $3::text)
-  AND o.created_at >= $4 AND o.created_at <= $5
-  AND ($6::text = '' OR o.content_search @@ $6::tsquery)
-  AND (cardinality($7::text[]) = 0 OR (o.content || ' ' || o.metadata::text) ~* ALL ($7::text[]))
-  AND (cardinality($8::text[]) = 0 OR NOT o.content ~* ANY ($8::text[]))
-  AND (cardinality($9::text[]) = 0 OR o.kind = ANY ($9::text[]))
-  AND ($10::text = '' OR EXISTS (
-        SELECT FROM jsonb_path_query(jsonb_build_array(o.metadata -> 'files_modified', o.metadata -> 'files_read'), '$[*][*]') p(name)
-        WHERE position('/' || $10::text || '/' IN '/' || (p.name #>> '{}') || '/') > 0))
-  AND ($11::text = '' OR EXISTS (
-        SELECT FROM server_sessions s
-        WHERE s.id = o.server_session_id AND CASE WHEN s.team_id = o.team_id AND s.project_id = o.project_id THEN true END
-          AND s.platform_source = $11::text)
-    OR (o.server_session_id IS NULL AND EXISTS (
-        SELECT FROM observation_sources l
-        JOIN agent_events e ON e.id = l.source_id AND CASE WHEN e.team_id = l.team_id AND e.project_id = l.project_id THEN true END
-        WHERE l.observation_id = o.id AND CASE WHEN l.team_id = o.team_id AND l.project_id = o.project_id THEN true END
-          AND l.source_type = 'agent_event' AND e.platform_source = $11::text)))
-ORDER BY o.created_at DESC LIMIT $12::int
-`
-
-type FittingObservationsParams struct {
-	TeamID    string
-	ProjectID string
-	SessionID string
-	Since     time.Time
-	Until     time.Time
-	But       string
-	Phrases   []string
-	Without   []string
-	Kinds     []string
-	Path      string
-	Platform  string
-	MaxRows   int32
-}
-
-// The newest of a project's, or of a session's, observations that the filters
-// of a search let through.
-func (q *Queries) FittingObservations(ctx context.Context, arg FittingObservationsParams) ([]string, error) {
-	rows, err := q.db.Query(ctx, fittingObservations,
-		arg.TeamID,
-		arg.ProjectID,
-		arg.SessionID,
-		arg.Since,
-		arg.Until,
-		arg.But,
-		arg.Phrases,
-		arg.Without,
-		arg.Kinds,
-		arg.Path,
-		arg.Platform,
-		arg.MaxRows,
-	)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	items := []string{}
-	for rows.Next() {
-		var id string
-		if err := rows.Scan(&id); err != nil {
-			return nil, err
-		}
-		items = append(items, id)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
 const insertToolUse = `-- name: InsertToolUse :many
 INSERT INTO tool_uses AS t (session_id, tool_use, team_id, project_id, job_id, event_id)
 SELECT $1, $2, j.team_id, j.project_id, j.id, $3
@@ -183,15 +109,16 @@ func (q *Queries) InsertToolUse(ctx context.Context, arg InsertToolUseParams) ([
 
 const notInSpace = `-- name: NotInSpace :many
 
-SELECT o.id, o.content, o.created_at, o.updated_at
+SELECT o.id, o.created_at, o.updated_at,
+       (CASE WHEN m.missing THEN left(o.content, 16000) ELSE '' END)::text AS content, m.missing::bool AS missing
 FROM (SELECT n.id, n.team_id, n.project_id, n.content, n.created_at, n.updated_at FROM observations n
       WHERE n.team_id = $1 AND n.project_id = $2 AND (n.created_at, n.id) < ($3::timestamptz, $4::text)
         AND ($5::text = '' OR n.id = $5::text)
       ORDER BY n.created_at DESC, n.id DESC LIMIT $6::int) o
 LEFT JOIN observation_vectors v ON v.observation_id = o.id AND CASE WHEN v.team_id = o.team_id AND v.project_id = o.project_id THEN true END
-WHERE v.observation_id IS NULL OR v.model <> $7 OR v.seen_at <> o.updated_at
-   OR ($8::bool AND v.vector IS NULL AND v.dimensions > 0)
-ORDER BY o.created_at DESC, o.id DESC LIMIT $9::int
+CROSS JOIN LATERAL (SELECT v.observation_id IS NULL OR v.model <> $7 OR v.seen_at <> o.updated_at
+    OR ($8::bool AND v.vector IS NULL AND v.dimensions > 0) AS missing) m
+ORDER BY o.created_at DESC, o.id DESC
 `
 
 type NotInSpaceParams struct {
@@ -200,24 +127,25 @@ type NotInSpaceParams struct {
 	BeforeAt  time.Time
 	BeforeID  string
 	ID        string
-	LookedAt  int32
+	MaxRows   int32
 	Model     string
 	Exact     bool
-	MaxRows   int32
 }
 
 type NotInSpaceRow struct {
 	ID        string
-	Content   string
 	CreatedAt time.Time
 	UpdatedAt time.Time
+	Content   string
+	Missing   bool
 }
 
 // Vectors of observations, and who was first with a tool use. Used by
 // internal/observe only. What reads and writes the vectors themselves stands in
 // internal/observe/vectors.go: sqlc knows no pgvector.
-// The next of a project's newest observations that have no vector of the model,
-// or one of an older text, or, where pgvector is not, one that only it could read.
+// The next of a project's newest observations, or the one that is named, and
+// which of them have no vector of the model, or one of an older text, or,
+// where pgvector is not, one that only it could read. Those come with their text.
 func (q *Queries) NotInSpace(ctx context.Context, arg NotInSpaceParams) ([]NotInSpaceRow, error) {
 	rows, err := q.db.Query(ctx, notInSpace,
 		arg.TeamID,
@@ -225,10 +153,9 @@ func (q *Queries) NotInSpace(ctx context.Context, arg NotInSpaceParams) ([]NotIn
 		arg.BeforeAt,
 		arg.BeforeID,
 		arg.ID,
-		arg.LookedAt,
+		arg.MaxRows,
 		arg.Model,
 		arg.Exact,
-		arg.MaxRows,
 	)
 	if err != nil {
 		return nil, err
@@ -239,9 +166,10 @@ func (q *Queries) NotInSpace(ctx context.Context, arg NotInSpaceParams) ([]NotIn
 		var i NotInSpaceRow
 		if err := rows.Scan(
 			&i.ID,
-			&i.Content,
 			&i.CreatedAt,
 			&i.UpdatedAt,
+			&i.Content,
+			&i.Missing,
 		); err != nil {
 			return nil, err
 		}
@@ -335,6 +263,80 @@ func (q *Queries) ProjectsNotInSpace(ctx context.Context, arg ProjectsNotInSpace
 			return nil, err
 		}
 		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const searchFitting = `-- name: SearchFitting :many
+SELECT o.id FROM observations o
+WHERE o.team_id = $1 AND o.project_id = $2
+  AND ($3::text = '' OR o.server_session_id = $3::text)
+  AND o.created_at >= $4 AND o.created_at <= $5
+  AND ($6::text = '' OR o.content_search @@ $6::tsquery)
+  AND (cardinality($7::text[]) = 0 OR (o.content || ' ' || o.metadata::text) ~* ALL ($7::text[]))
+  AND (cardinality($8::text[]) = 0 OR NOT o.content ~* ANY ($8::text[]))
+  AND (cardinality($9::text[]) = 0 OR o.kind = ANY ($9::text[]))
+  AND ($10::text = '' OR EXISTS (
+        SELECT FROM jsonb_path_query(jsonb_build_array(o.metadata -> 'files_modified', o.metadata -> 'files_read'), '$[*][*]') p(name)
+        WHERE position('/' || $10::text || '/' IN '/' || (p.name #>> '{}') || '/') > 0))
+  AND ($11::text = '' OR EXISTS (
+        SELECT FROM server_sessions s
+        WHERE s.id = o.server_session_id AND CASE WHEN s.team_id = o.team_id AND s.project_id = o.project_id THEN true END
+          AND s.platform_source = $11::text)
+    OR (o.server_session_id IS NULL AND EXISTS (
+        SELECT FROM observation_sources l
+        JOIN agent_events e ON e.id = l.source_id AND CASE WHEN e.team_id = l.team_id AND e.project_id = l.project_id THEN true END
+        WHERE l.observation_id = o.id AND CASE WHEN l.team_id = o.team_id AND l.project_id = o.project_id THEN true END
+          AND l.source_type = 'agent_event' AND e.platform_source = $11::text)))
+ORDER BY o.created_at DESC LIMIT $12::int
+`
+
+type SearchFittingParams struct {
+	TeamID    string
+	ProjectID string
+	SessionID string
+	Since     time.Time
+	Until     time.Time
+	But       string
+	Phrases   []string
+	Without   []string
+	Kinds     []string
+	Path      string
+	Platform  string
+	MaxRows   int32
+}
+
+// The newest of a project's, or of a session's, observations that the filters
+// of a search let through.
+func (q *Queries) SearchFitting(ctx context.Context, arg SearchFittingParams) ([]string, error) {
+	rows, err := q.db.Query(ctx, searchFitting,
+		arg.TeamID,
+		arg.ProjectID,
+		arg.SessionID,
+		arg.Since,
+		arg.Until,
+		arg.But,
+		arg.Phrases,
+		arg.Without,
+		arg.Kinds,
+		arg.Path,
+		arg.Platform,
+		arg.MaxRows,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []string{}
+	for rows.Next() {
+		var id string
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		items = append(items, id)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, err

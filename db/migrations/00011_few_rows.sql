@@ -17,8 +17,10 @@ ALTER TABLE observation_generation_job_events DROP CONSTRAINT observation_genera
 
 -- A job knows its row in the outbox, which had an index of random names for
 -- that: an entry to insert for each attempt, and one to look for. Programs from
--- before this must not run any more: theirs know the index only.
-ALTER TABLE observation_generation_jobs ADD COLUMN ask bigint; -- while it is queued; else what is left of that
+-- before this must not run any more: they would make jobs that know nothing of
+-- their row, and so may not make any.
+ALTER TABLE observation_generation_jobs ADD COLUMN ask bigint NOT NULL DEFAULT 0; -- while it is queued; else what is left of that
+ALTER TABLE observation_generation_jobs ALTER COLUMN ask DROP DEFAULT;
 UPDATE observation_generation_jobs j SET ask = o.id FROM outbox o WHERE o.job_id = j.id;
 ALTER TABLE outbox DROP CONSTRAINT outbox_job_id_key;
 

@@ -75,6 +75,7 @@ ALTER TABLE observations DROP CONSTRAINT observations_team_id_project_id_generat
 -- says whose it is, so the index needs no tenant and is a third of the size:
 -- it is one in no order.
 ALTER TABLE observation_sources DROP CONSTRAINT observation_sources_pkey;
+ALTER TABLE observation_sources REPLICA IDENTITY USING INDEX observation_sources_observation_id_source_type_source_id_key;
 CREATE INDEX ON observation_sources (source_id);
 DROP INDEX observation_sources_team_id_project_id_source_type_source_i_idx;
 

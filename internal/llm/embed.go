@@ -49,8 +49,10 @@ func NewEmbeddings(cfg EmbedConfig) (*Embeddings, error) {
 		return nil, err
 	}
 	r.bearer()
-	r, err = r.at("/embeddings")
-	return &Embeddings{r, cfg.Dimensions}, err
+	if r, err = r.at("/embeddings"); err != nil {
+		return nil, err
+	}
+	return &Embeddings{r, cfg.Dimensions}, nil
 }
 
 // Space names what vectors can be compared in: those of one model, cut to the

@@ -61,6 +61,8 @@ type Event struct {
 	// Payload is any JSON value. Its shape is the sender's: a provider must
 	// cope with every one.
 	Payload json.RawMessage
+	// Clear says that secrets.SuspectJSON was asked, and that the payload is not.
+	Clear bool
 }
 
 // Observation is one note. Title is never empty; all text is valid UTF-8

@@ -46,6 +46,26 @@ func (m *Mode) fit() *fitting {
 	return f
 }
 
+// typeOf is the mode's type for what a model called it, which is as a rule one
+// of them; a model that is not held to the schema may say something else.
+func (m *Mode) typeOf(said string) string {
+	if _, own := saidAs[said]; own || slices.ContainsFunc(m.Types, func(t Term) bool { return t.Name == said }) {
+		return m.typeFor(said)
+	}
+	plain := strings.NewReplacer("-", "", "_", "", " ", "")
+	for _, t := range m.Types {
+		if plain.Replace(t.Name) == plain.Replace(said) {
+			return t.Name
+		}
+	}
+	for own, as := range saidAs {
+		if slices.Contains(as.words, said) {
+			return m.typeFor(own)
+		}
+	}
+	return m.typeFor(typeDiscovery)
+}
+
 // typeFor is the mode's type for one of the extractor's: that of the same name;
 // one whose name says so, or whose description; one for what comes next to
 // it; or else the mode's first.

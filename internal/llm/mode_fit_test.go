@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-245eaa15/obs/internal/llm"
+	"github.com/seed-245eaa15/obs/internal/llm/llmtest"
 )
 
 // modeOf is a mode with these types and concepts, each "name" or "name: what it is".
@@ -106,5 +107,23 @@ func TestASummaryReadsTheModesTypes(t *testing.T) {
 		plain, err := llm.NewOffline().Answer(t.Context(), llm.Question{Task: llm.TaskObserve, Events: s.events})
 		require.NoError(t, err)
 		require.Equal(t, plain, own)
+	}
+}
+
+// A model that is not held to the schema says other words than the mode's.
+func TestAModelKeepsToTheMode(t *testing.T) {
+	t.Parallel()
+	m := modeOf(t, []string{"finding", "incident", "work-done"}, []string{"who"})
+	s := llmtest.New(t)
+	for said, want := range map[string]string{
+		"incident": "incident", "Work Done": "work-done", "bugfix": "incident", "feature": "work-done", "fix": "incident", "Discovery": "finding",
+		"security_note": "finding", "whatever": "finding", "": "finding",
+	} {
+		s.Always(llmtest.Says(fmt.Sprintf(`{"observations":[{"type":%q,"title":"a title","narrative":"n"}]}`, said)))
+		q := observing("e1")
+		q.Mode = m
+		a, err := openAI(t, s).Answer(t.Context(), q)
+		require.NoError(t, err)
+		require.Equal(t, want, a.Observations[0].Type, "%q", said)
 	}
 }

@@ -102,7 +102,7 @@ func decode(e Event) step {
 	if json.Unmarshal(e.Payload, &v) != nil {
 		return s
 	}
-	s.suspect = secrets.SuspectJSON(e.Payload)
+	s.suspect = !e.Clear && secrets.SuspectJSON(e.Payload)
 	s.root = node{s.scrub(v)}
 	s.cwd = s.root.get("cwd").str()
 	s.in = s.root.get("tool_input", "toolInput", "input", "arguments")

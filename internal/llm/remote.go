@@ -133,6 +133,9 @@ func (r *Remote) Answer(ctx context.Context, q Question) (Answer, error) {
 		a, err = read(q.Task, res.text)
 		a.Provider, a.Model, a.TokensIn, a.TokensOut = r.name, model, in, out
 		if err == nil {
+			for i := range a.Observations {
+				a.Observations[i].Type = q.mode().typeOf(a.Observations[i].Type)
+			}
 			return a, nil
 		}
 		if res.cut {

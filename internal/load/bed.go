@@ -9,7 +9,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -142,11 +141,11 @@ func (b *Bed) closeLinks() {
 // Pad is a JSON string's inside of that many bytes.
 func Pad(n int) string { return strings.Repeat("0123456789abcdef", n/16+1)[:n] }
 
-// step is one new job. Its number is in its arguments.
+// step is one new job, named as our application names its own, by time. Its number is in its arguments.
 func (b *Bed) step(n int64) (events.Step, error) {
 	name := fmt.Sprintf("%s-%d", b.cfg.Streams.Prefix, n)
 	return events.New(events.Job{
-		ID: events.NewID(Kind, name), Kind: Kind, Scope: b.scope, SourceType: "bench", SourceID: name,
+		ID: events.NewIDAt(Kind, time.Now(), name), Kind: Kind, Scope: b.scope, SourceType: "bench", SourceID: name,
 		Args: fmt.Appendf(nil, `{"n":%d,"pad":"%s"}`, n, b.pad),
 	}, events.Event{Actor: "bench"})
 }
@@ -160,10 +159,8 @@ func (b *Bed) ask(ctx context.Context, batch int) (first int64, err error) {
 			return 0, err
 		}
 	}
-	return first, db.InTx(ctx, b.callers, func(tx pgx.Tx) error {
-		_, err := b.asking.Enqueue(ctx, tx, steps...)
-		return err
-	})
+	_, err = b.asking.Enqueue(ctx, nil, steps...)
+	return first, err
 }
 
 // system is a relay and a worker that run, as two processes of ours would.

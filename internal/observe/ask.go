@@ -23,8 +23,10 @@ type jobArgs struct {
 	Adapter     string `json:"source_adapter,omitempty"`
 	Actor       string `json:"actor_id,omitempty"`
 	Key         string `json:"api_key_id,omitempty"`
-	Nth         int    `json:"summary,omitempty"` // of a session's summaries, from the second on
-	Vectors     string `json:"vectors,omitempty"` // of a reindex: it is about them alone; see place
+	Nth         int    `json:"summary,omitempty"`   // of a session's summaries, from the second on
+	Vectors     string `json:"vectors,omitempty"`   // of a reindex: it is about them alone; see place
+	BeforeAt    int64  `json:"before_at,omitempty"` // where one of those goes on: µs since 1970, and the id
+	BeforeID    string `json:"before_id,omitempty"`
 
 	// at is a part of the job's name, see events.NewIDAt: the time that is
 	// stored with what the job is about.

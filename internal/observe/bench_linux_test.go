@@ -31,7 +31,7 @@ func BenchmarkShowable(b *testing.B) {
 	b.ReportAllocs()
 	i := 0
 	show := func() {
-		_, _, err := observe.Showable(s.Events[i%len(s.Events)].Payload)
+		_, _, _, err := observe.Showable(s.Events[i%len(s.Events)].Payload)
 		require.NoError(b, err)
 		i++
 	}

@@ -85,11 +85,21 @@ func (s *Service) budgetOf(ctx context.Context, team string) (Budget, error) {
 	if b, ok := s.budgets.get(team); ok {
 		return b, nil
 	}
-	b, err := budgetIn(ctx, s.q, team)
-	if err == nil {
-		s.budgets.put(team, b, budgetFor)
-	}
+	b, _, err := s.stated.get(ctx, team)
 	return b, err
+}
+
+func (s *Service) loadBudgets(ctx context.Context, teams []string) (map[string]Budget, error) {
+	found := make(map[string]Budget, len(teams))
+	for _, team := range teams {
+		b, err := budgetIn(ctx, s.q, team)
+		if err != nil {
+			return nil, err
+		}
+		s.budgets.put(team, b, budgetFor)
+		found[team] = b
+	}
+	return found, nil
 }
 
 // withinBudget holds a job whose team has used up its month, unless somebody

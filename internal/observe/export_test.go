@@ -97,7 +97,7 @@ func (s *Service) WaitingLanes() int {
 
 // Gather gives the do of a gatherer.
 func Gather[T any](atOnce, crowd, most int, run func(ctx context.Context, calls []T) error) (do func(ctx context.Context, what T, weight int) error) {
-	return (&gatherer[T]{atOnce: atOnce, crowd: crowd, most: most, run: run}).do
+	return (&gatherer[T]{atOnce: atOnce, crowd: crowd, most: most, split: 6, run: run}).do
 }
 
 const Patience = patience

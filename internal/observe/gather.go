@@ -20,6 +20,7 @@ type gatherer[T any] struct {
 	atOnce int       // runs under way
 	crowd  int       // weight that has to wait for a run to begin beside another
 	most   int       // weight that runs together; a single call may weigh more
+	split  int       // weight of which one run takes half, and leaves the rest to the one beside it; 0: none
 	run    runner[T] // sets the answers in calls
 
 	mu      sync.Mutex
@@ -142,9 +143,12 @@ func (g *gatherer[T]) take(cancel context.CancelFunc) []*call[T] {
 	}
 	with := &company{cancel: cancel}
 	var calls []*call[T]
-	n, weight := 0, 0
+	n, weight, most := 0, 0, g.most
+	if g.split > 0 && g.weight >= g.split {
+		most = min(most, (g.weight+1)/2)
+	}
 	for _, c := range g.waiting {
-		if len(calls) > 0 && weight+c.weight > g.most {
+		if len(calls) > 0 && weight+c.weight > most {
 			break
 		}
 		n++
@@ -163,8 +167,12 @@ func (g *gatherer[T]) take(cancel context.CancelFunc) []*call[T] {
 	g.began = time.Now()
 	if calls == nil {
 		g.running--
-	} else {
-		g.fresh++
+		return nil
+	}
+	g.fresh++
+	if len(g.waiting) > 0 && g.weight >= g.crowd && g.running < g.atOnce {
+		g.running++
+		go g.work()
 	}
 	return calls
 }

@@ -90,6 +90,62 @@ func TestGatherTogether(t *testing.T) {
 	})
 }
 
+// A few that wait when a run ends do not begin one beside another that will
+// soon be over; a crowd does.
+func TestGatherNoRunForAFew(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
+		var runs [][]int
+		do := observe.Gather(2, 3, 100, func(_ context.Context, calls []int) error {
+			mu.Lock()
+			runs = append(runs, slices.Clone(calls))
+			mu.Unlock()
+			time.Sleep(time.Duration(20-calls[0]) * time.Millisecond) //nolint:forbidigo // in a bubble
+			return nil
+		})
+		var wg sync.WaitGroup
+		begin := func(calls ...int) {
+			for _, i := range calls {
+				wg.Go(func() { require.NoError(t, do(t.Context(), i, 1)) })
+				synctest.Wait()
+			}
+		}
+		begin(0)                             // until 20 ms
+		begin(1, 2, 3)                       // a crowd: until 19 ms
+		begin(4)                             // waits for both, and not only for the first to end
+		time.Sleep(19500 * time.Microsecond) //nolint:forbidigo // in a bubble
+		begin(5)
+		wg.Wait()
+		require.Equal(t, [][]int{{0}, {1, 2, 3}, {4, 5}}, runs)
+	})
+}
+
+// What has gathered while nothing could run is divided between two runs.
+func TestGatherDivides(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
+		var runs [][]int
+		do := observe.Gather(2, 1, 100, func(_ context.Context, calls []int) error {
+			mu.Lock()
+			runs = append(runs, slices.Clone(calls))
+			mu.Unlock()
+			time.Sleep(time.Millisecond) //nolint:forbidigo // in a bubble
+			return nil
+		})
+		var wg sync.WaitGroup
+		for i := range 8 {
+			wg.Go(func() { require.NoError(t, do(t.Context(), i, 2)) })
+			synctest.Wait()
+		}
+		wg.Wait()
+		require.Equal(t, [][]int{{0}, {1}, {2, 3, 4}}, runs[:3])
+		require.Equal(t, []int{5}, runs[3], "half of what is left")
+		require.Equal(t, []int{6, 7}, runs[4], "too few to divide")
+	})
+}
+
 // Who leaves is not waited for, and does not take along the others.
 func TestGatherLeave(t *testing.T) {
 	t.Parallel()

@@ -117,6 +117,7 @@ type eventRef struct {
 	id    string
 }
 
+// loadEvents gives what of agent events is shown, and what tells twins.
 func (s *Service) loadEvents(ctx context.Context, refs []eventRef) (map[eventRef]sqlc.AgentEvent, error) {
 	var p sqlc.EventsOfJobsParams
 	for _, r := range refs {
@@ -125,7 +126,10 @@ func (s *Service) loadEvents(ctx context.Context, refs []eventRef) (map[eventRef
 	rows, err := s.q.EventsOfJobs(ctx, p)
 	found := make(map[eventRef]sqlc.AgentEvent, len(rows))
 	for _, r := range rows {
-		found[eventRef{events.Scope{Team: r.TeamID, Project: r.ProjectID}, r.ID}] = r
+		found[eventRef{events.Scope{Team: r.TeamID, Project: r.ProjectID}, r.ID}] = sqlc.AgentEvent{
+			ID: r.ID, TeamID: r.TeamID, ProjectID: r.ProjectID, ServerSessionID: r.ServerSessionID, SourceAdapter: r.SourceAdapter,
+			SourceEventID: r.SourceEventID, EventType: r.EventType, PlatformSource: r.PlatformSource, Payload: r.Payload, OccurredAt: r.OccurredAt,
+		}
 	}
 	return found, err
 }
@@ -246,7 +250,7 @@ func (m *material) twinShown(r sqlc.AgentEvent) bool {
 // add shows some more events. Of their payloads only what is shown is kept.
 func (m *material) add(rows []sqlc.AgentEvent) error {
 	for _, r := range rows {
-		payload, gone, err := showable(r.Payload)
+		payload, quiet, gone, err := showable(r.Payload)
 		if err != nil {
 			return pipeline.Permanent(fmt.Errorf("payload of event %s: %w", r.ID, err))
 		}
@@ -263,7 +267,7 @@ func (m *material) add(rows []sqlc.AgentEvent) error {
 		m.sessions[r.ID] = deref(r.ServerSessionID)
 		m.shown = append(m.shown, llm.Event{
 			ID: r.ID, Type: cut(hide(r.EventType), maxType), Source: source(r),
-			At: r.OccurredAt, Payload: payload,
+			At: r.OccurredAt, Payload: payload, Clear: quiet,
 		})
 	}
 	return nil

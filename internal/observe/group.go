@@ -18,7 +18,8 @@ type group struct {
 	s       *Service
 	tx      pgx.Tx
 	q       *sqlc.Queries
-	patient bool // waits for who holds a project
+	last    *sqlc.Queries // for the last statement, which may be sent with the commit
+	patient bool          // waits for who holds a project
 	recs    []*recording
 
 	waits waits
@@ -325,7 +326,7 @@ func (g *group) audit(ctx context.Context) error {
 		p.ResourceIds, p.RequestIds = append(p.ResourceIds, row.ResourceID), append(p.RequestIds, deref(row.RequestID))
 		p.JobIds, p.Details = append(p.JobIds, deref(row.JobID)), append(p.Details, string(row.Details))
 	}
-	if err := g.q.InsertAudits(ctx, p); err != nil {
+	if err := g.last.InsertAudits(ctx, p); err != nil {
 		return fmt.Errorf("audit %s: %w", actReceived, err)
 	}
 	return nil

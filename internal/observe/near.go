@@ -92,13 +92,13 @@ func (f *finder) near(ctx context.Context, asOf time.Time) ([]candidate, error) 
 	if a.size, err = f.s.size(ctx, f.q, f.scope); err != nil {
 		return nil, err
 	}
-	p := sqlc.FittingObservationsParams{
+	p := sqlc.SearchFittingParams{
 		TeamID: f.scope.Team, ProjectID: f.scope.Project, SessionID: f.query.SessionID, Since: f.query.Since, Until: f.query.Until,
 		But: f.terms.But(), Phrases: notNull(f.terms.Phrases), Without: notNull(f.terms.Without), Kinds: notNull(f.query.Kinds), Path: f.query.Path,
 		Platform: plain(deref(platformOf(f.query.PlatformSource))), MaxRows: fittingMost,
 	}
 	if p.SessionID != "" || p.But != "" || len(p.Phrases)+len(p.Without)+len(p.Kinds) > 0 || p.Path != "" || p.Platform != "" {
-		if a.among, err = f.q.FittingObservations(ctx, p); err != nil || len(a.among) == 0 {
+		if a.among, err = f.q.SearchFitting(ctx, p); err != nil || len(a.among) == 0 {
 			return nil, err
 		}
 	}

@@ -462,3 +462,68 @@ func TestNoSecretGoesToWhoMakesVectors(t *testing.T) {
 	require.Contains(t, fmt.Sprint(s.Asked()), "the rest")
 	require.NotContains(t, dump(t, w.pool), "sk-loopback")
 }
+
+// A job that takes long leaves the rest to another one.
+func TestVectorsOfManyObservationsByMoreThanOneJob(t *testing.T) {
+	t.Parallel()
+	s := llmtest.New(t)
+	w := newWorld(t, withVectors(t, s, "m1"), func(cfg *observe.Config) { cfg.Near.Within = time.Nanosecond })
+	const n = 1300
+	_, err := w.pool.Exec(t.Context(), `INSERT INTO observations (id, team_id, project_id, kind, content, created_at, updated_at)
+		SELECT 'o' || i, $1, $2, 'k', 'note ' || i, now() - interval '1 hour' + i * interval '1 s', now() - interval '1 hour' FROM generate_series(1, $3::int) i`, w.team, w.project, n)
+	require.NoError(t, err)
+	require.NoError(t, w.SweepVectors(t.Context()))
+	jobs := 0
+	for {
+		done := w.doAll(t)
+		if jobs += done; done == 0 || jobs > 10 {
+			break
+		}
+	}
+	require.Equal(t, 3, jobs, "each looks at 500")
+	require.Equal(t, n, w.count(t, "observation_vectors"))
+	require.Len(t, s.Asked(), 2*8+5)
+	w.check(t)
+}
+
+// A search and a job read few rows, and none of another project, whatever the
+// planner believes.
+func TestVectorsReadFewRowsWithColdStatistics(t *testing.T) {
+	t.Parallel()
+	s := llmtest.New(t)
+	pool, rec := coldPool(t)
+	w := newWorldOn(t, pool, withVectors(t, s, "m1"), func(cfg *observe.Config) { cfg.Near.Floor = 0 })
+	team, project := w.tenant(t, "away")
+	for _, at := range [][2]string{{team, project}, {w.team, w.project}} {
+		for _, sql := range []string{
+			`INSERT INTO observations (id, team_id, project_id, kind, content, created_at, updated_at)
+			 SELECT $2 || i, $1, $2, 'k', 'c', now() - i * interval '1 s', now() - interval '1 h' FROM generate_series(1, 6000) i`,
+			`INSERT INTO observation_vectors (observation_id, team_id, project_id, model, dimensions, created_at, seen_at, vector)
+			 SELECT id, team_id, project_id, 'm1', 256, created_at, updated_at, decode(repeat('0000803d', 256), 'hex') FROM observations WHERE team_id = $1 AND project_id = $2`,
+		} {
+			_, err := pool.Exec(t.Context(), sql, at[0], at[1])
+			require.NoError(t, err)
+		}
+	}
+	for range 8 {
+		_, r := w.hits(t, observe.Query{Query: "note"})
+		require.Len(t, r.Hits, 20)
+		_, r = w.hits(t, observe.Query{Query: "note", Kinds: []string{"k"}})
+		require.Len(t, r.Hits, 20)
+	}
+	// Each row is counted once for each step that it goes through.
+	require.Less(t, rowsRead(t, pool, rec.last["SearchVectors"]), 3*6000+100)
+	require.Less(t, rowsRead(t, pool, rec.last["SearchFitting"]), 3*6000+100)
+	job, err := w.Reindex(t.Context(), w.me, w.project, w.memory(t, "one more"))
+	require.NoError(t, err)
+	w.do(t, job.ID)
+	require.Less(t, rowsRead(t, pool, rec.last["NotInSpace"]), 100, "of one observation")
+	_, err = pool.Exec(t.Context(), "DELETE FROM observation_vectors WHERE observation_id = $1", w.project+"7")
+	require.NoError(t, err)
+	w.record(t, w.event(1))
+	w.doAll(t)
+	w.placed(t)
+	require.Less(t, rowsRead(t, pool, rec.last["NotInSpace"]), 12*500)
+	require.NoError(t, w.SweepVectors(t.Context()))
+	require.Less(t, rowsRead(t, pool, rec.last["ProjectsNotInSpace"]), 2*10*200)
+}

@@ -88,8 +88,9 @@ type Service struct {
 	projects *loader[events.Scope, knownProject] // those that known has not
 	keys     *loader[keyRef, bool]               // whether they are revoked
 
-	budgets   cache[string, Budget] // of teams
-	unpriced  sync.Map              // models without a price, that the log has been told of
+	budgets   cache[string, Budget]   // of teams
+	stated    *loader[string, Budget] // those that budgets has not
+	unpriced  sync.Map                // models without a price, that the log has been told of
 	heldTeams atomic.Int64
 	recorder  *recorder
 	shown     *gatherer[*shown] // keys that requests show
@@ -113,6 +114,7 @@ func New(cfg Config) *Service {
 	s.shown = &gatherer[*shown]{atOnce: 2, crowd: maxShown, most: maxShown, run: s.useKeys}
 	s.join = pipeline.Join(s.write)
 	s.sources, s.projects, s.keys = newLoader(s.loadEvents), newLoader(s.loadProjects), newLoader(s.loadRevoked)
+	s.stated = newLoader(s.loadBudgets)
 	return s
 }
 

@@ -1,11 +1,12 @@
 package observe
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
-	"math"
+	"slices"
 	"sync"
 	"time"
 
@@ -23,6 +24,7 @@ type Near struct {
 	Embeddings *llm.Embeddings
 	Patience   time.Duration // how long a search waits for the vector of its question; 0: 1 s
 	Floor      float64       // the least likeness of an answer, by the cosine; 0 is any that is not opposed
+	Within     time.Duration // how long one job makes vectors before another goes on; 0: 2 min
 }
 
 // Vectors are made by jobs of the kind reindex, apart from those that store
@@ -37,9 +39,9 @@ const (
 
 	placeEvery = 5 * time.Second
 	placeAmong = 2000 // of the newest observations of a project
-	placePages = 50   // in one job; another one goes on
-	placeFor   = 2 * time.Minute
+	placePage  = 500  // that are looked at at once
 	sweepEvery = 10 * time.Minute
+	sweepAmong = 200 // of the newest of each project
 	sweepPage  = 200 // projects
 
 	maxPlaced   = 6000 // bytes of a text
@@ -80,51 +82,60 @@ func (s *Service) place(ctx context.Context, job events.Job, a jobArgs) (placedN
 	}
 	p := sqlc.NotInSpaceParams{
 		TeamID: job.Scope.Team, ProjectID: job.Scope.Project, Model: s.cfg.Near.Embeddings.Space(), ID: a.Observation,
-		BeforeAt: endOfTime, LookedAt: math.MaxInt32, MaxRows: llm.MaxEmbedded, Exact: store.exact(),
+		BeforeAt: endOfTime, MaxRows: placePage, Exact: store.exact(),
 	}
-	if a.Vectors == vectorsOfNew {
-		p.LookedAt = placeAmong
+	if a.BeforeAt > 0 {
+		p.BeforeAt, p.BeforeID = time.UnixMicro(a.BeforeAt), a.BeforeID
 	}
 	began := time.Now()
-	for page := 1; ; page++ {
+	for looked := 0; ; {
 		rows, err := s.q.NotInSpace(ctx, p)
 		if err != nil {
 			return placedNow, refused, fmt.Errorf("read observations without vectors: %w", err)
 		}
-		if len(rows) == 0 {
-			return placedNow, refused, nil
-		}
-		if err := s.withinBudget(ctx, job); err != nil {
-			return placedNow, refused, err
-		}
-		all, err := s.placesOf(ctx, job.Scope, rows)
-		if err != nil {
-			return placedNow, refused, jobError(err)
-		}
-		dimensions := 0
-		for _, one := range all {
-			if one.vector == nil {
-				refused++
-			}
-			dimensions = max(dimensions, len(one.vector))
-		}
-		if !store.exact() {
-			if err := indexVectors(ctx, s.pool, dimensions); err != nil {
-				return placedNow, refused, fmt.Errorf("index vectors: %w", err)
+		looked += len(rows)
+		missing := slices.DeleteFunc(slices.Clone(rows), func(r sqlc.NotInSpaceRow) bool { return !r.Missing })
+		for some := range slices.Chunk(missing, llm.MaxEmbedded) {
+			n, err := s.placeSome(ctx, job, store, p.Model, some)
+			placedNow, refused = placedNow+len(some), refused+n
+			if err != nil {
+				return placedNow, refused, err
 			}
 		}
-		if err := store.put(ctx, s.pool, job.Scope, p.Model, all); err != nil {
-			return placedNow, refused, err
-		}
-		placedNow += len(all)
-		if len(rows) < llm.MaxEmbedded {
+		if len(rows) < placePage || a.Vectors == vectorsOfNew && looked >= placeAmong && len(missing) == 0 {
 			return placedNow, refused, nil
-		}
-		if page == placePages || time.Since(began) > placeFor {
-			return placedNow, refused, s.askToPlace(ctx, vectorsOfAll, time.Now(), 0, "after "+string(job.ID), job.Scope)
 		}
 		p.BeforeAt, p.BeforeID = rows[len(rows)-1].CreatedAt, rows[len(rows)-1].ID
+		if time.Since(began) > cmp.Or(s.cfg.Near.Within, 2*time.Minute) {
+			next := jobArgs{Vectors: vectorsOfAll, BeforeAt: p.BeforeAt.UnixMicro(), BeforeID: p.BeforeID, at: job.CreatedAt}
+			return placedNow, refused, s.askToPlace(ctx, next, 0, "after "+string(job.ID), job.Scope)
+		}
 	}
+}
+
+// placeSome gives some observations their vectors, and says how many the model
+// does not take.
+func (s *Service) placeSome(ctx context.Context, job events.Job, store vectorStore, space string, some []sqlc.NotInSpaceRow) (refused int, err error) {
+	if err := s.withinBudget(ctx, job); err != nil {
+		return 0, err
+	}
+	all, err := s.placesOf(ctx, job.Scope, some)
+	if err != nil {
+		return 0, jobError(err)
+	}
+	dimensions := 0
+	for _, one := range all {
+		if one.vector == nil {
+			refused++
+		}
+		dimensions = max(dimensions, len(one.vector))
+	}
+	if !store.exact() {
+		if err := indexVectors(ctx, s.pool, dimensions); err != nil {
+			return refused, fmt.Errorf("index vectors: %w", err)
+		}
+	}
+	return refused, store.put(ctx, s.pool, job.Scope, space, all)
 }
 
 // placesOf asks for the vectors of observations. A text that the model does not
@@ -192,13 +203,13 @@ func (s *Service) memoryToPlace(ctx context.Context, tx pgx.Tx, c Caller, o Obse
 	return s.askToPlaceIn(ctx, tx, c, scope, jobArgs{Observation: o.ID, Vectors: vectorsOfNew, at: time.Now()}, o.ID+" "+fmt.Sprint(o.UpdatedAt.UnixMicro()), 0)
 }
 
-// askToPlace asks for a job for each of the projects. at and why are a part of
-// its name: who asks for the same at the same time asks for one job.
-func (s *Service) askToPlace(ctx context.Context, which string, at time.Time, delay time.Duration, why string, scopes ...events.Scope) error {
+// askToPlace asks for a job for each of the projects. Its time and why are a
+// part of its name: who asks for the same at the same time asks for one job.
+func (s *Service) askToPlace(ctx context.Context, a jobArgs, delay time.Duration, why string, scopes ...events.Scope) error {
 	var failed error
 	for _, scope := range scopes {
 		err := db.InTx(ctx, s.pool, func(tx pgx.Tx) error {
-			return s.askToPlaceIn(ctx, tx, Caller{Actor: "worker"}, scope, jobArgs{Vectors: which, at: at}, why, delay)
+			return s.askToPlaceIn(ctx, tx, Caller{Actor: "worker"}, scope, a, why, delay)
 		})
 		if err != nil && !errors.Is(err, db.ErrNoProject) && failed == nil { // of a project that is gone, there is nothing to do
 			failed = fmt.Errorf("ask for vectors of project %s: %w", scope.Project, err)
@@ -261,7 +272,7 @@ func (s *Service) placeNew(ctx context.Context, now time.Time) error {
 		return nil
 	}
 	at := now.Truncate(placeEvery).Add(placeEvery)
-	return s.askToPlace(ctx, vectorsOfNew, at, at.Sub(now)+time.Second, fmt.Sprint(at.Unix()), scopes...)
+	return s.askToPlace(ctx, jobArgs{Vectors: vectorsOfNew, at: at}, at.Sub(now)+time.Second, fmt.Sprint(at.Unix()), scopes...)
 }
 
 // sweepVectors looks over all projects.
@@ -270,7 +281,7 @@ func (s *Service) sweepVectors(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	p := sqlc.ProjectsNotInSpaceParams{LookedAt: placeAmong, Model: s.cfg.Near.Embeddings.Space(), Exact: store.exact(), MaxRows: sweepPage}
+	p := sqlc.ProjectsNotInSpaceParams{LookedAt: sweepAmong, Model: s.cfg.Near.Embeddings.Space(), Exact: store.exact(), MaxRows: sweepPage}
 	at := time.Now().Truncate(sweepEvery)
 	for {
 		rows, err := s.q.ProjectsNotInSpace(ctx, p)
@@ -281,7 +292,7 @@ func (s *Service) sweepVectors(ctx context.Context) error {
 		for _, r := range rows {
 			scopes = append(scopes, events.Scope{Team: r.TeamID, Project: r.ID})
 		}
-		if err := s.askToPlace(ctx, vectorsOfAll, at, 0, p.Model+" "+fmt.Sprint(at.Unix()), scopes...); err != nil {
+		if err := s.askToPlace(ctx, jobArgs{Vectors: vectorsOfAll, at: at}, 0, p.Model+" "+fmt.Sprint(at.Unix()), scopes...); err != nil {
 			return err
 		}
 		if len(rows) < sweepPage {

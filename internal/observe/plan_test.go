@@ -253,8 +253,8 @@ func fill(t *testing.T, w *world) {
 		 SELECT 's' || i, $1, $2, 'c' || i, 's' || i`,
 		`agent_events (id, team_id, project_id, server_session_id, source_adapter, idempotency_key, event_type, batch_job_id, occurred_at)
 		 SELECT 'e' || i, $1, $2, 's' || i, 'hook', 'e' || i, 'x', 'b' || i, now()`,
-		`observation_generation_jobs (id, team_id, project_id, job_type, source_type, source_id, status, version, asked, cancelled_at, created_at, updated_at)
-		 SELECT 'j' || i, $1, $2, 'event', 'agent_event', 'e' || i, 'cancelled', 2, 1, now(), now(), now()`,
+		`observation_generation_jobs (id, team_id, project_id, job_type, source_type, source_id, status, version, asked, cancelled_at, created_at, updated_at, ask)
+		 SELECT 'j' || i, $1, $2, 'event', 'agent_event', 'e' || i, 'cancelled', 2, 1, now(), now(), now(), 0`,
 		`observation_generation_job_events (job_id, version, team_id, project_id, event_type, status_after, attempt, at, schema)
 		 SELECT 'j' || i, 1, $1, $2, 'queued', 'queued', 0, now(), 1`,
 		`observations (id, team_id, project_id, server_session_id, kind, content, generation_key)

@@ -142,12 +142,13 @@ func hideDocument(raw []byte, most int) (doc []byte, gone bool, err error) {
 }
 
 // showable is hideDocument for a stored payload, and quick where there is
-// nothing to hide: then it is shown as it is.
-func showable(raw []byte) (doc []byte, gone bool, err error) {
+// nothing to hide: then it is shown as it is, and quiet.
+func showable(raw []byte) (doc []byte, quiet, gone bool, err error) {
 	if len(raw) <= maxString && !secrets.SuspectJSON(raw) && !mayHoldTag(string(raw)) {
-		return orEmpty(raw), false, nil
+		return orEmpty(raw), true, false, nil
 	}
-	return hideDocument(raw, maxString)
+	doc, gone, err = hideDocument(raw, maxString)
+	return doc, false, gone, err
 }
 
 // stripStored takes out of a document, before it is stored, what privacy tags

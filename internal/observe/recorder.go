@@ -11,12 +11,14 @@ import (
 
 	"github.com/seed-245eaa15/obs/db"
 	"github.com/seed-245eaa15/obs/internal/fault"
+	"github.com/seed-245eaa15/obs/sqlc"
 )
 
 const (
 	groupsAtOnce = 2        // transactions that record under way, besides those that wait for a lock
 	crowd        = 32       // events that have to wait for the second
 	maxGroup     = MaxBatch // events in one of them; a request's own stay together
+	divided      = 200      // events of which one takes half
 )
 
 // recorder stores what requests bring: those that come while the last
@@ -61,7 +63,7 @@ func newRecorder(s *Service) *recorder {
 		slots = max(slots, s.pool.Config().MaxConns/4)
 	}
 	r := &recorder{s: s, lanes: map[string]*lane{}, slots: make(chan struct{}, slots)}
-	r.shared = &gatherer[*recording]{atOnce: groupsAtOnce, crowd: crowd, most: maxGroup, run: r.share}
+	r.shared = &gatherer[*recording]{atOnce: groupsAtOnce, crowd: crowd, most: maxGroup, split: divided, run: r.share}
 	return r
 }
 
@@ -195,8 +197,8 @@ func (r *recorder) apart(ctx context.Context, recs []*recording, run runner[*rec
 // try records in one transaction, and again after a deadlock or the like.
 func (r *recorder) try(ctx context.Context, recs []*recording, patient bool) error {
 	asked := false
-	once := func(tx pgx.Tx) error {
-		g := group{s: r.s, tx: tx, q: r.s.q.WithTx(tx), patient: patient, recs: recs}
+	once := func(tx pgx.Tx, last sqlc.DBTX) error {
+		g := group{s: r.s, tx: tx, q: r.s.q.WithTx(tx), last: sqlc.New(last), patient: patient, recs: recs}
 		err := g.store(ctx)
 		asked = g.asked
 		fault.At("record.stored")
@@ -204,7 +206,7 @@ func (r *recorder) try(ctx context.Context, recs []*recording, patient bool) err
 	}
 	err := r.s.again(func() error {
 		if patient {
-			return db.InTx(ctx, r.s.pool, once)
+			return db.InTx(ctx, r.s.pool, func(tx pgx.Tx) error { return once(tx, tx) })
 		}
 		return db.InTxSoon(ctx, r.s.pool, once)
 	})

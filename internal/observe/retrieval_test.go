@@ -1,8 +1,10 @@
 package observe_test
 
 import (
+	"cmp"
 	"encoding/json"
 	"flag"
+	"math"
 	"os"
 	"slices"
 	"strings"
@@ -11,6 +13,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/seed-245eaa15/obs/internal/llm/llmtest"
 	"github.com/seed-245eaa15/obs/internal/observe"
 	"github.com/seed-245eaa15/obs/internal/search"
 )
@@ -91,7 +94,15 @@ func TestRetrieval(t *testing.T) {
 		_, err := w.pool.Exec(t.Context(), "INSERT INTO observation_words VALUES ($1, $2, $3, $4)", w.team, w.project, lexeme, word)
 		require.NoError(t, err)
 	}
-	var ours, plain score
+	// The same with vectors: of no model, but of pieces of words (see
+	// llmtest.Embed), which is what CI has. It shows what fusing two lists does.
+	s := llmtest.New(t)
+	fused := w.again(t, withVectors(t, s, "pieces"), func(cfg *observe.Config) { cfg.Near.Floor = 0.25 })
+	require.NoError(t, fused.SweepVectors(t.Context()))
+	fused.doAll(t)
+	require.Equal(t, len(notes), w.count(t, "observation_vectors"))
+
+	var ours, plain, both, near score
 	for _, q := range questions {
 		page, err := w.Search(t.Context(), w.me, observe.Query{ProjectID: w.project, Query: q.Ask, Limit: 100})
 		require.NoError(t, err)
@@ -103,12 +114,37 @@ func TestRetrieval(t *testing.T) {
 			t.Logf("%q should find %v, found %v", q.Ask, q.Right, found[:min(len(found), 5)])
 		}
 		plain.add(q.Right, w.plainly(t, q.Ask))
+		ids, r := fused.hits(t, observe.Query{Query: q.Ask, Limit: 100})
+		require.Equal(t, observe.RankedByBoth, r.RankedBy)
+		both.add(q.Right, ids)
+		near.add(q.Right, nearest(notes, q.Ask))
 	}
 	t.Logf("%d questions to %d observations", len(questions), len(notes))
 	t.Logf("search:               recall@5 %.3f, MRR %.3f", ours.recall5(), ours.mrr())
 	t.Logf("websearch_to_tsquery: recall@5 %.3f, MRR %.3f", plain.recall5(), plain.mrr())
+	t.Logf("vectors alone:        recall@5 %.3f, MRR %.3f, of hashed pieces of words and no model", near.recall5(), near.mrr())
+	t.Logf("search with those:    recall@5 %.3f, MRR %.3f", both.recall5(), both.mrr())
 	require.Greater(t, ours.mrr(), 1.3*plain.mrr(), "it is worth what it costs")
 	require.Greater(t, ours.mrr(), 0.6)
+	require.Greater(t, both.mrr(), near.mrr(), "the words help")
+	require.Greater(t, both.mrr(), 0.6, "and are not drowned by a list that is worse")
+}
+
+// nearest is what the vectors find by themselves.
+func nearest(notes []observed, ask string) (ids []string) {
+	question := llmtest.Embed(ask, llmtest.Dimensions)
+	alike := map[string]float64{}
+	for _, o := range notes {
+		v := llmtest.Embed(observe.NoteText(o.Note.Title, o.Note.Subtitle, o.Note.Narrative, o.Note.Facts), llmtest.Dimensions)
+		dot, length := 0.0, 0.0
+		for i, x := range v {
+			dot, length = dot+float64(x*question[i]), length+float64(x*x)
+		}
+		alike[o.ID] = dot / math.Sqrt(length)
+		ids = append(ids, o.ID)
+	}
+	slices.SortFunc(ids, func(a, b string) int { return cmp.Or(cmp.Compare(alike[b], alike[a]), strings.Compare(a, b)) })
+	return ids
 }
 
 // plainly is what Postgres finds in the contents by itself.

@@ -3,6 +3,7 @@ package observe_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-245eaa15/obs/events"
@@ -49,7 +51,7 @@ var (
 	changes = regexp.MustCompile(`(?i)\b(?:INSERT\s+INTO|UPDATE|DELETE\s+FROM)\s+(?:ONLY\s+)?` + tenantTable + `\b`)
 	reads   = regexp.MustCompile(`(?i)\b(?:FROM|JOIN|USING)\s+` + tenantTable + `\b`)
 	byTeam  = regexp.MustCompile(`\bteam_id\s*=|=\s*(?:\w+\.)?team_id\b`)
-	byProj  = regexp.MustCompile(`\bproject_id\s*(?:=|IS NOT DISTINCT)|=\s*(?:\w+\.)?project_id\b`)
+	byProj  = regexp.MustCompile(`\bproject_id\s*(?:=|IS NOT DISTINCT)|=\s*(?:\w+\.|@)?project_id\b`)
 )
 
 // The queries that work for all tenants, or on what makes a tenant. A file
@@ -121,8 +123,18 @@ var mutations = map[string]mutation{
 			Ids: []string{string(x.queued.ID)}, TeamIds: []string{x.scope.Team}, ProjectIds: []string{x.scope.Project},
 			JobTypes: []string{"event"}, SourceTypes: []string{x.queued.SourceType}, SourceIds: []string{x.queued.SourceID}, Payloads: []string{"{}"},
 			RequestIds: []string{""}, Priorities: []int32{0}, MaxAttempts: []int32{3}, DelaysUs: []int64{0},
-			Actors: []string{""}, Reasons: []string{""}, Schema: 1,
+			Projects: []string{x.scope.Project}, ActorOf: []byte("{}"), ReasonOf: []byte("{}"), Schema: 1,
 		})
+		return err
+	}},
+	"EnqueueJob": {makes: true, call: func(ctx context.Context, q *sqlc.Queries, x target) error {
+		_, err := q.EnqueueJob(ctx, sqlc.EnqueueJobParams{
+			ID: string(x.queued.ID), TeamID: x.scope.Team, ProjectID: x.scope.Project, JobType: "event",
+			SourceType: x.queued.SourceType, SourceID: x.queued.SourceID, Payload: "{}", MaxAttempts: 3, Schema: 1,
+		})
+		if errors.Is(err, pgx.ErrNoRows) {
+			return nil
+		}
 		return err
 	}},
 	"ClaimJobs": {call: func(ctx context.Context, q *sqlc.Queries, x target) error {

@@ -343,3 +343,23 @@ func TestTheOfflineExtractorNotesNoToolUse(t *testing.T) {
 	require.Zero(t, w.count(t, "tool_uses"))
 	require.Zero(t, w.count(t, "observation_vectors"))
 }
+
+// What is remembered of tool uses goes with the jobs, and a twin that comes
+// later still is no second observation.
+func TestPrunedTwinsAreForgotten(t *testing.T) {
+	t.Parallel()
+	s := llmtest.New(t)
+	w := newWorld(t, asks(t, s))
+	session := w.session(t, "s").ID
+	plain := fmt.Sprintf(written, "")
+	got := w.record(t, w.use(session, 1, "hook", plain))
+	w.do(t, got[0].Job.ID)
+	require.Equal(t, 1, w.count(t, "tool_uses"))
+	_, err := w.Prune(t.Context(), w.caller(t, w.team, "", observe.ScopeAll), w.project, observe.PruneConfig{Before: time.Now().Add(time.Hour)})
+	require.NoError(t, err)
+	require.Zero(t, w.count(t, "tool_uses"))
+	late := w.record(t, w.use(session, 2, "hook", plain))
+	w.do(t, late[0].Job.ID)
+	require.Len(t, s.Asked(), 2)
+	require.Equal(t, 1, w.count(t, "observations"))
+}

@@ -121,7 +121,7 @@ func (a around) args() []any {
 }
 
 func (exactVectors) nearest(ctx context.Context, on sqlc.DBTX, a around) ([]near, error) {
-	rows, err := on.Query(ctx, `-- name: ReadVectors
+	rows, err := on.Query(ctx, `-- name: SearchVectors
     SELECT v.observation_id, v.created_at, v.vector FROM observation_vectors v`+fmt.Sprintf(aroundVectors, "vector")+`
     ORDER BY v.created_at DESC LIMIT $9`, append(a.args(), exactMost)...)
 	if err != nil {

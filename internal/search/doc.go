@@ -10,7 +10,10 @@
 // Start with [Note.Entry] and [Parse].
 package search
 
-import "encoding/json"
+import (
+	"encoding/json"
+	"strings"
+)
 
 // Note is what a search knows of an observation.
 type Note struct {
@@ -21,7 +24,7 @@ type Note struct {
 	Concepts  []string `json:"concepts"`
 	Read      []string `json:"files_read"`
 	Modified  []string `json:"files_modified"`
-	Body      string   `json:"-"` // the whole text, where it is not made of the parts
+	Body      string   `json:"-"` // what the text has that the parts have not
 }
 
 // NoteOf reads a stored observation. Metadata may be any object: what is not
@@ -40,8 +43,29 @@ func NoteOf(content string, metadata []byte) Note {
 			}
 		}
 	}
-	if n.Narrative == "" && len(n.Facts) == 0 {
-		n.Body = content
-	}
+	n.Body = n.beyond(content)
 	return n
+}
+
+// beyond is what a content has that is in none of the parts, line by line: a
+// client may give a text and facts that have nothing to do with each other.
+func (n Note) beyond(content string) string {
+	said := map[string]bool{"": true}
+	for _, part := range []string{n.Title, n.Subtitle, n.Narrative} {
+		for line := range strings.Lines(part) {
+			said[strings.TrimSpace(line)] = true
+		}
+	}
+	for _, f := range n.Facts {
+		for line := range strings.Lines("- " + f) {
+			said[strings.TrimSpace(line)] = true
+		}
+	}
+	var rest strings.Builder
+	for line := range strings.Lines(content) {
+		if !said[strings.TrimSpace(line)] {
+			rest.WriteString(line)
+		}
+	}
+	return rest.String()
 }

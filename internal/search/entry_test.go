@@ -32,3 +32,16 @@ func TestLexemes(t *testing.T) {
 		require.Equal(t, want, lexemes(text), text)
 	}
 }
+
+// A client's text is found also where its metadata has facts of their own, and
+// counts once where the parts are the text.
+func TestWhatTheTextHasBeyondItsParts(t *testing.T) {
+	t.Parallel()
+	n := search.NoteOf("getUserById is stale\n\nThe cache keeps it.\n\n- ttl is 30s", []byte(`{"facts":["ttl is 30s"],"files_modified":["src/a.go"]}`))
+	require.Equal(t, []string{"ttl is 30s"}, n.Facts)
+	require.Contains(t, n.Entry("@", "x").Vector, " getuserbyid get user id")
+	require.NotContains(t, n.Body, "ttl")
+	require.Empty(t, search.NoteOf("A title\n\nOne line.\nAnother.\n\n- a fact", []byte(`{"title":"A title","narrative":"One line.\nAnother.","facts":["a fact"]}`)).Body)
+	require.Equal(t, "all of it", search.NoteOf("all of it", []byte(`{"anything":1}`)).Body)
+	require.Equal(t, "all of it", search.NoteOf("all of it", []byte(`no JSON`)).Body)
+}

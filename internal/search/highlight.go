@@ -73,9 +73,11 @@ func mark(text string, at []token) string {
 		b.WriteString("…")
 	}
 	done := from
-	for _, t := range at {
-		if t.end > to {
-			break
+	for i := 0; i < len(at) && at[i].end <= to; i++ {
+		t := at[i]
+		for i+1 < len(at) && at[i+1].start == t.end && at[i+1].end <= to { // the parts of a name
+			i++
+			t.end = at[i].end
 		}
 		b.WriteString(text[done:t.start] + "**" + text[t.start:t.end] + "**")
 		done = t.end

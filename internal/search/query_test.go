@@ -57,6 +57,7 @@ func TestHighlights(t *testing.T) {
 	require.Contains(t, got[2], "**relays** **retry**")
 	require.Less(t, utf8.RuneCountInString(got[2]), 220)
 	require.Empty(t, search.Parse("zebra").Highlights(n))
+	require.Equal(t, []string{"**getUser**ById and **get** a **user**"}, search.Parse("get user").Highlights(search.Note{Title: "getUserById and get a user"}))
 }
 
 func TestWhatSaysMoreOfTheQueryIsBetter(t *testing.T) {

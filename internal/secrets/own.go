@@ -30,6 +30,8 @@ var ownRules = []ownRule{
 	// To its end, or to the end of the text: half a key is too much.
 	{"private-key", []string{"-----begin"}, `(?i)-----BEGIN[ A-Z0-9_-]{0,100}PRIVATE KEY(?: BLOCK)?-----(?s:.*?)(?:-----END[ A-Z0-9_-]{0,100}PRIVATE KEY(?: BLOCK)?-----|\z)`, true, nil, true},
 	{"aws-access-token", []string{"akia", "asia"}, `(?:AKIA|ASIA)[0-9A-Z]{12,}`, false, nil, false},
+	// The other half is only known by the first.
+	{"aws-secret-access-key", []string{"akia", "asia"}, `(?s)(?:AKIA|ASIA)[0-9A-Z]{12,}[^0-9A-Za-z+/].{0,120}?(?:^|[^0-9A-Za-z+/])([0-9A-Za-z+/]{40})(?:[^0-9A-Za-z+/]|$)`, true, mixed, false},
 	{"github-pat", []string{"ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_"}, `(?:gh[pousr]|github_pat)_[A-Za-z0-9_]{8,}`, false, digits, false},
 	{"gitlab-pat", []string{"glpat-"}, `glpat-[A-Za-z0-9_-]{8,}`, false, nil, false},
 	{"slack-bot-token", []string{"xox"}, `xox[abeoprs]-[A-Za-z0-9-]{8,}`, false, digits, false},

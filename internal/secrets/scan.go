@@ -1,8 +1,10 @@
 package secrets
 
 import (
+	"encoding/base64"
 	"strings"
 	"sync"
+	"unicode/utf8"
 )
 
 // span is where a secret stands.
@@ -23,12 +25,15 @@ type scanning struct {
 	s     string
 	low   []byte
 	spans []span
+	depth int         // of base64 in base64
 	seen  map[int]int // rule → up to where it has looked
 	upTo  int         // the end of the last long value of an assignment
 }
 
-func scan(s string) []span {
-	sc := scanning{s: s}
+func scan(s string) []span { return scanAt(s, 0) }
+
+func scanAt(s string, depth int) []span {
+	sc := scanning{s: s, depth: depth}
 	set := rules()
 	lower([]byte(s), func(low []byte) {
 		sc.low = low
@@ -140,8 +145,53 @@ func (sc *scanning) runs() {
 			sc.spans = append(sc.spans, span{from, i, "twilio-api-key"})
 		case len(run) >= 64 && len(run) <= 76 && mixed(run) && strings.IndexByte(run, '_') < 0 && alone(s, from, i):
 			sc.spans = append(sc.spans, span{from, i, kindBlock})
+		default:
+			if kind := sc.within(run); kind != "" {
+				sc.spans = append(sc.spans, span{from, i, kind})
+			}
 		}
 	}
+}
+
+const maxDepth = 2 // of base64 in base64
+
+// within is the kind of a secret in what a run is the base64 of, if that is a
+// text.
+func (sc *scanning) within(run string) (kind string) {
+	run = strings.TrimRight(run, "=")
+	if sc.depth == maxDepth || len(run) < 32 || len(run)%4 == 1 {
+		return ""
+	}
+	encoding := base64.RawStdEncoding
+	if strings.ContainsAny(run, "-_") {
+		encoding = base64.RawURLEncoding
+	}
+	var head [24]byte // most runs are no text, which shows soon
+	if n, err := encoding.Decode(head[:], []byte(run[:32])); err != nil || !isText(head[:n]) {
+		return ""
+	}
+	text, err := encoding.DecodeString(run)
+	if err != nil || !isText(text) {
+		return ""
+	}
+	for _, s := range scanAt(string(text), sc.depth+1) {
+		return s.kind
+	}
+	return ""
+}
+
+func isText(b []byte) bool {
+	for _, c := range b {
+		if c < ' ' && c != '\n' && c != '\t' && c != '\r' || c == 0x7f {
+			return false
+		}
+	}
+	for n := range min(utf8.UTFMax, len(b)) { // it may end within a letter
+		if utf8.Valid(b[:len(b)-n]) {
+			return true
+		}
+	}
+	return false
 }
 
 const leastRun = 34

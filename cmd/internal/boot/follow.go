@@ -15,8 +15,9 @@ import (
 // broker's clock and ours may differ, and hearing twice does no harm.
 const followBack = 10 * time.Second
 
-// Follow tells notice what happens to jobs, whoever does it, until ctx ends.
-// While the broker is away it hears nothing, and later what it has missed.
+// Follow tells notice of the jobs that come to an end, whoever does it, until
+// ctx ends. While the broker is away it hears nothing, and later what it has
+// missed.
 func Follow(links *Links, streams outbox.Streams, log *slog.Logger, notice func(events.ID, events.Status)) func(ctx context.Context) error {
 	return func(ctx context.Context) error {
 		from := time.Now()
@@ -42,8 +43,9 @@ func Follow(links *Links, streams outbox.Streams, log *slog.Logger, notice func(
 
 func follow(ctx context.Context, js jetstream.JetStream, streams outbox.Streams, from time.Time, notice func(events.ID, events.Status)) error {
 	consumer, err := js.OrderedConsumer(ctx, streams.EventsStream(), jetstream.OrderedConsumerConfig{
-		DeliverPolicy: jetstream.DeliverByStartTimePolicy,
-		OptStartTime:  &from,
+		DeliverPolicy:  jetstream.DeliverByStartTimePolicy,
+		OptStartTime:   &from,
+		FilterSubjects: streams.EventsOf(events.Completed, events.Failed, events.Cancelled),
 	})
 	if err != nil {
 		return err

@@ -152,6 +152,20 @@ func Planted(seed uint64) []Secret {
 		text, parts := r.pem(kind, 5)
 		all = append(all, Secret{kind + " key", text, parts})
 	}
+	half := r.of(base64Bytes, 40)
+	all = append(all, Secret{"AWS keys, the second without a name", "AKIA" + r.of(base32, 16) + " and " + half, []string{half}})
+	for kind, text := range map[string]string{
+		"a .env file":   "# café\nDB_PASSWORD=" + r.of(alnum, 14) + "\n",
+		"JSON":          `{"user":"obs","password":"` + r.of(alnum, 12) + `"}`,
+		"a token":       "token: gh" + "p_" + r.of(alnum, 36),
+		"base64 of it":  base64.StdEncoding.EncodeToString([]byte("aws_secret_access_key=" + r.of(base64Bytes, 40))),
+		"a private key": "-----BEGIN EC PRIVATE KEY-----\n" + r.of(base64Bytes, 64) + "\n-----END EC PRIVATE KEY-----",
+	} {
+		for name, encoding := range map[string]*base64.Encoding{"base64": base64.StdEncoding, "base64 for URLs": base64.RawURLEncoding} {
+			encoded := encoding.EncodeToString([]byte(text))
+			all = append(all, Secret{name + " of " + kind, "decode " + encoded + " first", []string{encoded}})
+		}
+	}
 	text, parts := r.pem("RSA PRIVATE", 4)
 	all = append(all,
 		Secret{"private key without its end", text[:strings.Index(text, parts[3])+20], []string{parts[0], parts[1], parts[2], parts[3][:20]}},
