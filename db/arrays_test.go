@@ -31,7 +31,7 @@ func TestListsArriveAsTheyWere(t *testing.T) {
 		Eights  []int64
 		Moments []time.Time
 	}
-	read := func(t require.TestingT, p *pgxpool.Pool, args ...any) (g got) { //nolint:revive // as in testify
+	read := func(t require.TestingT, p *pgxpool.Pool, args ...any) (g got) {
 		rows := p.QueryRow(context.Background(), sql, args...)
 		require.NoError(t, rows.Scan(&g.Shown[0], &g.Shown[1], &g.Shown[2], &g.Shown[3], &g.Texts, &g.Fours, &g.Eights, &g.Moments))
 		return g

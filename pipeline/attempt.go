@@ -57,7 +57,8 @@ func (l *lane) start(work context.Context, m jetstream.Msg, job events.Job, brie
 		return nil
 	}
 	a := &attempt{lane: l, job: job, msg: m, brief: brief, began: time.Now()}
-	a.ctx, a.cancel = context.WithCancelCause(work)
+	ctx, cancel := context.WithCancelCause(work)
+	a.ctx, a.cancel = ctx, cancel
 	l.running[job.ID] = a
 	l.mu.Unlock()
 	l.w.open.Add(1)
@@ -69,9 +70,9 @@ func (l *lane) start(work context.Context, m jetstream.Msg, job events.Job, brie
 		a.cancel(*halt)
 	}
 	if brief {
-		go a.run(a.ctx, job)
+		go a.run(ctx, job)
 	} else {
-		go a.runLong(a.ctx, job)
+		go a.runLong(ctx, job)
 	}
 	return a
 }

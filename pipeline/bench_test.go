@@ -79,6 +79,7 @@ func benchmark(b *testing.B, store pipeline.Ledger, add enqueue, opts ...pipelin
 		name := fmt.Sprint(i)
 		steps[i], err = events.New(events.Job{
 			ID: events.NewID("a", name), Kind: "a", Scope: scope, SourceType: "bench", SourceID: name,
+			Args: fmt.Appendf(nil, `{"n":%d,"pad":"%0512d"}`, i, i),
 		}, events.Event{})
 		require.NoError(b, err)
 	}
@@ -103,7 +104,11 @@ func benchmark(b *testing.B, store pipeline.Ledger, add enqueue, opts ...pipelin
 		}
 	}
 	w := pipeline.New(store, bb.js, bb.cfg)
-	pipeline.Handle(w, "a", nothing, opts...)
+	type args struct {
+		N   int
+		Pad string
+	}
+	pipeline.Handle(w, "a", func(context.Context, events.Job, args) (pipeline.Commit, error) { return nil, nil }, opts...)
 	ctx, cancel := context.WithCancel(b.Context())
 	ran := make(chan error, 1)
 	b.ReportAllocs()

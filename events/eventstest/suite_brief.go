@@ -181,15 +181,16 @@ func testBriefAtOnce(b bundle) {
 	jobs := b.add(names...)
 	got := make([][]error, workers)
 	fails := make([]error, workers)
+	steps := make([][]events.Step, workers)
+	for w := range workers {
+		for _, j := range b.look(events.Holder{ID: fmt.Sprint("w", w)}, jobs...) {
+			steps[w] = append(steps[w], brief(j, events.Completed, ""))
+		}
+	}
 	var all sync.WaitGroup
 	for w := range workers {
-		seen := b.look(events.Holder{ID: fmt.Sprint("w", w)}, jobs...)
 		all.Go(func() {
-			steps := make([]events.Step, len(seen))
-			for i, j := range seen {
-				steps[i] = brief(j, events.Completed, "")
-			}
-			got[w], fails[w] = b.Settle(b.t.Context(), steps, make([]func(context.Context, pgx.Tx) error, len(steps)))
+			got[w], fails[w] = b.Settle(b.t.Context(), steps[w], make([]func(context.Context, pgx.Tx) error, len(jobs)))
 		})
 	}
 	all.Wait()
