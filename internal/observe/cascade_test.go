@@ -119,13 +119,13 @@ func (w *world) beside(t *testing.T, sql string, args ...any) (pid uint32, done 
 	t.Helper()
 	conn, err := w.pool.Acquire(t.Context())
 	require.NoError(t, err)
-	done = make(chan error, 1)
+	pid, done = conn.Conn().PgConn().PID(), make(chan error, 1)
 	go func() {
 		defer conn.Release()
 		_, err := conn.Exec(context.WithoutCancel(t.Context()), sql, args...)
 		done <- err
 	}()
-	return conn.Conn().PgConn().PID(), done
+	return pid, done
 }
 
 // Nothing locks the project while an observation is stored: the job's row
