@@ -89,7 +89,9 @@ func TestWhatIsTakenAwayTakesItsOwnAlong(t *testing.T) {
 			session := stranger.session(t, "theirs")
 			stranger.do(t, stranger.record(t, stranger.inSession(1, session.ID))[0].Job.ID)
 			theirs := stranger.left(t, stranger.team, stranger.project)
-			require.Len(t, theirs, 10, "%v", theirs)
+			for _, table := range []string{"observations", "observation_sources", "observation_words", "audit_log", "agent_events", "server_sessions"} {
+				require.NotZero(t, theirs[table], table)
+			}
 
 			sql, id := c.sql(h)
 			_, err = h.pool.Exec(t.Context(), sql, id)
