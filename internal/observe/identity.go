@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -128,9 +127,8 @@ func TransportID(j events.Job) string {
 // GenerationKey is the identity of an observation: the job, its place among
 // all that the provider answered, and its content.
 func GenerationKey(job events.ID, index int, content string) string {
-	content = strings.TrimSpace(content)
-	canonical := string(appendText(make([]byte, 0, len(content)+len(content)/8+16), content))
-	return "generation:v1:" + string(job) + ":" + strconv.Itoa(index) + ":" + digest(&canonical)
+	canonical := string(appendText(nil, strings.TrimSpace(content)))
+	return fmt.Sprintf("generation:v1:%s:%d:%s", job, index, digest(&canonical))
 }
 
 // SessionKey is the idempotency key of a session, or nil when it has no id to
