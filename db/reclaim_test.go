@@ -86,12 +86,18 @@ func TestWhatDeletedJobsHaveLeftIsClearedAway(t *testing.T) {
 	b := setup(t)
 	jobs := b.enqueue(t, "a", "b", "c")
 	b.exec(t, `DELETE FROM observation_generation_jobs WHERE source_id <> 'c'`)
+	b.enqueue(t, "b") // it is made anew, and has two rows
 	_, err := b.jobs.Reclaim(t.Context(), time.Hour)
 	require.NoError(t, err)
 	asks, err := b.jobs.Asks(t.Context(), events.AskQuery{Limit: 10})
 	require.NoError(t, err)
-	require.Len(t, asks, 1)
+	require.Len(t, asks, 2)
 	require.Equal(t, jobs[2].ID, asks[0].Envelope.Job)
+	require.Equal(t, jobs[1].ID, asks[1].Envelope.Job)
+	b.begin(t, events.Holder{ID: "w"}, b.get(t, jobs[1].ID))
+	asks, err = b.jobs.Asks(t.Context(), events.AskQuery{Limit: 10})
+	require.NoError(t, err)
+	require.Len(t, asks, 1, "the row that is left was the job's own")
 }
 
 // No foreign key ties a job to its project and a history to its job: what

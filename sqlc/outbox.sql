@@ -44,8 +44,9 @@ SELECT pg_current_xact_id()::text::bigint WHERE set_config('synchronous_commit',
 
 -- name: ForgetStrayAsks :exec
 -- A job that was deleted with its tenant leaves its row here, for there is no
--- foreign key: it would be checked at every step of a job.
-DELETE FROM outbox o WHERE NOT EXISTS (SELECT FROM observation_generation_jobs j WHERE j.id = o.job_id);
+-- foreign key: it would be checked at every step of a job. It may have been
+-- made anew since, and then knows another row.
+DELETE FROM outbox o WHERE NOT EXISTS (SELECT FROM observation_generation_jobs j WHERE j.id = o.job_id AND j.ask = o.id);
 
 -- name: SeeWorker :exec
 INSERT INTO workers (id, name, build, slots) VALUES (@id, @name, @build, @slots)

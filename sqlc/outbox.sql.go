@@ -202,11 +202,12 @@ func (q *Queries) ForgetLostWorkers(ctx context.Context, arg ForgetLostWorkersPa
 }
 
 const forgetStrayAsks = `-- name: ForgetStrayAsks :exec
-DELETE FROM outbox o WHERE NOT EXISTS (SELECT FROM observation_generation_jobs j WHERE j.id = o.job_id)
+DELETE FROM outbox o WHERE NOT EXISTS (SELECT FROM observation_generation_jobs j WHERE j.id = o.job_id AND j.ask = o.id)
 `
 
 // A job that was deleted with its tenant leaves its row here, for there is no
-// foreign key: it would be checked at every step of a job.
+// foreign key: it would be checked at every step of a job. It may have been
+// made anew since, and then knows another row.
 func (q *Queries) ForgetStrayAsks(ctx context.Context) error {
 	_, err := q.db.Exec(ctx, forgetStrayAsks)
 	return err
