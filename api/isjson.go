@@ -30,16 +30,16 @@ func isJSON(body []byte) bool {
 			}
 			if body[at] != c+2 { // its end, in ASCII
 				if c == '{' {
-					if at = name(body, at); at < 0 {
+					if at = memberAt(body, at); at < 0 {
 						return false
 					}
 				}
 				continue
 			}
 		case '"':
-			at = text(body, at)
+			at = stringAt(body, at)
 		default:
-			at = literal(body, at)
+			at = literalAt(body, at)
 		}
 		if at < 0 {
 			return false
@@ -60,7 +60,7 @@ func isJSON(body []byte) bool {
 			case ',':
 				at, more = skipBlank(body, at+1), true
 				if inObject[depth-1] {
-					if at = name(body, at); at < 0 {
+					if at = memberAt(body, at); at < 0 {
 						return false
 					}
 				}
@@ -79,13 +79,13 @@ func closing(object bool) byte {
 	return ']'
 }
 
-// name is where the value of the member begins whose name is at at; below 0
+// memberAt is where the value of the member begins whose name is at at; below 0
 // where there is none.
-func name(body []byte, at int) int {
+func memberAt(body []byte, at int) int {
 	if at == len(body) || body[at] != '"' {
 		return -1
 	}
-	if at = text(body, at); at < 0 {
+	if at = stringAt(body, at); at < 0 {
 		return -1
 	}
 	if at = skipBlank(body, at); at == len(body) || body[at] != ':' {
@@ -94,8 +94,8 @@ func name(body []byte, at int) int {
 	return skipBlank(body, at+1)
 }
 
-// text is where the string ends that begins at at.
-func text(body []byte, at int) int {
+// stringAt is where the string ends that begins at at.
+func stringAt(body []byte, at int) int {
 	for at++; at < len(body); {
 		if at += plainText(body[at:]); at == len(body) {
 			return -1
@@ -144,8 +144,8 @@ func escape(text []byte) int {
 	return 0
 }
 
-// literal is where the number or the word ends that begins at at.
-func literal(body []byte, at int) int {
+// literalAt is where the number or the word ends that begins at at.
+func literalAt(body []byte, at int) int {
 	for _, word := range [...]string{"null", "true", "false"} {
 		if body[at] == word[0] {
 			if len(body)-at < len(word) || string(body[at:at+len(word)]) != word {

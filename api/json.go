@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"unicode/utf8"
 )
 
@@ -75,9 +76,9 @@ type field struct {
 // get gives the value, nil where there is none. Of a member that comes twice
 // the last one counts.
 func (f fields) get(name string) json.RawMessage {
-	for i := len(f) - 1; i >= 0; i-- {
-		if string(f[i].name) == name {
-			return f[i].value
+	for _, one := range slices.Backward(f) {
+		if string(one.name) == name {
+			return one.value
 		}
 	}
 	return nil

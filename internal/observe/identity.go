@@ -22,7 +22,8 @@ func digest(parts ...*string) string { return digestWith(nil, parts...) }
 // digestWith is digest of the parts and one more, unless that is nil.
 func digestWith(last []byte, parts ...*string) string {
 	room := scratch.Get().(*[]byte)
-	b := append((*room)[:0], '[')
+	b := (*room)[:0]
+	b = append(b, '[')
 	for i, p := range parts {
 		if i > 0 {
 			b = append(b, ',')
