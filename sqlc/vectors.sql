@@ -8,13 +8,19 @@
 -- where pgvector is not, one that only it could read. Those come with their text.
 SELECT o.id, o.created_at, o.updated_at,
        (CASE WHEN m.missing THEN left(o.content, 16000) ELSE '' END)::text AS content, m.missing::bool AS missing
-FROM (SELECT n.id, n.team_id, n.project_id, n.content, n.created_at, n.updated_at FROM observations n
-      WHERE n.team_id = @team_id AND n.project_id = @project_id AND (n.created_at, n.id) < (@before_at::timestamptz, @before_id::text)
-        AND (@id::text = '' OR n.id = @id::text)
-      ORDER BY n.created_at DESC, n.id DESC LIMIT @max_rows::int) o
-LEFT JOIN observation_vectors v ON v.observation_id = o.id AND CASE WHEN v.team_id = o.team_id AND v.project_id = o.project_id THEN true END
-CROSS JOIN LATERAL (SELECT v.observation_id IS NULL OR v.model <> @model OR v.seen_at <> o.updated_at
-    OR (@exact::bool AND v.vector IS NULL AND v.dimensions > 0) AS missing) m
+FROM (
+    (SELECT n.id, n.team_id, n.project_id, n.content, n.created_at, n.updated_at FROM observations n
+     WHERE @id::text = '' AND n.team_id = @team_id AND n.project_id = @project_id
+       AND n.created_at <= @before_at::timestamptz AND (n.created_at, n.id) < (@before_at::timestamptz, @before_id::text)
+     ORDER BY n.created_at DESC, n.id DESC LIMIT @max_rows::int)
+    UNION ALL
+    (SELECT n.id, n.team_id, n.project_id, n.content, n.created_at, n.updated_at FROM observations n
+     WHERE @id::text <> '' AND n.id = @id::text AND CASE WHEN n.team_id = @team_id AND n.project_id = @project_id THEN true END)
+) o
+CROSS JOIN LATERAL (SELECT NOT coalesce((
+        SELECT v.model = @model AND v.seen_at = o.updated_at AND NOT (@exact::bool AND v.vector IS NULL AND v.dimensions > 0)
+        FROM observation_vectors v
+        WHERE v.observation_id = o.id AND CASE WHEN v.team_id = o.team_id AND v.project_id = o.project_id THEN true END), false) AS missing OFFSET 0) m
 ORDER BY o.created_at DESC, o.id DESC;
 
 -- name: ProjectsNotInSpace :many
@@ -26,10 +32,11 @@ WHERE (p.team_id, p.id) > (@after_team::text, @after_project::text)
     SELECT FROM (SELECT n.id, n.updated_at FROM observations n
                  WHERE n.team_id = p.team_id AND n.project_id = p.id
                  ORDER BY n.created_at DESC LIMIT @looked_at::int) o
-    LEFT JOIN observation_vectors v ON v.observation_id = o.id AND CASE WHEN v.team_id = p.team_id AND v.project_id = p.id THEN true END
     WHERE o.updated_at < now() - interval '1 minute'
-      AND (v.observation_id IS NULL OR v.model <> @model OR v.seen_at <> o.updated_at
-        OR (@exact::bool AND v.vector IS NULL AND v.dimensions > 0)))
+      AND NOT coalesce((
+        SELECT v.model = @model AND v.seen_at = o.updated_at AND NOT (@exact::bool AND v.vector IS NULL AND v.dimensions > 0)
+        FROM observation_vectors v
+        WHERE v.observation_id = o.id AND CASE WHEN v.team_id = p.team_id AND v.project_id = p.id THEN true END), false))
 ORDER BY p.team_id, p.id LIMIT @max_rows::int;
 
 -- name: SearchFitting :many

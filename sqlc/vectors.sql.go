@@ -111,22 +111,28 @@ const notInSpace = `-- name: NotInSpace :many
 
 SELECT o.id, o.created_at, o.updated_at,
        (CASE WHEN m.missing THEN left(o.content, 16000) ELSE '' END)::text AS content, m.missing::bool AS missing
-FROM (SELECT n.id, n.team_id, n.project_id, n.content, n.created_at, n.updated_at FROM observations n
-      WHERE n.team_id = $1 AND n.project_id = $2 AND (n.created_at, n.id) < ($3::timestamptz, $4::text)
-        AND ($5::text = '' OR n.id = $5::text)
-      ORDER BY n.created_at DESC, n.id DESC LIMIT $6::int) o
-LEFT JOIN observation_vectors v ON v.observation_id = o.id AND CASE WHEN v.team_id = o.team_id AND v.project_id = o.project_id THEN true END
-CROSS JOIN LATERAL (SELECT v.observation_id IS NULL OR v.model <> $7 OR v.seen_at <> o.updated_at
-    OR ($8::bool AND v.vector IS NULL AND v.dimensions > 0) AS missing) m
+FROM (
+    (SELECT n.id, n.team_id, n.project_id, n.content, n.created_at, n.updated_at FROM observations n
+     WHERE $1::text = '' AND n.team_id = $2 AND n.project_id = $3
+       AND n.created_at <= $4::timestamptz AND (n.created_at, n.id) < ($4::timestamptz, $5::text)
+     ORDER BY n.created_at DESC, n.id DESC LIMIT $6::int)
+    UNION ALL
+    (SELECT n.id, n.team_id, n.project_id, n.content, n.created_at, n.updated_at FROM observations n
+     WHERE $1::text <> '' AND n.id = $1::text AND CASE WHEN n.team_id = $2 AND n.project_id = $3 THEN true END)
+) o
+CROSS JOIN LATERAL (SELECT NOT coalesce((
+        SELECT v.model = $7 AND v.seen_at = o.updated_at AND NOT ($8::bool AND v.vector IS NULL AND v.dimensions > 0)
+        FROM observation_vectors v
+        WHERE v.observation_id = o.id AND CASE WHEN v.team_id = o.team_id AND v.project_id = o.project_id THEN true END), false) AS missing OFFSET 0) m
 ORDER BY o.created_at DESC, o.id DESC
 `
 
 type NotInSpaceParams struct {
+	ID        string
 	TeamID    string
 	ProjectID string
 	BeforeAt  time.Time
 	BeforeID  string
-	ID        string
 	MaxRows   int32
 	Model     string
 	Exact     bool
@@ -148,11 +154,11 @@ type NotInSpaceRow struct {
 // where pgvector is not, one that only it could read. Those come with their text.
 func (q *Queries) NotInSpace(ctx context.Context, arg NotInSpaceParams) ([]NotInSpaceRow, error) {
 	rows, err := q.db.Query(ctx, notInSpace,
+		arg.ID,
 		arg.TeamID,
 		arg.ProjectID,
 		arg.BeforeAt,
 		arg.BeforeID,
-		arg.ID,
 		arg.MaxRows,
 		arg.Model,
 		arg.Exact,
@@ -220,10 +226,11 @@ WHERE (p.team_id, p.id) > ($1::text, $2::text)
     SELECT FROM (SELECT n.id, n.updated_at FROM observations n
                  WHERE n.team_id = p.team_id AND n.project_id = p.id
                  ORDER BY n.created_at DESC LIMIT $3::int) o
-    LEFT JOIN observation_vectors v ON v.observation_id = o.id AND CASE WHEN v.team_id = p.team_id AND v.project_id = p.id THEN true END
     WHERE o.updated_at < now() - interval '1 minute'
-      AND (v.observation_id IS NULL OR v.model <> $4 OR v.seen_at <> o.updated_at
-        OR ($5::bool AND v.vector IS NULL AND v.dimensions > 0)))
+      AND NOT coalesce((
+        SELECT v.model = $4 AND v.seen_at = o.updated_at AND NOT ($5::bool AND v.vector IS NULL AND v.dimensions > 0)
+        FROM observation_vectors v
+        WHERE v.observation_id = o.id AND CASE WHEN v.team_id = p.team_id AND v.project_id = p.id THEN true END), false))
 ORDER BY p.team_id, p.id LIMIT $6::int
 `
 

@@ -3,9 +3,9 @@
 -- such a model nothing is written here. Where pgvector is there, a worker adds a column
 -- `embedding vector` and writes that instead of `vector` (docs/adr/0034).
 CREATE TABLE observation_vectors (
-    observation_id text PRIMARY KEY REFERENCES observations ON DELETE CASCADE,
-    team_id        text NOT NULL,
-    project_id     text NOT NULL,
+    observation_id text COLLATE "C" PRIMARY KEY REFERENCES observations ON DELETE CASCADE,
+    team_id        text COLLATE "C" NOT NULL,
+    project_id     text COLLATE "C" NOT NULL,
     model          text NOT NULL,
     dimensions     integer NOT NULL CHECK (dimensions >= 0), -- 0: the model does not take the text
     created_at     timestamptz NOT NULL, -- of the observation
@@ -22,12 +22,12 @@ ALTER TABLE observation_vectors SET (toast_tuple_target = 8160);
 -- Which job was first with a tool use that an agent's hooks may report twice. Written where
 -- a model is paid for each answer, so that the second report costs none.
 CREATE TABLE tool_uses (
-    session_id text NOT NULL REFERENCES server_sessions ON DELETE CASCADE,
+    session_id text COLLATE "C" NOT NULL REFERENCES server_sessions ON DELETE CASCADE,
     tool_use   text NOT NULL, -- a digest of what two reports of it have in common
-    team_id    text NOT NULL,
-    project_id text NOT NULL,
-    job_id     text NOT NULL REFERENCES observation_generation_jobs ON DELETE CASCADE,
-    event_id   text NOT NULL,
+    team_id    text COLLATE "C" NOT NULL,
+    project_id text COLLATE "C" NOT NULL,
+    job_id     text COLLATE "C" NOT NULL REFERENCES observation_generation_jobs ON DELETE CASCADE,
+    event_id   text COLLATE "C" NOT NULL,
     PRIMARY KEY (session_id, tool_use),
     FOREIGN KEY (project_id, team_id) REFERENCES projects (id, team_id) ON DELETE CASCADE
 );

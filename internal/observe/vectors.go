@@ -68,7 +68,7 @@ type exactVectors struct{}
 func (exactVectors) exact() bool { return true }
 
 // putVectors has two holes: the column, and how its value is read.
-const putVectors = `-- name: PutVectors
+const putVectors = `-- name: PutVectors :exec
 WITH there AS (
     SELECT o.id, o.created_at FROM observations o
     WHERE o.id = ANY($3::text[]) AND CASE WHEN o.team_id = $1 AND o.project_id = $2 THEN true END
@@ -121,7 +121,7 @@ func (a around) args() []any {
 }
 
 func (exactVectors) nearest(ctx context.Context, on sqlc.DBTX, a around) ([]near, error) {
-	rows, err := on.Query(ctx, `-- name: SearchVectors
+	rows, err := on.Query(ctx, `-- name: SearchVectors :many
     SELECT v.observation_id, v.created_at, v.vector FROM observation_vectors v`+fmt.Sprintf(aroundVectors, "vector")+`
     ORDER BY v.created_at DESC LIMIT $9`, append(a.args(), exactMost)...)
 	if err != nil {

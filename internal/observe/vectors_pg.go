@@ -51,7 +51,7 @@ func vectorText(v []float32) string {
 // where they are too many for that.
 func (p pgVectors) nearest(ctx context.Context, on sqlc.DBTX, a around) ([]near, error) {
 	args := append(a.args(), vectorText(a.vector), a.most)
-	sql := `-- name: SearchNearest
+	sql := `-- name: SearchNearest :many
 SELECT x.id, x.at, x.alike FROM (
     SELECT v.observation_id AS id, v.created_at AS at, 1 - (v.embedding <=> $9::text::vector) AS alike
     FROM observation_vectors v` + fmt.Sprintf(aroundVectors, "embedding") + ` OFFSET 0) x
@@ -61,7 +61,7 @@ ORDER BY x.alike DESC, x.id LIMIT $10`
 			return nil, fmt.Errorf("set up the index of vectors: %w", err)
 		}
 		// The tenant decides inside a CASE, so that nothing but the nearness leads to the rows.
-		sql = strings.ReplaceAll(`-- name: SearchVectorsByIndex
+		sql = strings.ReplaceAll(`-- name: SearchVectorsByIndex :many
 SELECT v.observation_id, v.created_at, 1 - (v.embedding::vector({d}) <=> $9::text::vector({d})) FROM observation_vectors v
 WHERE v.dimensions = {d} AND $4::int = {d} AND $8::text[] IS NULL
   AND CASE WHEN v.team_id = $1 AND v.project_id = $2 AND v.model = $3 AND v.created_at >= $5 AND v.created_at <= $6 AND v.made_at <= $7 THEN true END
@@ -134,7 +134,7 @@ func (s *Service) takeOver(ctx context.Context) error {
 	const page = 200
 	after := ""
 	for {
-		rows, err := s.pool.Query(ctx, `-- name: VectorsToTakeOver
+		rows, err := s.pool.Query(ctx, `-- name: VectorsToTakeOver :many
 			SELECT observation_id, vector FROM observation_vectors
 			WHERE vector IS NOT NULL AND embedding IS NULL AND observation_id > $1 ORDER BY observation_id LIMIT $2`, after, page)
 		if err != nil {
@@ -152,7 +152,7 @@ func (s *Service) takeOver(ctx context.Context) error {
 		if len(ids) == 0 {
 			return nil
 		}
-		_, err = s.pool.Exec(ctx, `-- name: TakeOverVectors
+		_, err = s.pool.Exec(ctx, `-- name: TakeOverVectors :exec
 			UPDATE observation_vectors v SET embedding = w.vector::vector, vector = NULL
 			FROM (SELECT unnest($1::text[]) AS id, unnest($2::text[]) AS vector) w
 			WHERE v.observation_id = w.id AND v.vector IS NOT NULL`, ids, vectors)
