@@ -10,12 +10,8 @@ import (
 	"github.com/seed-245eaa15/obs/events"
 )
 
-// firstReadWait is the first wait of an idle relay, and rungReadWait of one
-// that a bell wakes. It doubles up to PollMax.
-const (
-	firstReadWait = 20 * time.Millisecond
-	rungReadWait  = 100 * time.Millisecond
-)
+// firstReadWait is the first wait of an idle relay. It doubles up to PollMax.
+const firstReadWait = 20 * time.Millisecond
 
 // ask does what is due with the store. One task's error does not hold up the
 // others, and each has its next time before it is tried.
@@ -132,9 +128,9 @@ func (t *term) read(ctx context.Context) error {
 
 // paced says when to read again.
 func (t *term) paced(found int, full bool) {
-	first, again := firstReadWait, t.cfg.PollMin
+	again := t.cfg.PollMin
 	if t.cfg.Wake != nil { // what comes next rings
-		first, again = rungReadWait, rungReadWait
+		again = max(again, firstReadWait)
 	}
 	switch {
 	case full:
@@ -142,7 +138,7 @@ func (t *term) paced(found int, full bool) {
 	case found > 0:
 		t.readWait = min(again, t.cfg.PollMax)
 	default:
-		t.readWait = min(max(2*t.readWait, first), t.cfg.PollMax)
+		t.readWait = min(max(2*t.readWait, firstReadWait), t.cfg.PollMax)
 	}
 	wait := t.readWait
 	if len(t.gaps) > 0 {
