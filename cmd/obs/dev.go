@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"strconv"
@@ -36,6 +37,12 @@ type devCommand struct {
 	boot.EmbedFlags
 	boot.PromptFlags
 	boot.LogFlags
+}
+
+// AfterApply is called by the parser, which does not look into the commands
+// that this one is a part of.
+func (d *devCommand) AfterApply(std boot.Std) error {
+	return errors.Join(d.ProviderFlags.AfterApply(std), d.EmbedFlags.AfterApply(std))
 }
 
 func (devCommand) Help() string {

@@ -28,7 +28,10 @@ func TestTunerIsToldOfCollections(t *testing.T) {
 	tuner := &gcTuner{last: time.Now().Add(-time.Hour)}
 	tuner.set = func(percent int) {
 		tuner.busy, tuner.last = false, time.Now().Add(time.Hour) // so each of them looks like a busy one
-		told <- percent
+		select {
+		case told <- percent:
+		default: // a collection more than the test waits for
+		}
 	}
 	tuner.last = time.Now().Add(time.Hour)
 	tuner.watch()
