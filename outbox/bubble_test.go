@@ -2,6 +2,7 @@ package outbox_test
 
 import (
 	"context"
+	"errors"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -193,5 +194,33 @@ func TestARingAfterASilence(t *testing.T) {
 		require.EqualValues(w, 2, r.State().Published, "there was nothing to publish, it said")
 		cancel()
 		require.NoError(w, <-ended)
+	})
+}
+
+// away is a store that does not answer for a while.
+type away struct {
+	store
+	until time.Time
+}
+
+func (a *away) Asks(ctx context.Context, q events.AskQuery) ([]events.Ask, error) {
+	if time.Now().Before(a.until) {
+		return nil, errors.New("away")
+	}
+	return a.store.Asks(ctx, q)
+}
+
+// A relay that has not read all that waits waits for the next read: what it does
+// only after that is not due before.
+func TestALeaderWhoseStoreIsAwayWaits(t *testing.T) {
+	bubble(t, func(w *world) {
+		w.enqueue(3, teamA)
+		w.store = &away{store: w.store, until: time.Now().Add(time.Minute)}
+		w.cfg.PollMax = 10 * time.Second // it is less often read than the store is tried again
+		r := outbox.New(w.store, nil, w.js, w.cfg)
+		passes := outbox.Passes(w.Context(), r, 90*time.Second, 10_000)
+		w.Logf("%d passes", passes)
+		require.Less(w, passes, 1000)
+		require.EqualValues(w, 3, r.State().Published)
 	})
 }

@@ -150,36 +150,36 @@ func (p *publisher) singly(ctx context.Context, msgs []*nats.Msg) []ack {
 // mistrust is how long messages are confirmed one by one after a chain broke.
 const mistrust = time.Second
 
-// chain asks for an answer to the last message only: an answer to each costs
-// the server and us about as much as the message does. Every message demands
-// that the stream's last one is the one before it, so the answer to the last
-// one speaks for all, and for their sequences. One that the stream knew, as its
-// last one, is then not told from a new one. Nil: the chain broke, since
-// somebody else published in between, or the stream knew one of them or did
-// not take it.
+// chain asks for an answer to the first and the last message only: an answer
+// to each costs the server and us about as much as the message does. Every
+// message demands that the stream's last one is the one before it, so the
+// answer to the last one speaks for all, and for their sequences, if the first
+// one is new as well and lies as far before it as it should. Otherwise one that
+// the stream knew as its very last would be dropped as known, and let those
+// behind it through, whatever became of those before it. Nil: the chain broke,
+// since somebody else published in between, or the stream knew one of them or
+// did not take it.
 func (p *publisher) chain(ctx context.Context, msgs []*nats.Msg) []ack {
 	if len(msgs) < 2 {
 		return nil
 	}
 	began := time.Now()
-	answer := p.link(msgs)
-	if answer == nil {
+	first, last := p.link(msgs)
+	if last == nil {
 		return nil
 	}
-	select {
-	case a := <-answer.Ok():
-		if !a.Duplicate {
+	if z := answer(ctx, last); z.err == nil && !z.duplicate {
+		a, n := answer(ctx, first), uint64(len(msgs)-1)
+		if a.err == nil && !a.duplicate && a.seq+n == z.seq {
 			p.timed(len(msgs), time.Since(began), false)
 			acks := make([]ack, len(msgs))
 			for i := range acks {
-				acks[i].seq = a.Sequence - uint64(len(msgs)-1-i)
+				acks[i].seq = a.seq + uint64(i)
 			}
 			return acks
 		}
-	case <-answer.Err(): //nolint:errcheck // each of them is asked about again
-	case <-ctx.Done(): // async says so of each
 	}
-	unlink(msgs)
+	unlink(msgs) // each of them is asked about again
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.after = time.Now().Add(mistrust)
@@ -187,11 +187,11 @@ func (p *publisher) chain(ctx context.Context, msgs []*nats.Msg) []ack {
 }
 
 // link writes the messages as a chain. Nil: not all of it was written.
-func (p *publisher) link(msgs []*nats.Msg) jetstream.PubAckFuture {
+func (p *publisher) link(msgs []*nats.Msg) (first, last jetstream.PubAckFuture) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if time.Now().Before(p.after) {
-		return nil
+		return nil, nil
 	}
 	var before []string
 	for i, m := range msgs {
@@ -200,26 +200,44 @@ func (p *publisher) link(msgs []*nats.Msg) jetstream.PubAckFuture {
 			m.Header[jetstream.ExpectedLastMsgIDHeader] = before
 			if id[0] == before[0] { // it would be dropped, and the chain go on
 				unlink(msgs)
-				return nil
+				return nil, nil
 			}
 		}
 		before = id
-		if i < len(msgs)-1 && p.js.Conn().PublishMsg(m) != nil {
+		var err error
+		switch i {
+		case 0:
+			first, err = p.js.PublishMsgAsync(m)
+		case len(msgs) - 1:
+			last, err = p.js.PublishMsgAsync(m)
+		default:
+			err = p.js.Conn().PublishMsg(m)
+		}
+		if err != nil {
 			unlink(msgs)
-			return nil
+			return nil, nil
 		}
 	}
-	answer, err := p.js.PublishMsgAsync(msgs[len(msgs)-1])
-	if err != nil {
-		unlink(msgs)
-		return nil
-	}
-	return answer
+	return first, last
 }
 
+// unlink leaves the first one alone: it had no such header, and its answer may
+// still be waited for.
 func unlink(msgs []*nats.Msg) {
-	for _, m := range msgs {
+	for _, m := range msgs[1:] {
 		m.Header.Del(jetstream.ExpectedLastMsgIDHeader)
+	}
+}
+
+// answer waits for what became of a message.
+func answer(ctx context.Context, f jetstream.PubAckFuture) ack {
+	select {
+	case a := <-f.Ok():
+		return ack{seq: a.Sequence, duplicate: a.Duplicate}
+	case err := <-f.Err():
+		return ack{err: err}
+	case <-ctx.Done():
+		return ack{err: fmt.Errorf("no answer: %w", context.Cause(ctx))}
 	}
 }
 
@@ -285,16 +303,8 @@ func (p *publisher) async(ctx context.Context, msgs []*nats.Msg) []ack {
 		futures[i], acks[i].err = p.js.PublishMsgAsync(m)
 	}
 	for i, f := range futures {
-		if acks[i].err != nil {
-			continue
-		}
-		select {
-		case a := <-f.Ok():
-			acks[i] = ack{seq: a.Sequence, duplicate: a.Duplicate}
-		case err := <-f.Err():
-			acks[i].err = err
-		case <-ctx.Done():
-			acks[i].err = fmt.Errorf("no answer: %w", context.Cause(ctx))
+		if acks[i].err == nil {
+			acks[i] = answer(ctx, f)
 		}
 	}
 	return acks

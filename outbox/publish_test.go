@@ -14,6 +14,31 @@ import (
 	"github.com/seed-245eaa15/obs/internal/testenv"
 )
 
+// A message that the stream knew as its last one does not vouch for those that
+// were to come before it.
+func TestAChainVouchesForWhatItStored(t *testing.T) {
+	t.Parallel()
+	js, err := jetstream.New(testenv.NATS(t))
+	require.NoError(t, err)
+	stream, err := js.CreateStream(t.Context(), jetstream.StreamConfig{
+		Name: "S", Subjects: []string{"s"}, Storage: jetstream.MemoryStorage, MaxMsgSize: 1000,
+	})
+	require.NoError(t, err)
+	msg := func(id string, size int) *nats.Msg {
+		return &nats.Msg{Subject: "s", Data: make([]byte, size), Header: nats.Header{jetstream.MsgIDHeader: {id}}}
+	}
+	_, err = js.PublishMsg(t.Context(), msg("known", 10))
+	require.NoError(t, err)
+	p := newPublisher(js, Async, time.Minute)
+	acks := p.publish(t.Context(), []*nats.Msg{msg("refused", 2000), msg("known", 10), msg("new", 10)})
+	require.True(t, isRefused(acks[0].err), "%+v", acks[0])
+	require.Equal(t, ack{seq: 1, duplicate: true}, acks[1])
+	require.NoError(t, acks[2].err)
+	m, err := stream.GetMsg(t.Context(), acks[2].seq)
+	require.NoError(t, err)
+	require.Equal(t, "new", m.Header.Get(jetstream.MsgIDHeader))
+}
+
 // Whatever else is published, known before, refused or made anew: what is said
 // to be on the stream is there, once, at the sequence that was told.
 func TestPublisherTellsWhatTheStreamHas(t *testing.T) {
@@ -51,14 +76,20 @@ func TestPublisherTellsWhatTheStreamHas(t *testing.T) {
 					msgs[i] = msg(ids[i], 10)
 				}
 				at := rapid.IntRange(0, n-1)
-				switch rapid.SampledFrom([]string{"good", "good", "good", "known", "large"}).Draw(t, "what") {
-				case "known":
-					i := at.Draw(t, "at")
-					ids[i] = rapid.IntRange(1, known).Draw(t, "id")
-					msgs[i] = msg(ids[i], 10)
-				case "large":
-					i := at.Draw(t, "at")
-					msgs[i] = msg(ids[i], 2000)
+				for range 3 {
+					switch rapid.SampledFrom([]string{"good", "good", "good", "good", "known", "last", "large"}).Draw(t, "what") {
+					case "known":
+						i := at.Draw(t, "at")
+						ids[i] = rapid.IntRange(1, known).Draw(t, "id")
+						msgs[i] = msg(ids[i], 10)
+					case "last": // of those that may be on the stream by now
+						i := at.Draw(t, "at")
+						ids[i] = max(1, known-n)
+						msgs[i] = msg(ids[i], 10)
+					case "large":
+						i := at.Draw(t, "at")
+						msgs[i] = msg(ids[i], 2000)
+					}
 				}
 				for i, a := range p.publish(t.Context(), msgs) {
 					if a.err != nil {

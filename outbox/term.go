@@ -257,15 +257,21 @@ func (t *term) retry(ctx context.Context, area string, err error, at, wait *time
 	*at = t.now() + jitter(*wait)
 }
 
-// nextAsk is when something is to be asked of the store.
+// nextAsk is when something is to be asked of the store. Whatever it names,
+// ask must do then, or run would go round and round until something else is due.
 func (t *term) nextAsk() time.Duration {
 	if t.sweeping || len(t.checking) > 0 {
 		return 0
 	}
-	return min(t.readAt, t.delayedAt, t.sweepAt, t.reclaimAt, t.checkAt)
+	next := min(t.readAt, t.delayedAt, t.reclaimAt, t.checkAt)
+	if t.caughtUp { // no sweep before
+		next = min(next, t.sweepAt)
+	}
+	return next
 }
 
-// nextPublish is when something can be published, if there is anything.
+// nextPublish is when something can be published, if there is anything; as with
+// nextAsk, publish must then do something.
 func (t *term) nextPublish() (time.Duration, bool) {
 	if t.inFlight >= t.cfg.InFlight {
 		return 0, false // a result comes first
@@ -279,7 +285,11 @@ func (t *term) nextPublish() (time.Duration, bool) {
 			at, found = l.window.next, true
 		}
 	}
-	return max(at, t.pubAt), found
+	at = max(at, t.pubAt)
+	if !t.caughtUp {
+		at = max(at, overview)
+	}
+	return at, found
 }
 
 // launch publishes rows beside us. What became of them comes over results.
