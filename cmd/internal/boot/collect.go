@@ -1,9 +1,11 @@
 package boot
 
 import (
+	"math"
 	"os"
 	"runtime"
 	"runtime/debug"
+	"runtime/metrics"
 	"time"
 )
 
@@ -18,16 +20,62 @@ const (
 	gcQuiet       = 2 * time.Second        // not collected within
 )
 
+// A worker alone has the events of 200 jobs in its heap, and is collected
+// earlier rather than grow beyond workerMemory, unless GOMEMLIMIT says. One
+// that has to keep more than workerLive would do nothing else then: it may grow
+// as any other.
+const (
+	workerMemory = 42 << 20 // bytes, of all that Go holds
+	workerLive   = 28 << 20
+)
+
 // tuneGC sets it, and for a door has it follow how busy the process is.
-func tuneGC(door bool) {
-	if os.Getenv("GOGC") != "" {
-		return
+func tuneGC(door, workerAlone bool) {
+	switch {
+	case os.Getenv("GOGC") != "":
+	case workerAlone:
+		if os.Getenv("GOMEMLIMIT") == "" {
+			limit := int64(workerMemory)
+			debug.SetMemoryLimit(limit)
+			onCollection(func() {
+				if now := workerLimit(liveHeap()); now != limit { // to set it stops everything for a moment
+					limit = now
+					debug.SetMemoryLimit(limit)
+				}
+			})
+		}
+	default:
+		debug.SetGCPercent(gcPercent)
+		if door {
+			t := &gcTuner{last: time.Now(), set: func(percent int) { debug.SetGCPercent(percent) }}
+			onCollection(func() { t.collected(time.Now()) })
+		}
 	}
-	debug.SetGCPercent(gcPercent)
-	if door {
-		t := &gcTuner{last: time.Now(), set: func(percent int) { debug.SetGCPercent(percent) }}
-		t.watch()
+}
+
+// workerLimit is what a worker may hold whose heap has so much that lives.
+func workerLimit(live uint64) int64 {
+	if live > workerLive {
+		return math.MaxInt64
 	}
+	return workerMemory
+}
+
+// liveHeap is how many bytes the last collection left.
+func liveHeap() uint64 {
+	sample := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
+	metrics.Read(sample)
+	return sample[0].Value.Uint64()
+}
+
+// onCollection calls fn after each collection of the heap, for as long as the
+// process lives.
+func onCollection(fn func()) {
+	dead := new([32]byte)
+	runtime.SetFinalizer(dead, func(*[32]byte) {
+		fn()
+		onCollection(fn)
+	})
 }
 
 // gcTuner is told of each collection, and does nothing between them.
@@ -35,15 +83,6 @@ type gcTuner struct {
 	last time.Time
 	busy bool
 	set  func(percent int)
-}
-
-// watch has the tuner told of the next collection.
-func (t *gcTuner) watch() {
-	dead := new([32]byte)
-	runtime.SetFinalizer(dead, func(*[32]byte) {
-		t.collected(time.Now())
-		t.watch()
-	})
 }
 
 func (t *gcTuner) collected(now time.Time) {

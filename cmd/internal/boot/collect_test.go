@@ -1,6 +1,7 @@
 package boot
 
 import (
+	"math"
 	"runtime"
 	"testing"
 	"time"
@@ -21,20 +22,24 @@ func TestHeapFollowsHowBusyItIs(t *testing.T) {
 	require.Equal(t, []int{gcPercentBusy, gcPercent, gcPercentBusy}, set)
 }
 
-// The tuner is told of collections, of one after the other.
-func TestTunerIsToldOfCollections(t *testing.T) {
+// A worker is held to its memory as long as that is no hardship.
+func TestAWorkerMayGrowWithWhatItKeeps(t *testing.T) {
 	t.Parallel()
-	told := make(chan int, 1)
-	tuner := &gcTuner{last: time.Now().Add(-time.Hour)}
-	tuner.set = func(percent int) {
-		tuner.busy, tuner.last = false, time.Now().Add(time.Hour) // so each of them looks like a busy one
+	require.EqualValues(t, workerMemory, workerLimit(liveHeap()))
+	require.EqualValues(t, workerMemory, workerLimit(workerLive))
+	require.EqualValues(t, math.MaxInt64, workerLimit(workerLive+1))
+}
+
+// One collection after the other is told of.
+func TestOnCollection(t *testing.T) {
+	t.Parallel()
+	told := make(chan struct{}, 1)
+	onCollection(func() {
 		select {
-		case told <- percent:
+		case told <- struct{}{}:
 		default: // a collection more than the test waits for
 		}
-	}
-	tuner.last = time.Now().Add(time.Hour)
-	tuner.watch()
+	})
 	for range 3 {
 		require.Eventually(t, func() bool {
 			runtime.GC()
@@ -46,4 +51,5 @@ func TestTunerIsToldOfCollections(t *testing.T) {
 			}
 		}, time.Minute, time.Millisecond)
 	}
+	require.NotZero(t, liveHeap())
 }

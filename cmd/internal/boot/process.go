@@ -90,9 +90,7 @@ func (p *Process) add(rank int, name string, run func(ctx context.Context) error
 // Run runs the parts until ctx ends or one of them does, and stops them in
 // order: the doors, the relay, the worker, the rest.
 func (p *Process) Run(ctx context.Context) error {
-	if p.worker == nil || p.serves { // a worker alone has the events of 200 jobs in its heap
-		tuneGC(p.serves)
-	}
+	tuneGC(p.serves, p.worker != nil && !p.serves && p.relay == nil)
 	p.Health.Look(ctx) // the first one who asks is to be told
 	stages := Stages{Log: p.Log}
 	for _, parts := range p.parts {
