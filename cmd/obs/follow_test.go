@@ -19,7 +19,7 @@ import (
 func TestFollowEndsWhenNobodyReads(t *testing.T) {
 	t.Parallel()
 	asked := make(chan struct{}, 10)
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		asked <- struct{}{}
 		_, _ = io.WriteString(w, "id: 7\nevent: job\ndata: {\"type\":\"queued\",\"jobId\":\"job_1\"}\n\n")
 	}))

@@ -85,7 +85,7 @@ func TestARecordedEmbedding(t *testing.T) {
 
 func TestTheFaultsOfEmbeddings(t *testing.T) {
 	t.Parallel()
-	with := func(edit func(all []map[string]any) []map[string]any) llmtest.Answer { return llmtest.Edited(edit) }
+	with := llmtest.Edited
 	says := func(body string) llmtest.Answer {
 		return func(w http.ResponseWriter, _ *http.Request, _ llmtest.Question) { fmt.Fprint(w, body) }
 	}

@@ -49,9 +49,9 @@ func withVectors(t testing.TB, s *llmtest.Server, model string) func(*observe.Co
 	t.Helper()
 	e, err := llm.NewEmbeddings(llm.EmbedConfig{Config: llm.Config{URL: s.URL, Key: "sk-loopback-0123456789", Model: model, Timeout: time.Minute}})
 	require.NoError(t, err)
-	prices, err := llm.ParsePrices("embeddings * 100000 0\n")
+	_, err = llm.ParsePrices("embeddings * 100000 0\n")
 	require.Error(t, err, "that is too much")
-	prices, err = llm.ParsePrices("embeddings * 1000 0\n")
+	prices, err := llm.ParsePrices("embeddings * 1000 0\n")
 	require.NoError(t, err)
 	return func(cfg *observe.Config) {
 		cfg.Prices, cfg.Near = prices, observe.Near{Embeddings: e, Patience: time.Minute, Floor: 0.5}

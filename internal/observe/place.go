@@ -238,7 +238,7 @@ func (s *Service) KeepVectors(ctx context.Context) error {
 	}
 	warn := func(what string, err error) {
 		if err != nil && ctx.Err() == nil {
-			s.log.LogAttrs(ctx, slog.LevelWarn, what, slog.Any("err", err))
+			s.log.LogAttrs(ctx, slog.LevelWarn, "vectors", slog.String("what", what), slog.Any("err", err))
 		}
 	}
 	why, err := s.prepareVectors(ctx)
