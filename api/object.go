@@ -27,6 +27,9 @@ func (o object) found(name string, i observe.Issue) {
 
 func (o object) wrong(name, want string) { o.found(name, wrongType(want, typeOf(o.members.get(name)))) }
 
+// given reports whether the member is there, be it null.
+func (o object) given(name string) bool { return typeOf(o.members.get(name)) != "undefined" }
+
 // has reports whether the member is there and not null.
 func (o object) has(name string) bool {
 	t := typeOf(o.members.get(name))

@@ -96,13 +96,13 @@ type settingsRequest struct {
 func (r *settingsRequest) read(in *input) {
 	r.named.read(in)
 	o := in.object()
-	if o.has("storage") {
+	if o.given("storage") {
 		r.change.Storage = new(o.oneOf("storage", observe.Storages()...))
 	}
-	if o.has("mode") {
+	if o.given("mode") {
 		r.change.Mode = new(o.text("mode", 64))
 	}
-	if o.has("prompts") {
+	if o.given("prompts") {
 		p := o.inner("prompts")
 		text := func(name string) string {
 			if t := p.optionalText(name, 16<<10); t != nil {
@@ -112,7 +112,7 @@ func (r *settingsRequest) read(in *input) {
 		}
 		r.change.Texts = &observe.Texts{System: text("system"), Observe: text("observe"), Summary: text("summary")}
 	}
-	if other := r.change.Storage != nil || r.change.Mode != nil || r.change.Texts != nil; other && !o.has("policy") {
+	if other := r.change.Storage != nil || r.change.Mode != nil || r.change.Texts != nil; other && !o.given("policy") {
 		return
 	}
 	policy := &observe.Policy{Name: o.oneOf("policy", append(observe.Policies(), serverPolicy)...)}
