@@ -15,7 +15,8 @@ import (
 // dozens of times a second; then it may be larger, for as long as it is.
 const (
 	gcPercent     = 200
-	gcPercentBusy = 400
+	gcPercentBusy = 400 // of a door
+	gcPercentCalm = 100 // of a door
 	gcBusy        = 250 * time.Millisecond // collected again within
 	gcQuiet       = 2 * time.Second        // not collected within
 )
@@ -44,12 +45,12 @@ func tuneGC(door, workerAlone bool) {
 				}
 			})
 		}
+	case door:
+		debug.SetGCPercent(gcPercentCalm)
+		t := &gcTuner{last: time.Now(), set: func(percent int) { debug.SetGCPercent(percent) }}
+		onCollection(func() { t.collected(time.Now()) })
 	default:
 		debug.SetGCPercent(gcPercent)
-		if door {
-			t := &gcTuner{last: time.Now(), set: func(percent int) { debug.SetGCPercent(percent) }}
-			onCollection(func() { t.collected(time.Now()) })
-		}
 	}
 }
 
@@ -94,6 +95,6 @@ func (t *gcTuner) collected(now time.Time) {
 		t.set(gcPercentBusy)
 	case t.busy && since > gcQuiet:
 		t.busy = false
-		t.set(gcPercent)
+		t.set(gcPercentCalm)
 	}
 }

@@ -19,7 +19,7 @@ func TestHeapFollowsHowBusyItIs(t *testing.T) {
 		now = now.Add(after)
 		tuner.collected(now)
 	}
-	require.Equal(t, []int{gcPercentBusy, gcPercent, gcPercentBusy}, set)
+	require.Equal(t, []int{gcPercentBusy, gcPercentCalm, gcPercentBusy}, set)
 }
 
 // A worker is held to its memory as long as that is no hardship.

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -87,10 +88,16 @@ func (p *Process) add(rank int, name string, run func(ctx context.Context) error
 	p.parts[rank] = append(p.parts[rank], part{name, run})
 }
 
+// startsWithin is when what only the start needed is given back: some 3 MiB of
+// an idle server.
+const startsWithin = time.Second
+
 // Run runs the parts until ctx ends or one of them does, and stops them in
 // order: the doors, the relay, the worker, the rest.
 func (p *Process) Run(ctx context.Context) error {
 	tuneGC(p.serves, p.worker != nil && !p.serves && p.relay == nil)
+	tidy := time.AfterFunc(startsWithin, debug.FreeOSMemory)
+	defer tidy.Stop()
 	p.Health.Look(ctx) // the first one who asks is to be told
 	stages := Stages{Log: p.Log}
 	for _, parts := range p.parts {
