@@ -1,7 +1,6 @@
 package boot
 
 import (
-	"strings"
 	"time"
 
 	"github.com/seed-245eaa15/obs/internal/llm"
@@ -24,8 +23,7 @@ type EmbedFlags struct {
 
 // AfterApply is called by the parser.
 func (f *EmbedFlags) AfterApply(std Std) error {
-	key, _ := std.LookupEnv(keyVariables["openai"][0])
-	f.Known = strings.TrimSpace(key)
+	f.Known = knownKey(std, "openai")
 	return nil
 }
 

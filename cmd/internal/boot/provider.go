@@ -59,15 +59,22 @@ func KeyVariables(std Std, providers string) []string {
 	return set
 }
 
+// knownKey is a provider's key from the variables of its own tools, or "".
+func knownKey(std Std, provider string) string {
+	for _, v := range keyVariables[provider] {
+		key, _ := std.LookupEnv(v)
+		if key = strings.TrimSpace(key); key != "" {
+			return key
+		}
+	}
+	return ""
+}
+
 // AfterApply is called by the parser.
 func (f *ProviderFlags) AfterApply(std Std) error {
 	f.Known = map[string]string{}
-	for name, variables := range keyVariables {
-		for _, v := range variables {
-			if key, ok := std.LookupEnv(v); ok && strings.TrimSpace(key) != "" && f.Known[name] == "" {
-				f.Known[name] = strings.TrimSpace(key)
-			}
-		}
+	for name := range keyVariables {
+		f.Known[name] = knownKey(std, name)
 	}
 	return nil
 }
