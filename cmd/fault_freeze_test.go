@@ -73,7 +73,7 @@ func TestF10WorkerFrozenBeyondItsLease(t *testing.T) {
 	s := newRow(t)
 	s.server()
 	s.relay()
-	frozen := s.moodyWorker(`{"slowMs":1500}`)
+	frozen := s.moodyWorker(`{"takesMs":1500}`)
 	s.send(0, 20)
 	s.eventually("they are in hand", func() bool { return s.jobs("processing") > 10 })
 	frozen.signal(t, syscall.SIGSTOP)

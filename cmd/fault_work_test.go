@@ -454,7 +454,7 @@ func TestF27OperatorsRace(t *testing.T) {
 	require.Zero(t, all(job, "cancel"), "it is done")
 
 	require.Zero(t, worker.end(t, syscall.SIGTERM, patience))
-	slow := s.moodyWorker(`{"slowMs":3000}`)
+	slow := s.moodyWorker(`{"takesMs":5000}`) // longer than the operators
 	s.send(1, 1)
 	s.eventually("it is begun", func() bool { return s.jobs("processing") == 1 })
 	job = s.oneJob("processing")

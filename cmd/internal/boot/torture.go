@@ -55,7 +55,8 @@ type moody struct {
 
 // mood is how often, of all questions, something goes wrong.
 type mood struct {
-	SlowMS  int     `json:"slowMs"` // each answer takes up to so long
+	SlowMS  int     `json:"slowMs"`  // each answer takes up to so long
+	TakesMS int     `json:"takesMs"` // and so long besides
 	Busy    float64 `json:"busy"`
 	Refused float64 `json:"refused"`
 	Panics  float64 `json:"panics"`
@@ -72,9 +73,9 @@ func (m *moody) Answer(ctx context.Context, q llm.Question) (llm.Answer, error) 
 	if err != nil {
 		return llm.Answer{}, fmt.Errorf("read the mood: %w", err)
 	}
-	if now.SlowMS > 0 {
+	if takes := now.TakesMS + mathrand.IntN(now.SlowMS+1); takes > 0 {
 		select {
-		case <-time.After(time.Duration(mathrand.IntN(now.SlowMS)) * time.Millisecond):
+		case <-time.After(time.Duration(takes) * time.Millisecond):
 		case <-ctx.Done():
 			return llm.Answer{}, ctx.Err()
 		}
