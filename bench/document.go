@@ -51,7 +51,7 @@ func (r *report) markdown(b *bytes.Buffer) {
 	fmt.Fprintf(b, "Peers: River %s, Watermill %s, graphile-worker %s, BullMQ %s on %s, node %s.\n", m.Others["river"], m.Others["watermill"],
 		m.Others["graphile-worker"], m.Others["bullmq"], redisVersion(m.Others["redis"]), m.Others["node"])
 
-	fmt.Fprintf(b, "\n### Targets\n\n| target | wanted | measured | |\n|---|---|---|---|\n")
+	fmt.Fprintf(b, "\n### Targets\n\n| target | wanted | measured | | the least comes to |\n|---|---|---|---|---|\n")
 	for _, v := range r.Targets {
 		word := "**missed**"
 		switch {
@@ -60,7 +60,7 @@ func (r *report) markdown(b *bytes.Buffer) {
 		case v.Passes:
 			word = "met"
 		}
-		fmt.Fprintf(b, "| %s | %s | %s | %s |\n", v.Text, v.wanted(), v.value(), word)
+		fmt.Fprintf(b, "| %s | %s | %s | %s | %s |\n", v.Text, v.wanted(), v.value(), word, v.floor())
 	}
 
 	fmt.Fprintf(b, "\n### Figures\n\nMedian [least–most] of the rounds. CPU is microseconds of processor time a unit, over all processes, and which took it.\nWAL bytes are what Postgres wrote to its log for a unit.\n")

@@ -73,17 +73,20 @@ func jobGroups(o options) []group {
 		{"steady", "Producing and working at once, 100 jobs a transaction", []figure{
 			ours("steady", "obs", "jobs", steady(o, 2, 100)),
 			untold("steady-untold", "obs, without telling followers (for comparison)", "jobs", steady(o, 2, 100)),
+			leastSteady(o, "steady", 2, 100),
 			riverSteady(o, "steady", 2, 100),
 			bullSteady(o),
 		}},
 		{"single", "Producing and working at once, 16 connections, one job a transaction", []figure{
 			ours("single", "obs", "jobs", steady(o, load.Callers, 1)),
+			leastSteady(o, "single", load.Callers, 1),
 			riverSteady(o, "single", load.Callers, 1),
 		}},
 		{"drain", fmt.Sprintf("Doing %d jobs that wait", o.Jobs), []figure{
 			ours("drain", "obs: worker, and the relay telling the events", "jobs", drain(o, false)),
 			ours("drain-alone", "obs: the worker alone", "jobs", drain(o, true)),
 			claimed("drain-claimed", "obs: the worker alone, claiming each job first (for comparison)", "jobs", drain(o, true)),
+			leastDrain(o),
 			riverDrain(o),
 			graphileDrain(o),
 			bullDrain(o),
@@ -99,6 +102,7 @@ func jobGroups(o options) []group {
 		}},
 		{"enqueue", "A transaction that asks for a job, and the same with a plain row in its place, 16 connections", []figure{
 			ours("enqueue", "obs: one job", "transactions", enqueue(o, 0, false)),
+			leastEnqueue(o),
 			ours("plain", "one plain row", "transactions", enqueue(o, 0, true)),
 			ours("enqueue-beside", "obs: the caller's own row and one job", "transactions", enqueue(o, 1, false)),
 			ours("plain-beside", "the caller's own row and one plain row", "transactions", enqueue(o, 1, true)),

@@ -273,7 +273,11 @@ func (r *report) print(w io.Writer) {
 	}
 	fmt.Fprintln(w)
 	for _, v := range r.Targets {
-		fmt.Fprintf(w, "%-4s %-70s %s, want %s\n", v.word(), v.Text, v.value(), v.wanted())
+		line := fmt.Sprintf("%-4s %-70s %s, want %s", v.word(), v.Text, v.value(), v.wanted())
+		if v.Floor > 0 {
+			line += ", the least comes to " + v.floor()
+		}
+		fmt.Fprintln(w, line)
 	}
 	fmt.Fprintf(w, "\n%d rounds of %d jobs in %s on %d processors; load %.1f now\n", r.Flags.Rounds, r.Flags.Jobs, r.Took, r.Machine.CPUs, load.Average())
 }

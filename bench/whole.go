@@ -135,7 +135,9 @@ func wholeGroups(o options) []group {
 	return []group{
 		{"http", "Events over HTTP, each answer after its commit; only the server runs", []figure{
 			onServer(o, "event", "POST /v1/events, 64 connections", 64, load.App.Single),
+			leastHTTP(o, "event", 64, load.App.Single),
 			onServer(o, "batch", "POST /v1/events/batch of 100, 16 connections", 16, load.App.Batch),
+			leastHTTP(o, "batch", 16, load.App.Batch),
 		}},
 		{"stored", "From an event accepted to its observation stored, by all three programs", []figure{
 			onStack("stored", fmt.Sprintf("%d events in batches of 100, offline extractor", o.Events), "observations", false, storedRate),
