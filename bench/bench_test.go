@@ -26,7 +26,7 @@ func TestABitOfTheBench(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, left, "nothing is left behind")
 
-	require.Len(t, r.Figures, 9)
+	require.Len(t, r.Figures, 12)
 	for _, f := range r.Figures {
 		require.Len(t, f.Samples, 2, f.ID)
 		for _, s := range f.Samples {

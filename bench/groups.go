@@ -109,10 +109,12 @@ func jobGroups(o options) []group {
 		}},
 		{"latency", "From commit to the start of the handler, 100 jobs a second", []figure{
 			ours("latency", "obs", "jobs", latency(o, 100)),
+			leastLatency(o, "latency", 100),
 			riverLatency(o, "latency", 100),
 		}},
 		{"latency-1000", "From commit to the start of the handler, 1,000 jobs a second", []figure{
 			ours("latency-1000", "obs", "jobs", latency(o, 1000)),
+			leastLatency(o, "latency-1000", 1000),
 			riverLatency(o, "latency-1000", 1000),
 		}},
 	}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -55,8 +57,11 @@ type leastBed struct {
 	js     jetstream.JetStream
 	prefix string
 	pad    string
+	ring   chan struct{} // something was committed
 	next   atomic.Int64
 	done   atomic.Int64
+	starts func(n int64) // what job n starts with, where that is asked
+	ends   func(n int64) // and what is done when it is settled
 }
 
 func leastFigure(what, title, unit string, run func(ctx context.Context, b *leastBed, m load.Meter) (load.Sample, error)) figure {
@@ -69,7 +74,7 @@ func leastFigure(what, title, unit string, run func(ctx context.Context, b *leas
 		if err != nil {
 			return load.Sample{}, err
 		}
-		b := &leastBed{prefix: fmt.Sprintf("l%d", e.seq), pad: load.Pad(e.opts.Payload)}
+		b := &leastBed{prefix: fmt.Sprintf("l%d", e.seq), pad: load.Pad(e.opts.Payload), ring: make(chan struct{}, 1), starts: func(int64) {}, ends: func(int64) {}}
 		s, err := b.measure(ctx, url, broker.url, e.meter("least", broker), run)
 		return s, errors.Join(err, drop())
 	}}
@@ -102,22 +107,28 @@ func (b *leastBed) measure(ctx context.Context, url, natsURL string, m load.Mete
 }
 
 // name is that of a new job, as long as ours and in order of time.
-func (b *leastBed) name() string {
-	return string(events.NewIDAt("bench", time.Now(), fmt.Sprintf("%s-%d", b.prefix, b.next.Add(1))))
+func (b *leastBed) name() (id string, n int64) {
+	n = b.next.Add(1)
+	return string(events.NewIDAt("bench", time.Now(), fmt.Sprintf("%s-%d", b.prefix, n))), n
 }
 
-// ask commits a batch of jobs in one statement.
-func (b *leastBed) ask(ctx context.Context, batch int) error {
-	if batch == 1 {
-		_, err := b.pool.Exec(ctx, leastAskOne, b.name(), b.pad)
-		return err
-	}
-	ids, pads := make([]string, batch), make([]string, batch)
+// ask commits a batch of jobs in one statement, and gives the number of the last.
+func (b *leastBed) ask(ctx context.Context, batch int) (n int64, err error) {
+	ids, payloads := make([]string, batch), make([]string, batch)
 	for i := range ids {
-		ids[i], pads[i] = b.name(), b.pad
+		ids[i], n = b.name()
+		payloads[i] = fmt.Sprintf("%d %s", n, b.pad)
 	}
-	_, err := b.pool.Exec(ctx, leastAsk, ids, pads)
-	return err
+	if batch == 1 {
+		_, err = b.pool.Exec(ctx, leastAskOne, ids[0], payloads[0])
+	} else {
+		_, err = b.pool.Exec(ctx, leastAsk, ids, payloads)
+	}
+	select {
+	case b.ring <- struct{}{}:
+	default: // it rings already
+	}
+	return n, err
 }
 
 // relay publishes what waits until ctx ends.
@@ -149,8 +160,9 @@ func (b *leastBed) relay(ctx context.Context) error {
 			}
 		}
 		if len(ids) == 0 {
-			if err := wait(ctx, time.Millisecond); err != nil {
-				return err
+			select {
+			case <-b.ring:
+			case <-ctx.Done():
 			}
 		} else if _, err := b.pool.Exec(ctx, leastDelete, ids); err != nil {
 			return err
@@ -177,7 +189,15 @@ func (b *leastBed) work(ctx context.Context, c jetstream.Consumer) error {
 				return err
 			}
 			var id, payload string
-			if _, err := pgx.ForEachRow(rows, []any{&id, &payload}, func() error { return nil }); err != nil {
+			var ns []int64
+			_, err = pgx.ForEachRow(rows, []any{&id, &payload}, func() error {
+				number, _, _ := strings.Cut(payload, " ")
+				n, err := strconv.ParseInt(number, 10, 64)
+				ns = append(ns, n)
+				b.starts(n)
+				return err
+			})
+			if err != nil {
 				return err
 			}
 			if _, err := b.pool.Exec(ctx, leastSettle, ids); err != nil {
@@ -187,6 +207,9 @@ func (b *leastBed) work(ctx context.Context, c jetstream.Consumer) error {
 				if err := msg.Ack(); err != nil {
 					return err
 				}
+			}
+			for _, n := range ns {
+				b.ends(n)
 			}
 			b.done.Add(int64(len(ids)))
 			msgs, ids = nil, nil
@@ -258,7 +281,10 @@ func leastSteady(o options, what string, clients, batch int) figure {
 				return err
 			}
 			before, began := m.Start(), time.Now()
-			s.N, err = load.Produce(ctx, clients, batch, o.For, func() int { return int(b.done.Load()) }, func(ctx context.Context) error { return b.ask(ctx, batch) })
+			s.N, err = load.Produce(ctx, clients, batch, o.For, func() int { return int(b.done.Load()) }, func(ctx context.Context) error {
+				_, err := b.ask(ctx, batch)
+				return err
+			})
 			if err == nil {
 				err = b.finished(ctx, s.N)
 			}
@@ -276,7 +302,7 @@ func leastSteady(o options, what string, clients, batch int) figure {
 func leastDrain(o options) figure {
 	return leastFigure("drain-alone", "the least: the worker alone, rows and messages", "jobs", func(ctx context.Context, b *leastBed, m load.Meter) (s load.Sample, err error) {
 		for range o.Jobs / load.FillBatch {
-			if err := b.ask(ctx, load.FillBatch); err != nil {
+			if _, err := b.ask(ctx, load.FillBatch); err != nil {
 				return s, err
 			}
 		}
@@ -331,9 +357,55 @@ func leastEnqueue(o options) figure {
 	return leastFigure("enqueue", "the least: the job's rows in three tables without a check", "transactions", func(ctx context.Context, b *leastBed, m load.Meter) (load.Sample, error) {
 		return load.Clients(ctx, m, load.Callers, o.short(), func(ctx context.Context) error {
 			return pgx.BeginFunc(ctx, b.pool, func(tx pgx.Tx) error {
-				_, err := tx.Exec(ctx, leastAskOne, b.name(), b.pad)
+				id, _ := b.name()
+				_, err := tx.Exec(ctx, leastAskOne, id, b.pad)
 				return err
 			})
 		})
+	})
+}
+
+// leastLatency is from the commit to the start of the handler, with a ring, a read, the broker and a look in between.
+func leastLatency(o options, what string, rate int) figure {
+	return leastFigure(what, "the least: a ring, a read, the broker, a look", "jobs", func(ctx context.Context, b *leastBed, m load.Meter) (s load.Sample, err error) {
+		l := load.NewStarts()
+		b.starts = l.Started
+		err = b.running(ctx, true, func(ctx context.Context) error {
+			var err error
+			s, err = l.Paced(ctx, m, rate, o.For, func(ctx context.Context, committed func(int64)) error {
+				n, err := b.ask(ctx, 1)
+				committed(n)
+				return err
+			})
+			return errors.Join(err, b.finished(ctx, s.N))
+		})
+		return s, err
+	})
+}
+
+// leastStoredPaced is from the first commit to the second, which settles: no HTTP, no extractor, no observation.
+func leastStoredPaced(o options) figure {
+	return leastFigure("stored-paced", "the least: two commits, a ring, a read, the broker and a look between them", "jobs", func(ctx context.Context, b *leastBed, m load.Meter) (s load.Sample, err error) {
+		settled := make(chan int64, 1)
+		b.ends = func(n int64) { settled <- n }
+		err = b.running(ctx, true, func(ctx context.Context) error {
+			s.N = max(10, int(10*o.For.Seconds()))
+			before, began := m.Start(), time.Now()
+			took, err := load.Paced(ctx, 1, s.N, 10, func(ctx context.Context, _ int) error {
+				if _, err := b.ask(ctx, 1); err != nil {
+					return err
+				}
+				select {
+				case <-settled:
+					return nil
+				case <-ctx.Done():
+					return context.Cause(ctx)
+				}
+			})
+			s.Seconds, s.Latency = time.Since(began).Seconds(), load.LatencyOf(took)
+			m.Complete(&s, before)
+			return err
+		})
+		return s, err
 	})
 }

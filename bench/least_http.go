@@ -60,7 +60,9 @@ func (d *leastDoor) commit(ctx context.Context) {
 		var ids, jobs, payloads []string
 		for _, p := range posts {
 			for _, payload := range p.payloads {
-				ids, jobs, payloads = append(ids, d.b.name()), append(jobs, d.b.name()), append(payloads, payload)
+				event, _ := d.b.name()
+				job, _ := d.b.name()
+				ids, jobs, payloads = append(ids, event), append(jobs, job), append(payloads, payload)
 			}
 		}
 		_, err := d.b.pool.Exec(ctx, leastAccept, ids, jobs, payloads)

@@ -142,6 +142,7 @@ func wholeGroups(o options) []group {
 		{"stored", "From an event accepted to its observation stored, by all three programs", []figure{
 			onStack("stored", fmt.Sprintf("%d events in batches of 100, offline extractor", o.Events), "observations", false, storedRate),
 			onStack("stored-paced", "POST sent to observation stored, 10 a second", "observations", false, storedPaced),
+			leastStoredPaced(o),
 		}},
 		{"idle", "All three programs with nothing to do", []figure{onStack("idle", "idle", "seconds", true, idle)}},
 	}
