@@ -93,8 +93,8 @@ func (t *term) admit(ctx context.Context, l *lane, budget int) (int, error) {
 		}
 	}
 	n := min(w.room(l.flight), want)
-	if n <= 0 {
-		w.full(t.now())
+	if lacks := w.lacks(n); n < want && lacks > 0 {
+		w.full(t.now(), lacks)
 		return 0, nil
 	}
 	w.fits()

@@ -23,6 +23,7 @@ const (
 	shortestLook  = 2 * time.Millisecond   // the first wait at a full window; it doubles
 	longestLook   = 250 * time.Millisecond // … up to this
 	ahead         = 0.1                    // seconds of work on the stream, beside what the slots take
+	worthwhile    = 0.02                   // seconds of work that are worth a look and a publish of their own
 )
 
 // room is how many more messages fit, with those in flight counted.
@@ -59,12 +60,20 @@ func (w *window) resize(slots, floor, ceiling int) {
 	w.size = min(w.size, ceiling)
 }
 
-// full waits before the next look: not longer than a quarter of the window
-// takes to be worked off.
-func (w *window) full(now time.Duration) {
+// lacks says how many messages more have to go before those that fit are worth
+// publishing, while the workers have plenty. Room comes with each message that
+// goes; filled at once, the broker is asked and written to for a handful each time.
+func (w *window) lacks(room int) int {
+	return max(max(1, min(w.size/4, int(w.rate*worthwhile)))-room, 0)
+}
+
+// full waits before the next look: until the messages that it lacks should be
+// gone, and not longer than a quarter of the window takes to be worked off.
+func (w *window) full(now time.Duration, lacks int) {
 	w.wait = min(max(2*w.wait, shortestLook), longestLook)
 	if w.rate >= 1 {
-		w.wait = min(w.wait, max(shortestLook, time.Duration(float64(w.size)/w.rate/4*float64(time.Second))))
+		take := func(n int) time.Duration { return time.Duration(float64(n) / w.rate * float64(time.Second)) }
+		w.wait = min(max(w.wait, take(lacks)), max(shortestLook, take(w.size)/4))
 	}
 	w.next = now + w.wait
 }

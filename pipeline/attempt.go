@@ -53,7 +53,7 @@ func (l *lane) start(work context.Context, m jetstream.Msg, job events.Job, brie
 			old.claimed(job)
 		}
 		l.mu.Unlock()
-		l.give(1)
+		l.free.give(1)
 		return nil
 	}
 	a := &attempt{lane: l, job: job, msg: m, brief: brief, began: time.Now()}
@@ -62,6 +62,7 @@ func (l *lane) start(work context.Context, m jetstream.Msg, job events.Job, brie
 	l.running[job.ID] = a
 	l.mu.Unlock()
 	l.w.open.Add(1)
+	l.handling.Add(1)
 	if old != nil { // lost, or it would not have been asked for again
 		old.cancel(ErrSuperseded)
 		old.finish(nil, ErrSuperseded)
@@ -127,6 +128,7 @@ func (a *attempt) finish(commit Commit, err error) {
 	if done {
 		return
 	}
+	a.lane.handling.Add(-1)
 	for _, t := range limits {
 		if t != nil {
 			t.Stop()

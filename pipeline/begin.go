@@ -32,7 +32,7 @@ func (l *lane) begin(ctx, work context.Context, msgs []jetstream.Msg) (begun int
 		case e.Kind != l.kind:
 			l.refuse(work, m, e, fmt.Errorf("%.80q on the lane of %s: %w", e.Kind, l.kind, errWrongLane))
 		case l.again(work, m, e), seen[e]:
-			l.give(1)
+			l.free.give(1)
 		default:
 			seen[e] = true
 			ds = append(ds, delivery{m, e})
@@ -161,7 +161,7 @@ func (l *lane) begun(work context.Context, d delivery, c events.Claim) bool {
 		// Nothing to do, or someone else does it. If he is lost, the ledger
 		// will ask anew: the message has no more to say.
 		l.ack(work, d.msg, d.envelope.Job)
-		l.give(1)
+		l.free.give(1)
 	default:
 		l.refuse(work, d.msg, d.envelope, c.Err)
 	}
@@ -170,7 +170,7 @@ func (l *lane) begun(work context.Context, d delivery, c events.Claim) bool {
 
 // refuse ends a message that can never become an attempt.
 func (l *lane) refuse(ctx context.Context, m jetstream.Msg, e events.Envelope, why error) {
-	defer l.give(1)
+	defer l.free.give(1)
 	l.count(func(c *counts) { c.refused++ })
 	l.w.cfg.Log.WarnContext(ctx, "refused", "kind", l.kind, "job", e.Job, "bytes", len(m.Data()), "err", reason(why.Error()))
 	if l.w.cfg.Refused != nil {
@@ -188,7 +188,7 @@ func (l *lane) putBack(ctx context.Context, msgs []jetstream.Msg) {
 			l.w.cfg.Log.DebugContext(ctx, "a message comes back only after its AckWait", "kind", l.kind, "err", err)
 		}
 	}
-	l.give(len(msgs))
+	l.free.give(len(msgs))
 }
 
 // ack takes a message off the stream. That the broker confirms it is not

@@ -111,6 +111,7 @@ func (l *lane) lostBriefly(ctx context.Context, as []*attempt) {
 	for i, a := range as {
 		if err := claims[i].Err; err != nil {
 			l.release(ctx, a, err)
+			l.free.give(1)
 			continue
 		}
 		l.mu.Lock()

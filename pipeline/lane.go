@@ -27,13 +27,17 @@ type lane struct {
 	kind   events.Kind
 	cfg    Lane
 	handle Handler
-	free   chan struct{} // a token for each free slot
+	free   *slots
 	done   chan *attempt // finished, to be settled; has room for every slot
 
 	breaker *breaker
 
-	ackWait atomic.Int64  // of the consumer, in nanoseconds
-	changed chan struct{} // told when ackWait changes
+	collecting chan struct{} // has room for the settler that collects
+	storing    atomic.Int64  // transactions under way, or about to be
+	stored     chan struct{} // told when one has ended
+	handling   atomic.Int64  // attempts whose handler has not returned
+	ackWait    atomic.Int64  // of the consumer, in nanoseconds
+	changed    chan struct{} // told when ackWait changes
 
 	mu      sync.Mutex
 	running map[events.ID]*attempt // begun and not settled
@@ -43,10 +47,9 @@ type lane struct {
 func newLane(w *Worker, kind events.Kind, cfg Lane, h Handler) *lane {
 	l := &lane{w: w, kind: kind, cfg: cfg, handle: h, breaker: newBreaker(w.cfg.Breaker), running: map[events.ID]*attempt{}}
 	n := max(cfg.Slots, 0)
-	l.free, l.done = make(chan struct{}, n), make(chan *attempt, n)
-	l.give(n)
+	l.free, l.done = newSlots(n), make(chan *attempt, n)
 	l.ackWait.Store(int64(callTimeout))
-	l.changed = make(chan struct{}, 1)
+	l.changed, l.stored, l.collecting = make(chan struct{}, 1), make(chan struct{}, 1), make(chan struct{}, 1)
 	return l
 }
 
@@ -59,46 +62,22 @@ func (l *lane) fetchers() int {
 	return 1
 }
 
-// take waits for a free slot and takes all that are free, up to a batch. It
-// returns 0 when ctx ended.
-func (l *lane) take(ctx context.Context) int {
-	select {
-	case <-l.free:
-	case <-ctx.Done():
-		return 0
-	}
-	for n := 1; n < maxBatch; n++ {
-		select {
-		case <-l.free:
-		default:
-			return n
-		}
-	}
-	return maxBatch
-}
-
-func (l *lane) give(n int) {
-	for range n {
-		l.free <- struct{}{}
-	}
-}
-
 // fetchLoop brings messages in until ctx is done. What is wrong with the
 // broker is waited out: making streams and consumers is not our work.
 func (l *lane) fetchLoop(ctx, work context.Context) {
 	log := l.w.cfg.Log.With("kind", l.kind)
 	var consumer jetstream.Consumer
 	for tries := 0; ; {
-		n := l.take(ctx)
+		n := l.free.take(ctx)
 		if n == 0 {
 			return
 		}
 		if !l.w.lease.wait(ctx) {
-			l.give(n)
+			l.free.give(n)
 			return
 		}
 		admitted, rest := l.breaker.admit(ctx, n)
-		l.give(n - admitted)
+		l.free.give(n - admitted)
 		if admitted == 0 {
 			return
 		}
@@ -110,7 +89,7 @@ func (l *lane) fetchLoop(ctx, work context.Context) {
 		if err == nil {
 			begun, err = l.fetch(ctx, work, consumer, admitted, rest)
 		} else {
-			l.give(admitted)
+			l.free.give(admitted)
 		}
 		if rest == nil && begun == 0 {
 			if l.breaker.untried(err == nil && ctx.Err() == nil) {
@@ -161,7 +140,7 @@ func (l *lane) consumer(ctx context.Context) (jetstream.Consumer, error) {
 // When the lane comes to rest it takes no more.
 func (l *lane) fetch(ctx, work context.Context, c jetstream.Consumer, n int, rest <-chan struct{}) (begun int, err error) {
 	unused := n
-	defer func() { l.give(unused) }()
+	defer func() { l.free.give(unused) }()
 	// The deadline is the pull's expiry and a tenth of it.
 	pull, cancel := context.WithTimeout(ctx, 5*l.w.cfg.Heartbeat)
 	defer cancel()
@@ -181,6 +160,9 @@ func (l *lane) fetch(ctx, work context.Context, c jetstream.Consumer, n int, res
 	msgs := batch.Messages()
 	for first := range msgs {
 		got := gather(first, msgs)
+		if len(got) < unused {
+			got = l.restOf(got, unused, msgs)
+		}
 		unused -= len(got)
 		if over(rest) {
 			l.putBack(work, got)
@@ -192,6 +174,41 @@ func (l *lane) fetch(ctx, work context.Context, c jetstream.Consumer, n int, res
 		return begun, fmt.Errorf("pull: %w", err)
 	}
 	return begun, nil
+}
+
+// restOf waits for the messages that the broker has and that were asked for:
+// they come one after the other, and are worth being claimed together.
+func (l *lane) restOf(got []jetstream.Msg, asked int, more <-chan jetstream.Msg) []jetstream.Msg {
+	meta, err := got[len(got)-1].Metadata()
+	if err != nil {
+		return got
+	}
+	most := len(got) + int(min(meta.NumPending, uint64(maxBatch)))
+	return gatherMore(got, min(most, asked), more, linger, nil)
+}
+
+// gatherMore takes what comes until there are most, or enough is told, and not
+// for longer than that.
+func gatherMore[T any](got []T, most int, more <-chan T, long time.Duration, enough <-chan struct{}) []T {
+	if len(got) >= most {
+		return got
+	}
+	late := time.NewTimer(long)
+	defer late.Stop()
+	for len(got) < min(most, maxBatch) {
+		select {
+		case v, ok := <-more:
+			if !ok {
+				return got
+			}
+			got = append(got, v)
+		case <-enough:
+			return got
+		case <-late.C:
+			return got
+		}
+	}
+	return got
 }
 
 func over(done <-chan struct{}) bool {

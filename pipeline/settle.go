@@ -16,15 +16,60 @@ import (
 )
 
 // settleLoop records finished attempts until ctx is done: as many as there
-// are in one transaction, and never waiting for more.
+// are in one transaction.
 func (l *lane) settleLoop(ctx context.Context) {
 	for {
-		select {
-		case first := <-l.done:
-			l.settle(ctx, gather(first, l.done))
-		case <-ctx.Done():
+		as := l.collect(ctx)
+		if as == nil {
 			return
 		}
+		l.settle(ctx, as)
+		l.storing.Add(-1)
+		select {
+		case l.stored <- struct{}{}:
+		default:
+		}
+	}
+}
+
+const (
+	linger   = 2 * time.Millisecond  // how long those are waited for that are about to come
+	lingerBy = 25 * time.Millisecond // … while there is a transaction under way, which they might wait for anyway
+)
+
+// collect takes what is finished. What is brief is worth waiting for, since a
+// transaction for twice as many costs little more: for those that are not
+// finished, if they are more, and beside another transaction until it ends or
+// half of what the lane does is there.
+func (l *lane) collect(ctx context.Context) []*attempt {
+	select {
+	case l.collecting <- struct{}{}:
+	case <-ctx.Done():
+		return nil
+	}
+	defer func() {
+		l.storing.Add(1)
+		<-l.collecting
+	}()
+	select {
+	case first := <-l.done:
+		as := gather(first, l.done)
+		if !l.cfg.Brief {
+			return as
+		}
+		select {
+		case <-l.stored: // of one that ended before
+		default:
+		}
+		if l.storing.Load() > 0 {
+			as = gatherMore(as, cap(l.done)/2, l.done, lingerBy, l.stored)
+		}
+		if n := int(l.handling.Load()); n > len(as) {
+			as = gatherMore(as, len(as)+n, l.done, linger, nil)
+		}
+		return as
+	case <-ctx.Done():
+		return nil
 	}
 }
 
@@ -166,13 +211,14 @@ func (l *lane) settled(ctx context.Context, as []*attempt, errs []error) {
 		}
 		l.release(ctx, a, errs[i])
 	}
+	l.free.give(len(as) - len(lost))
 	if len(lost) > 0 {
 		l.lostBriefly(ctx, lost)
 	}
 }
 
-// release ends an attempt: the ledger knows of it, so its message and its
-// slot are free.
+// release ends an attempt: the ledger knows of it, so its message is free. Its
+// slot is the caller's to give back.
 func (l *lane) release(ctx context.Context, a *attempt, refused error) {
 	l.mu.Lock()
 	msg := a.msg
@@ -186,7 +232,6 @@ func (l *lane) release(ctx context.Context, a *attempt, refused error) {
 	l.mu.Unlock()
 	l.ack(ctx, msg, a.job.ID)
 	l.report(ctx, a, refused)
-	l.give(1)
 	l.w.closed()
 }
 

@@ -95,7 +95,7 @@ func (g *gatherer[T]) leave(c *call[T]) {
 
 func (g *gatherer[T]) work() {
 	for {
-		runtime.Gosched() // who is about to come is to come along
+		g.await()
 		ctx, cancel := context.WithCancel(context.Background())
 		calls := g.take(cancel)
 		if calls == nil {
@@ -118,6 +118,20 @@ func (g *gatherer[T]) work() {
 			c.err = err
 			close(c.done)
 		}
+	}
+}
+
+// await lets those come along who are about to come.
+func (g *gatherer[T]) await() {
+	for before := -1; ; {
+		runtime.Gosched()
+		g.mu.Lock()
+		now := g.weight
+		g.mu.Unlock()
+		if now == before || now >= g.most {
+			return
+		}
+		before = now
 	}
 }
 
