@@ -2,6 +2,7 @@ package outbox
 
 import (
 	"context"
+	"runtime"
 	"time"
 
 	"github.com/seed-245eaa15/obs/events"
@@ -41,6 +42,7 @@ func (t *term) ahead(ctx context.Context) bool {
 	}
 	if len(rows) > 0 {
 		t.launch(ctx, rows)
+		runtime.Gosched() // the message goes before we see to what else there is
 	}
 	return all
 }
