@@ -127,8 +127,7 @@ func claimParams(es []events.Envelope) (p sqlc.ClaimJobsParams, order []int) {
 // Look gives the jobs that wait for just these attempts, for brief ones; see
 // pipeline.Ledger.
 func (s *Jobs) Look(ctx context.Context, worker events.Holder, es []events.Envelope) ([]events.Claim, error) {
-	p, _ := claimParams(es)
-	rows, err := s.q.LookAtJobs(ctx, sqlc.LookAtJobsParams{Ids: p.Ids, TeamIds: p.TeamIds, ProjectIds: p.ProjectIds, JobTypes: p.JobTypes, Asked: p.Asked})
+	rows, err := s.look(ctx, es)
 	if err != nil {
 		return nil, fmt.Errorf("look at %d jobs: %w", len(es), err)
 	}
@@ -146,6 +145,23 @@ func (s *Jobs) Look(ctx context.Context, worker events.Holder, es []events.Envel
 		}
 	}
 	return claims, nil
+}
+
+// look reads the rows, of one job by a statement that is cheaper to begin.
+func (s *Jobs) look(ctx context.Context, es []events.Envelope) ([]sqlc.LookAtJobsRow, error) {
+	if len(es) != 1 {
+		p, _ := claimParams(es)
+		return s.q.LookAtJobs(ctx, sqlc.LookAtJobsParams{Ids: p.Ids, TeamIds: p.TeamIds, ProjectIds: p.ProjectIds, JobTypes: p.JobTypes, Asked: p.Asked})
+	}
+	e := &es[0]
+	one, err := s.q.LookAtJob(ctx, sqlc.LookAtJobParams{
+		ID: string(e.Job), TeamID: e.Scope.Team, ProjectID: e.Scope.Project, JobType: string(e.Kind), Asked: int32(e.Asked),
+	})
+	rows := make([]sqlc.LookAtJobsRow, len(one))
+	for i, r := range one {
+		rows[i] = sqlc.LookAtJobsRow(r)
+	}
+	return rows, err
 }
 
 // claimedJob is the job of a row that ClaimJobs has changed, by the state

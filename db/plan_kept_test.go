@@ -52,6 +52,7 @@ func TestPlansThatAreKeptFromEmptyTablesReadNoWholeTable(t *testing.T) {
 	b.exec(t, `INSERT INTO projects (id, team_id, name) VALUES ('p', 't', 'p')`)
 	for i := range 10 { // from the sixth time on, a plan may be kept
 		briefly(t, b, events.Holder{ID: "w"}, fmt.Sprint(i), 1)
+		briefly(t, b, events.Holder{ID: "w"}, fmt.Sprint(i, "-pair"), 2)
 		job := b.enqueue(t, fmt.Sprint(i))[0]
 		b.enqueue(t, fmt.Sprint(i), fmt.Sprint(max(i-1, 0))) // they are there
 		asks, err := b.jobs.Asks(t.Context(), events.AskQuery{Limit: 10})
@@ -91,7 +92,7 @@ func TestPlansThatAreKeptFromEmptyTablesReadNoWholeTable(t *testing.T) {
 		require.Empty(t, plans[0].Plan.whole(), "%s: %s", query, explained)
 	}
 	for _, query := range []string{
-		"EnqueueJob", "EnqueueJobs", "ClaimJobs", "LookAtJobs", "CompleteJobs", "MoveJobs", "GetJobs", "JobsOfAsks", "FreeJobs",
+		"EnqueueJob", "EnqueueJobs", "ClaimJobs", "LookAtJob", "LookAtJobs", "CompleteJobs", "MoveJobs", "GetJobs", "JobsOfAsks", "FreeJobs",
 	} {
 		require.True(t, seen[query], query)
 	}

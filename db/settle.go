@@ -21,7 +21,8 @@ func (s *Jobs) Settle(ctx context.Context, steps []events.Step, commits []func(c
 		return s.settleAlone(ctx, steps)
 	}
 	var errs []error
-	err := InTx(ctx, s.pool, func(tx pgx.Tx) error {
+	// It begins with its first statement: a round trip less.
+	err := inTx(ctx, s.pool, &soon{}, func(tx pgx.Tx, _ sqlc.DBTX) error {
 		var err error
 		if errs, err = s.settle(ctx, s.q.WithTx(tx), steps); err != nil {
 			return err

@@ -18,12 +18,17 @@ import (
 // fn gives to last, which only executes, is sent with the commit. The first of
 // fn's statements is a Query, a QueryRow or an Exec.
 func InTxSoon(ctx context.Context, pool *pgxpool.Pool, fn func(tx pgx.Tx, last sqlc.DBTX) error) error {
+	return inTx(ctx, pool, &soon{impatient: true}, fn)
+}
+
+// inTx runs fn in the transaction that tx is to be.
+func inTx(ctx context.Context, pool *pgxpool.Pool, tx *soon, fn func(tx pgx.Tx, last sqlc.DBTX) error) error {
 	conn, err := pool.Acquire(ctx)
 	if err != nil {
 		return err
 	}
 	defer conn.Release() // one that is in a transaction still is closed
-	tx := &soon{conn: conn.Conn()}
+	tx.conn = conn.Conn()
 	if err := fn(tx, (*lastWords)(tx)); err != nil {
 		if tx.Tx != nil {
 			_ = tx.Rollback(ctx) // there is an error already
@@ -35,15 +40,18 @@ func InTxSoon(ctx context.Context, pool *pgxpool.Pool, fn func(tx pgx.Tx, last s
 
 // soon is a transaction that begins with its first query.
 type soon struct {
-	pgx.Tx // nil before
-	conn   *pgx.Conn
-	last   pgx.Batch
+	pgx.Tx    // nil before
+	conn      *pgx.Conn
+	impatient bool // waits for no lock
+	last      pgx.Batch
 }
 
 func (t *soon) begin() *pgx.Batch {
 	var b pgx.Batch
 	b.BeginTx(pgx.TxOptions{})
-	b.Queue("SET LOCAL lock_timeout = '50ms'")
+	if t.impatient {
+		b.Queue("SET LOCAL lock_timeout = '50ms'")
+	}
 	return &b
 }
 

@@ -118,10 +118,12 @@ func pause(ctx context.Context, d time.Duration) bool {
 type counting struct {
 	store
 	asked atomic.Int64
+	asks  atomic.Int64 // of these, for asks
 }
 
 func (c *counting) Asks(ctx context.Context, q events.AskQuery) ([]events.Ask, error) {
 	c.asked.Add(1)
+	c.asks.Add(1)
 	return c.store.Asks(ctx, q)
 }
 

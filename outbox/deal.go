@@ -188,7 +188,11 @@ func (t *term) waiting(ctx context.Context, rows []int64) (map[int64]bool, error
 
 // release forgets a row that is gone from the store and is in no queue.
 func (t *term) release(r *row) {
-	delete(t.rows, r.ask.Row)
+	if r.unread {
+		delete(t.named, r.ask.Envelope)
+	} else {
+		delete(t.rows, r.ask.Row)
+	}
 	if r.place == flying || r.place == sent {
 		r.tenant.out--
 		r.tenant.lane.capped = false
@@ -219,13 +223,20 @@ func (t *term) settle(ctx context.Context, p parcel) error {
 		r := p.rows[i]
 		l := r.tenant.lane
 		switch {
+		case r.unread && (a.err != nil || p.epoch != t.epoch): // to be read, if it is there
+			t.dropNamed(r)
+			if a.err != nil && !isRefused(a.err) && (failure == nil || isGone(a.err)) {
+				failure = a.err
+			}
 		case a.err == nil && p.epoch != t.epoch:
 			back = append(back, r) // it may lie on a stream that is gone
 		case a.err == nil:
 			l.flight--
 			r.place, r.seq = sent, a.seq
 			r.sent, r.looked = now, now
-			t.sent = append(t.sent, r)
+			if !r.unread {
+				t.sent = append(t.sent, r)
+			}
 			if a.duplicate {
 				duplicates++
 			} else {
@@ -262,7 +273,7 @@ func (t *term) settle(ctx context.Context, p parcel) error {
 		t.feedSoon()
 		return nil
 	}
-	return t.away(ctx, fmt.Errorf("publish %d of %d messages: %w", len(back), len(p.rows), failure))
+	return t.away(ctx, fmt.Errorf("publish %d messages: %w", len(p.rows), failure))
 }
 
 // ensure makes what is missing on the broker, and notices when the stream is

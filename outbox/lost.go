@@ -225,6 +225,11 @@ func (t *term) forgetSent() {
 			back = append(back, r)
 		}
 	}
+	for _, r := range t.named {
+		if r.place == sent {
+			t.dropNamed(r)
+		}
+	}
 	t.sent = nil
 	t.epoch++
 	t.putBack(back)

@@ -38,6 +38,7 @@ type row struct {
 	ask    events.Ask
 	tenant *tenant
 	place  place
+	unread bool          // a ring named it, and it was not read yet: it is among the named and has no row
 	noted  bool          // the store has been told that the broker has it
 	since  time.Duration // when the relay met it; this and the others by the term's clock
 	read   time.Duration // when the store last had it

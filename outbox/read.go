@@ -121,6 +121,9 @@ func (t *term) read(ctx context.Context) error {
 	}
 	n := t.takeAll(asks)
 	full := len(asks) >= q.Limit
+	if !full {
+		t.forgetNamed(now)
+	}
 	t.caughtUp = t.caughtUp || !full
 	t.paced(n, full)
 	return nil
@@ -226,8 +229,7 @@ func (t *term) takeAll(asks []events.Ask) (n int) {
 
 // take remembers an ask, or that it was left in the store.
 func (t *term) take(a events.Ask) bool {
-	if r := t.rows[a.Row]; r != nil {
-		r.read = t.now()
+	if t.knows(a) {
 		return false
 	}
 	l := t.lane(a.Envelope.Kind)
@@ -248,6 +250,19 @@ func (t *term) take(a events.Ask) bool {
 	}
 	t.keep(a, tenant)
 	return true
+}
+
+// knows reports whether an ask that was read is known, and notes that it is there.
+func (t *term) knows(a events.Ask) bool {
+	if r := t.rows[a.Row]; r != nil {
+		r.read = t.now()
+		return true
+	}
+	if r := t.named[a.Envelope]; r != nil {
+		t.adopt(r, a)
+		return true
+	}
+	return false
 }
 
 func (t *term) bound() int {
@@ -301,9 +316,7 @@ func (t *term) refill(ctx context.Context, l *lane) error {
 			tenant.from = asks[len(asks)-1].Row + 1
 		}
 		for _, a := range asks {
-			if r := t.rows[a.Row]; r != nil {
-				r.read = t.now()
-			} else {
+			if !t.knows(a) {
 				t.keep(a, tenant)
 			}
 			tenant.queue(a.Priority).full = more

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/seed-245eaa15/obs/events"
 )
 
 // Config says how a relay works. The zero value is right for most: each
@@ -28,7 +30,11 @@ type Config struct {
 	Mode           Mode            // default Auto
 	Wake           <-chan struct{} // holds a value when jobs were queued; see Bell. Nil: only polling
 	WakeFeed       <-chan struct{} // … when there are only events to be told
-	Log            *slog.Logger    // nil discards
+	// Named says what Wake was rung for since it was last asked, and whether that
+	// is all: few jobs that are named are published without being read first. Nil:
+	// each ring has the store read.
+	Named func() (asks []events.Envelope, all bool)
+	Log   *slog.Logger // nil discards
 }
 
 func (c Config) withDefaults() Config {

@@ -47,7 +47,8 @@ type term struct {
 	pub   *publisher
 
 	start   time.Time
-	rows    map[int64]*row // every ask that is known and was not seen to go
+	rows    map[int64]*row           // every ask that is known and was not seen to go
+	named   map[events.Envelope]*row // those that a ring named and that were not read yet
 	lanes   map[events.Kind]*lane
 	inLanes int // asks in queues
 	sent    []*row
@@ -111,6 +112,7 @@ func newTerm(r *Relay, js jetstream.JetStream) *term {
 		pub:      newPublisher(js, r.cfg.Mode, r.cfg.PublishTimeout),
 		start:    time.Now(),
 		rows:     map[int64]*row{},
+		named:    map[events.Envelope]*row{},
 		lanes:    map[events.Kind]*lane{},
 		delayed:  readRows,
 		results:  make(chan parcel, r.cfg.InFlight),
@@ -127,6 +129,9 @@ func (t *term) now() time.Duration { return time.Since(t.start) }
 // run publishes until ctx ends.
 func (t *term) run(ctx context.Context) {
 	defer t.wg.Wait()
+	if t.cfg.Named != nil { // what was named before we led is read
+		t.cfg.Named()
+	}
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for ctx.Err() == nil {
@@ -143,8 +148,10 @@ func (t *term) run(ctx context.Context) {
 			_ = t.settle(ctx, p) // its error is in State, and delays the next publish
 		case <-t.cfg.Wake:
 			t.feedSoon()
-			t.readAt = min(t.readAt, max(t.now(), t.hasRead+ringGap))
-			t.readWait = 0
+			if t.cfg.Named == nil || !t.ahead(ctx) {
+				t.readAt = min(t.readAt, max(t.now(), t.hasRead+ringGap))
+				t.readWait = 0
+			}
 		case <-t.cfg.WakeFeed:
 			t.feedNow()
 		}

@@ -256,6 +256,15 @@ JOIN observation_generation_jobs j ON j.id = w.id AND j.id = ANY(@ids::text[])
  AND CASE WHEN j.asked = w.asked AND j.status = 'queued' AND j.attempts < j.max_attempts
            AND j.job_type = w.job_type AND j.project_id = w.project_id AND j.team_id = w.team_id THEN true END;
 
+-- name: LookAtJob :many
+-- LookAtJobs for one, as EnqueueJob is to EnqueueJobs.
+SELECT j.id, j.team_id, j.project_id, j.job_type, j.source_type, j.source_id, j.payload::text AS payload, j.request_id, j.priority, j.max_attempts,
+       j.version, j.asked, j.attempts, j.last_error, j.created_at, GREATEST(statement_timestamp(), j.updated_at)::timestamptz AS began_at
+FROM observation_generation_jobs j
+WHERE j.id = @id::text
+  AND CASE WHEN j.asked = @asked::int AND j.status = 'queued' AND j.attempts < j.max_attempts
+            AND j.job_type = @job_type::text AND j.project_id = @project_id::text AND j.team_id = @team_id::text THEN true END;
+
 -- name: CompleteJobs :many
 -- Two steps at once: what LookAtJobs gave begins, and is completed. It is what
 -- events.Job.Apply makes of a queued job, processing and completed, and each

@@ -955,6 +955,86 @@ func (q *Queries) ListJobs(ctx context.Context, arg ListJobsParams) ([]Job, erro
 	return items, nil
 }
 
+const lookAtJob = `-- name: LookAtJob :many
+SELECT j.id, j.team_id, j.project_id, j.job_type, j.source_type, j.source_id, j.payload::text AS payload, j.request_id, j.priority, j.max_attempts,
+       j.version, j.asked, j.attempts, j.last_error, j.created_at, GREATEST(statement_timestamp(), j.updated_at)::timestamptz AS began_at
+FROM observation_generation_jobs j
+WHERE j.id = $1::text
+  AND CASE WHEN j.asked = $2::int AND j.status = 'queued' AND j.attempts < j.max_attempts
+            AND j.job_type = $3::text AND j.project_id = $4::text AND j.team_id = $5::text THEN true END
+`
+
+type LookAtJobParams struct {
+	ID        string
+	Asked     int32
+	JobType   string
+	ProjectID string
+	TeamID    string
+}
+
+type LookAtJobRow struct {
+	ID          string
+	TeamID      string
+	ProjectID   string
+	JobType     string
+	SourceType  string
+	SourceID    string
+	Payload     string
+	RequestID   string
+	Priority    int16
+	MaxAttempts int32
+	Version     int32
+	Asked       int32
+	Attempts    int32
+	LastError   *string
+	CreatedAt   time.Time
+	BeganAt     time.Time
+}
+
+// LookAtJobs for one, as EnqueueJob is to EnqueueJobs.
+func (q *Queries) LookAtJob(ctx context.Context, arg LookAtJobParams) ([]LookAtJobRow, error) {
+	rows, err := q.db.Query(ctx, lookAtJob,
+		arg.ID,
+		arg.Asked,
+		arg.JobType,
+		arg.ProjectID,
+		arg.TeamID,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []LookAtJobRow{}
+	for rows.Next() {
+		var i LookAtJobRow
+		if err := rows.Scan(
+			&i.ID,
+			&i.TeamID,
+			&i.ProjectID,
+			&i.JobType,
+			&i.SourceType,
+			&i.SourceID,
+			&i.Payload,
+			&i.RequestID,
+			&i.Priority,
+			&i.MaxAttempts,
+			&i.Version,
+			&i.Asked,
+			&i.Attempts,
+			&i.LastError,
+			&i.CreatedAt,
+			&i.BeganAt,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const lookAtJobs = `-- name: LookAtJobs :many
 SELECT j.id, j.team_id, j.project_id, j.job_type, j.source_type, j.source_id, j.payload::text AS payload, j.request_id, j.priority, j.max_attempts,
        j.version, j.asked, j.attempts, j.last_error, j.created_at, GREATEST(statement_timestamp(), j.updated_at)::timestamptz AS began_at

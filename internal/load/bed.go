@@ -150,17 +150,20 @@ func (b *Bed) step(n int64) (events.Step, error) {
 	}, events.Event{Actor: "bench"})
 }
 
-// ask commits a batch of new jobs in one transaction and gives the number of the first.
-func (b *Bed) ask(ctx context.Context, batch int) (first int64, err error) {
+// ask commits a batch of new jobs in one transaction and gives the number of the first, and one that is alone by its name.
+func (b *Bed) ask(ctx context.Context, batch int) (first int64, alone []events.Envelope, err error) {
 	first = b.next.Add(int64(batch)) - int64(batch)
 	steps := make([]events.Step, batch)
 	for i := range steps {
 		if steps[i], err = b.step(first + int64(i)); err != nil {
-			return 0, err
+			return 0, nil, err
 		}
 	}
-	_, err = b.asking.Enqueue(ctx, nil, steps...)
-	return first, err
+	made, err := b.asking.Add(ctx, nil, steps...)
+	if err == nil && batch == 1 && made[0] != nil {
+		alone = []events.Envelope{made[0].Envelope()}
+	}
+	return first, alone, err
 }
 
 // system is a relay and a worker that run, as two processes of ours would.
@@ -184,7 +187,7 @@ func (b *Bed) run(ctx context.Context, window int, handle func(n int64)) (*syste
 	if b.cfg.Untold {
 		feed = nil
 	}
-	s.relay = outbox.New(b.jobs, feed, b.relayJS, outbox.Config{Streams: b.streams, WindowMin: window, Wake: wake, WakeFeed: wakeFeed, Log: b.cfg.Log})
+	s.relay = outbox.New(b.jobs, feed, b.relayJS, outbox.Config{Streams: b.streams, WindowMin: window, Wake: wake, WakeFeed: wakeFeed, Named: s.bell.Named, Log: b.cfg.Log})
 	ended := make(chan error, 2)
 	go func() { ended <- s.relay.Run(ctx) }()
 	stopWorker := func() error { return nil }

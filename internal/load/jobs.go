@@ -28,7 +28,7 @@ func (b *Bed) fill(ctx context.Context, n int) error {
 	g.SetLimit(2)
 	for at := 0; at < n; at += FillBatch {
 		g.Go(func() error {
-			_, err := b.ask(ctx, min(FillBatch, n-at))
+			_, _, err := b.ask(ctx, min(FillBatch, n-at))
 			return err
 		})
 	}
@@ -109,8 +109,8 @@ func (b *Bed) Steady(ctx context.Context, m Meter, clients, batch int, lasting t
 	}
 	before, began := m.Start(), time.Now()
 	asked, err := Produce(ctx, clients, batch, lasting, func() int { return int(s.done.Load()) - 1 }, func(ctx context.Context) error {
-		_, err := b.ask(ctx, batch)
-		s.bell.Ring()
+		_, alone, err := b.ask(ctx, batch)
+		s.bell.Ring(alone...)
 		return err
 	})
 	if err == nil {
@@ -129,7 +129,7 @@ func (b *Bed) Steady(ctx context.Context, m Meter, clients, batch int, lasting t
 
 // warm takes one job through: the relay's lead and the worker's first fetch are not what is measured.
 func (b *Bed) warm(ctx context.Context, s *system) error {
-	if _, err := b.ask(ctx, 1); err != nil {
+	if _, _, err := b.ask(ctx, 1); err != nil {
 		return err
 	}
 	s.bell.Ring()
@@ -252,10 +252,10 @@ func (b *Bed) Latency(ctx context.Context, m Meter, rate int, lasting time.Durat
 	}
 	l.forget()
 	out, err := l.Paced(ctx, m, rate, lasting, func(ctx context.Context, committed func(n int64)) error {
-		n, err := b.ask(ctx, 1)
+		n, alone, err := b.ask(ctx, 1)
 		if err == nil {
 			committed(n)
-			s.bell.Ring()
+			s.bell.Ring(alone...)
 		}
 		return err
 	})

@@ -102,10 +102,11 @@ func findJobs(ctx context.Context, q *sqlc.Queries, scope events.Scope, ids []st
 	return jobs, nil
 }
 
-// ring tells the relay, after the commit, that something was queued. The hint
-// may be lost: the relay looks by itself as well.
-func (s *Service) ring(queued bool) {
+// ring tells the relay, after the commit, that something was queued, and what,
+// where all of it is known and due. The hint may be lost: the relay looks by
+// itself as well.
+func (s *Service) ring(queued bool, what ...events.Envelope) {
 	if queued {
-		s.cfg.Ring()
+		s.cfg.Ring(what...)
 	}
 }

@@ -56,10 +56,17 @@ func (g *group) askAbout(ctx context.Context) error {
 		return err
 	}
 	jobs := make(map[events.ID]*events.Job, len(jobOf))
+	few := len(made) <= fewAsked
 	for _, job := range made {
 		if job != nil {
 			jobs[job.ID], g.asked = job, true
+			if few = few && job.NextAt.IsZero(); few {
+				g.due = append(g.due, job.Envelope())
+			}
 		}
+	}
+	if !few {
+		g.due = nil
 	}
 	if err := g.stillOpen(ctx, func(id string) bool { return waiting[id] || jobs[jobOf[id]] != nil }); err != nil {
 		return err

@@ -23,8 +23,9 @@ type group struct {
 	recs    []*recording
 
 	waits waits
-	items []*item // of all requests that are still in it
-	asked bool    // some job is new
+	items []*item           // of all requests that are still in it
+	asked bool              // some job is new
+	due   []events.Envelope // all that are new, where they are few and none has to wait; see fewAsked
 }
 
 // item is an event of a request.

@@ -45,7 +45,7 @@ func newWorldOn(t testing.TB, pool *pgxpool.Pool, change ...func(*observe.Config
 	w := &world{pool: pool, provider: &recorder{Provider: llm.NewOffline()}}
 	w.jobs = db.NewJobs(w.pool, db.JobsConfig{Process: "test"})
 	cfg := observe.Config{
-		Pool: w.pool, Jobs: w.jobs, Provider: w.provider, Log: testenv.Log(t), Ring: func() { w.rings.Add(1) },
+		Pool: w.pool, Jobs: w.jobs, Provider: w.provider, Log: testenv.Log(t), Ring: func(...events.Envelope) { w.rings.Add(1) },
 	}
 	for _, fn := range change {
 		fn(&cfg)

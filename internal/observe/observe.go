@@ -48,18 +48,18 @@ type Config struct {
 	Pool        *pgxpool.Pool // stays the caller's
 	Jobs        *db.Jobs      // on the same database
 	Provider    llm.Provider
-	Modes       map[string]*llm.Mode // that projects may have; nil: those that come with obs
-	Log         *slog.Logger         // nil: nothing is logged
-	Ring        func()               // called after each commit that queued something; must not block; nil: none
-	Policy      string               // of projects without one, of [Policies]; empty: debounce if there is a Debounce, else per-event
-	Debounce    time.Duration        // how long events of a session wait for others; 0: 5 s, where the policy has them wait
-	Peppers     Peppers              // keys are hashed with; zero: a plain SHA-256
-	Limits      Limits               // of keys and teams; zero: none
-	Prices      llm.Prices           // what tokens cost; zero: nothing
-	Near        Near                 // who makes vectors of what observations say; zero: nobody
-	MaxAttempts int                  // of each job; 0: events.DefaultMaxAttempts
-	Process     string               // who writes, in the history of jobs; empty is kept empty
-	Build       string               // the program's version
+	Modes       map[string]*llm.Mode            // that projects may have; nil: those that come with obs
+	Log         *slog.Logger                    // nil: nothing is logged
+	Ring        func(queued ...events.Envelope) // called after each commit that queued something, which it may name, all of it; must not block; nil: none
+	Policy      string                          // of projects without one, of [Policies]; empty: debounce if there is a Debounce, else per-event
+	Debounce    time.Duration                   // how long events of a session wait for others; 0: 5 s, where the policy has them wait
+	Peppers     Peppers                         // keys are hashed with; zero: a plain SHA-256
+	Limits      Limits                          // of keys and teams; zero: none
+	Prices      llm.Prices                      // what tokens cost; zero: nothing
+	Near        Near                            // who makes vectors of what observations say; zero: nobody
+	MaxAttempts int                             // of each job; 0: events.DefaultMaxAttempts
+	Process     string                          // who writes, in the history of jobs; empty is kept empty
+	Build       string                          // the program's version
 
 	// Writing is told what a finished attempt is about to store, before
 	// anybody knows whether it still may: the job as it was claimed, and the
@@ -107,7 +107,7 @@ func New(cfg Config) *Service {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	if cfg.Ring == nil {
-		cfg.Ring = func() {}
+		cfg.Ring = func(...events.Envelope) {}
 	}
 	s := &Service{cfg: cfg, pool: cfg.Pool, q: sqlc.New(cfg.Pool), jobs: cfg.Jobs, log: cfg.Log}
 	s.recorder = newRecorder(s)

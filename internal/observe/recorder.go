@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/seed-245eaa15/obs/db"
+	"github.com/seed-245eaa15/obs/events"
 	"github.com/seed-245eaa15/obs/internal/fault"
 	"github.com/seed-245eaa15/obs/sqlc"
 )
@@ -19,6 +20,7 @@ const (
 	crowd        = 32       // events that have to wait for the second
 	maxGroup     = MaxBatch // events in one of them; a request's own stay together
 	divided      = 200      // events of which one takes half
+	fewAsked     = 8        // jobs that the relay is told of by name, at most; more are read as fast
 )
 
 // recorder stores what requests bring: those that come while the last
@@ -196,11 +198,11 @@ func (r *recorder) apart(ctx context.Context, recs []*recording, run runner[*rec
 
 // try records in one transaction, and again after a deadlock or the like.
 func (r *recorder) try(ctx context.Context, recs []*recording, patient bool) error {
-	asked := false
+	asked, asks := false, []events.Envelope(nil)
 	once := func(tx pgx.Tx, last sqlc.DBTX) error {
 		g := group{s: r.s, tx: tx, q: r.s.q.WithTx(tx), last: sqlc.New(last), patient: patient, recs: recs}
 		err := g.store(ctx)
-		asked = g.asked
+		asked, asks = g.asked, g.due
 		fault.At("record.stored")
 		return err
 	}
@@ -214,7 +216,7 @@ func (r *recorder) try(ctx context.Context, recs []*recording, patient bool) err
 		return err
 	}
 	fault.At("record.committed")
-	r.s.ring(asked)
+	r.s.ring(asked, asks...)
 	return nil
 }
 

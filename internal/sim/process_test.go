@@ -319,11 +319,12 @@ func (p *process) relay(ctx context.Context, nc *nats.Conn, js jetstream.JetStre
 		cfg.Mode = outbox.Async
 	}
 	if p.w.plan.bell {
-		wake, wakeFeed, err := outbox.NewBell(nc, p.w.prefix).Listen(ctx)
+		bell := outbox.NewBell(nc, p.w.prefix)
+		wake, wakeFeed, err := bell.Listen(ctx)
 		if err != nil {
 			return nil //nolint:nilerr // the connection is gone already: the program would end and be started again
 		}
-		cfg.Wake, cfg.WakeFeed = wake, wakeFeed
+		cfg.Wake, cfg.WakeFeed, cfg.Named = wake, wakeFeed, bell.Named
 	}
 	r := outbox.New(door{p}, door{p}, js, cfg)
 	p.mu.Lock()

@@ -282,12 +282,16 @@ func (w *world) send(i int) {
 		w.added[w.ids[i]]++
 		w.mu.Unlock()
 	}
-	w.ring()
+	if w.plan.jobs[i].delay > 0 {
+		w.ring()
+	} else { // which may be done, or asked for anew, where this was sent before
+		w.ring(events.Envelope{Job: w.ids[i], Kind: kind, Asked: 1, Scope: w.scopes[i]})
+	}
 }
 
-func (w *world) ring() {
+func (w *world) ring(queued ...events.Envelope) {
 	if w.plan.bell {
-		_ = w.broker.nc.Publish(w.streams.WakeSubject(), []byte("sim")) // a hint
+		outbox.NewBell(w.broker.nc, w.prefix).Ring(queued...)
 	}
 }
 

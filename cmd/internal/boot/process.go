@@ -159,7 +159,7 @@ func (p *Process) Relay() error {
 		return err
 	}
 	p.relay = outbox.New(p.Jobs, p.Jobs, p.Links.JS, outbox.Config{
-		Streams: p.Config.Streams, Lease: p.Config.Lease, Wake: wake, WakeFeed: wakeFeed, Log: p.Log.With("part", "relay"),
+		Streams: p.Config.Streams, Lease: p.Config.Lease, Wake: wake, WakeFeed: wakeFeed, Named: p.Bell.Named, Log: p.Log.With("part", "relay"),
 	})
 	p.add(rankRelay, "relay", func(ctx context.Context) error {
 		defer stop()
