@@ -5,3 +5,9 @@ func ReclaimInParts(s *Jobs, pages int64) { s.reclaims.part = pages }
 
 // FastArrays is what each connection of Open gets.
 var FastArrays = fastArrays
+
+// TellAtOnce has each reading of the feed tell all that waits to be told.
+func TellAtOnce(j *Jobs) *Jobs {
+	j.untold.all = true
+	return j
+}
