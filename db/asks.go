@@ -14,27 +14,28 @@ import (
 
 // Asks reads queued jobs' asks; see outbox.Store.
 func (s *Jobs) Asks(ctx context.Context, q events.AskQuery) ([]events.Ask, error) {
-	var rows []sqlc.Outbox
+	var rows []sqlc.AsksAfterRow
 	var err error
 	limit := int32(max(q.Limit, 1))
 	switch {
 	case q.Delayed:
-		rows, err = s.q.AsksDelayed(ctx, limit)
+		rows, err = asked(s.q.AsksDelayed(ctx, limit))
 	case q.Tenant != nil:
-		rows, err = s.q.AsksOfTenant(ctx, sqlc.AsksOfTenantParams{
+		rows, err = asked(s.q.AsksOfTenant(ctx, sqlc.AsksOfTenantParams{
 			After: q.After, JobType: string(q.Kind), TeamID: q.Tenant.Team, ProjectID: q.Tenant.Project, MaxRows: limit,
-		})
+		}))
 	default:
 		rows, err = s.q.AsksAfter(ctx, sqlc.AsksAfterParams{After: q.After, MaxRows: limit})
 		if err == nil && len(q.Rows) > 0 {
-			var more []sqlc.Outbox
-			more, err = s.q.AsksIn(ctx, q.Rows)
+			var more []sqlc.AsksAfterRow
+			more, err = asked(s.q.AsksIn(ctx, q.Rows))
 			rows = append(more, rows...)
 		}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read asks: %w", err)
 	}
+	s.untold.saw(rows)
 	asks := make([]events.Ask, len(rows))
 	for i, r := range rows {
 		asks[i] = events.Ask{
@@ -46,6 +47,15 @@ func (s *Jobs) Asks(ctx context.Context, q events.AskQuery) ([]events.Ask, error
 		}
 	}
 	return asks, nil
+}
+
+// asked is the rows of one query as those of another: they have the same columns.
+func asked[R sqlc.AsksInRow | sqlc.AsksDelayedRow | sqlc.AsksOfTenantRow](rows []R, err error) ([]sqlc.AsksAfterRow, error) {
+	same := make([]sqlc.AsksAfterRow, len(rows))
+	for i, r := range rows {
+		same[i] = sqlc.AsksAfterRow(r)
+	}
+	return same, err
 }
 
 // Waiting tells which rows of the outbox are still there.

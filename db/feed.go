@@ -52,6 +52,9 @@ const (
 func (s *Jobs) Fresh(ctx context.Context, limit int) ([]events.FeedEvent, error) {
 	s.fed.mu.Lock()
 	defer s.fed.mu.Unlock()
+	if err := s.tellWaiting(ctx); err != nil {
+		return nil, err
+	}
 	rows, err := s.fed.read(ctx, s.q, limit)
 	if err != nil {
 		return nil, fmt.Errorf("read the feed: %w", err)

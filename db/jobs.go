@@ -27,6 +27,7 @@ type Jobs struct {
 
 	reclaims reclaims
 	fed      feedMark
+	untold   untold
 }
 
 // JobsConfig says who writes. The zero value works.
@@ -65,10 +66,10 @@ func (s *Jobs) Enqueue(ctx context.Context, tx pgx.Tx, steps ...events.Step) (ad
 // Add is [Jobs.Enqueue] for those who want to see the jobs: those that were
 // added, as they are now, and nil for those that exist already.
 func (s *Jobs) Add(ctx context.Context, tx pgx.Tx, steps ...events.Step) ([]*events.Job, error) {
-	switch len(steps) {
-	case 0:
+	switch {
+	case len(steps) == 0:
 		return nil, nil
-	case 1:
+	case len(steps) == 1 && steps[0].Delay <= 0 && steps[0].Event.Reason == "":
 		job, err := s.addOne(ctx, tx, &steps[0])
 		if err != nil {
 			return nil, err
@@ -161,18 +162,18 @@ func newJob(st *events.Step) (events.Job, error) {
 	return j, nil
 }
 
-// addOne is Add for one job, by a statement that is cheaper to begin.
+// addOne is Add for one job that is due at once and asked for without a
+// reason, by a statement that is cheaper to begin.
 func (s *Jobs) addOne(ctx context.Context, tx pgx.Tx, st *events.Step) (*events.Job, error) {
 	j, err := newJob(st)
 	if err != nil {
 		return nil, err
 	}
 	q := s.in(tx)
-	row, err := q.EnqueueJob(ctx, sqlc.EnqueueJobParams{
+	at, err := q.EnqueueJob(ctx, sqlc.EnqueueJobParams{
 		ID: string(j.ID), TeamID: j.Scope.Team, ProjectID: j.Scope.Project, JobType: string(j.Kind), SourceType: j.SourceType, SourceID: j.SourceID,
 		Payload: cmp.Or(string(j.Args), "{}"), RequestID: j.RequestID, Priority: int32(j.Priority), MaxAttempts: int32(j.MaxAttempts),
-		DelayUs: st.Delay.Microseconds(), Actor: st.Event.Actor, Reason: st.Event.Reason,
-		Process: s.cfg.Process, Build: s.cfg.Build, Schema: events.Schema,
+		Actor: st.Event.Actor, Process: s.cfg.Process, Build: s.cfg.Build, Schema: events.Schema,
 	})
 	if errors.Is(err, pgx.ErrNoRows) {
 		err = knownProjects(ctx, q, []events.Step{*st})
@@ -183,7 +184,7 @@ func (s *Jobs) addOne(ctx context.Context, tx pgx.Tx, st *events.Step) (*events.
 	if err != nil {
 		return nil, fmt.Errorf("enqueue job %s: %w", j.ID, err)
 	}
-	return madeOf(st, row.CreatedAt, row.NextAttemptAt)
+	return madeOf(st, at, nil)
 }
 
 // madeOf is the job that a step has made, at a time that Postgres gave.
@@ -287,6 +288,7 @@ func (s *Jobs) move(ctx context.Context, q *sqlc.Queries, steps []events.Step) (
 
 	p := newMoves(len(steps))
 	at := make(map[string]int, len(steps))
+	var first sqlc.TellQueuedParams // those whose first event may be told from the outbox only
 	for _, i := range order {
 		st := &steps[i]
 		st.Event.Process, st.Event.Build = cmp.Or(st.Event.Process, s.cfg.Process), cmp.Or(st.Event.Build, s.cfg.Build)
@@ -301,11 +303,23 @@ func (s *Jobs) move(ctx context.Context, q *sqlc.Queries, steps []events.Step) (
 		}
 		at[string(next.ID)] = i
 		appendMove(&p, st, next, e)
+		if st.Job.Status == events.StatusQueued && st.Job.Version == 1 {
+			first.Ids = append(first.Ids, string(next.ID))
+			first.TeamIds = append(first.TeamIds, next.Scope.Team)
+			first.ProjectIds = append(first.ProjectIds, next.Scope.Project)
+		}
 	}
 	if len(p.Ids) == 0 {
 		return moved, errs, nil
 	}
-	rows, err := q.MoveJobs(ctx, p)
+	var rows []sqlc.MoveJobsRow
+	var err error
+	if len(first.Ids) > 0 {
+		err = q.TellQueued(ctx, first)
+	}
+	if err == nil {
+		rows, err = q.MoveJobs(ctx, p)
+	}
 	if err != nil {
 		return nil, nil, fmt.Errorf("move %d jobs: %w", len(p.Ids), err)
 	}

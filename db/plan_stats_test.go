@@ -119,6 +119,7 @@ func day(t *testing.T, b bundle, n int) {
 	_, err = b.jobs.Waiting(ctx, rows)
 	require.NoError(t, err)
 	require.NoError(t, b.jobs.Enqueued(ctx, rows))
+	db.TellSoon(b.jobs)
 	fed, err := b.jobs.Fresh(ctx, n)
 	require.NoError(t, err)
 	require.NoError(t, b.jobs.Told(ctx, []int64{fed[0].Row}))

@@ -97,7 +97,7 @@ type planNode struct {
 	Plans    []planNode `json:"Plans"`
 }
 
-var tenantIndex = regexp.MustCompile(`team_id_project_id_\w*idx`)
+var tenantIndex = regexp.MustCompile(`team_id_project_id_\w*idx|_by_time`)
 
 // slow names the nodes that make a batch quadratic: a tenant's rows, or a
 // whole table, read for each id. A key for each id is fine, and so is a whole

@@ -21,7 +21,7 @@ type table struct {
 func newTable(t *testing.T) eventstest.Table {
 	t.Helper()
 	b := setup(t)
-	return table{db.NewJobs(b.pool, db.JobsConfig{}), b}
+	return table{db.TellAtOnce(db.NewJobs(b.pool, db.JobsConfig{})), b}
 }
 
 func (s table) Enqueue(ctx context.Context, steps ...events.Step) (added []bool, err error) {

@@ -158,7 +158,7 @@ func TestARowIsFewMessages(t *testing.T) {
 	t.Parallel()
 	each(t, func(w *world) {
 		r := outbox.New(w.store, w.store, w.js, w.cfg)
-		ids := w.enqueue(1, teamA)
+		ids := w.enqueue(1, teamA, func(s *events.Step) { s.Event.Reason = "why" }) // without one Postgres tells it later
 		w.once(r)
 		stream, err := w.js.Stream(w.Context(), w.cfg.Streams.EventsStream())
 		require.NoError(w, err)

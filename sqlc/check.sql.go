@@ -11,7 +11,7 @@ import (
 )
 
 const checkAsks = `-- name: CheckAsks :many
-SELECT o.id, o.job_id, o.team_id, o.project_id, o.job_type, o.asked, o.priority, o.due_at FROM observation_generation_jobs j JOIN outbox o ON o.id = j.ask
+SELECT o.id, o.job_id, o.team_id, o.project_id, o.job_type, o.asked, o.priority, o.due_at, o.told, o.at, o.actor, o.process, o.build, o.request_id, o.schema FROM observation_generation_jobs j JOIN outbox o ON o.id = j.ask
 WHERE j.id = ANY($1::text[]) AND o.job_id = j.id ORDER BY o.id
 `
 
@@ -34,6 +34,13 @@ func (q *Queries) CheckAsks(ctx context.Context, jobIds []string) ([]Outbox, err
 			&i.Asked,
 			&i.Priority,
 			&i.DueAt,
+			&i.Told,
+			&i.At,
+			&i.Actor,
+			&i.Process,
+			&i.Build,
+			&i.RequestID,
+			&i.Schema,
 		); err != nil {
 			return nil, err
 		}

@@ -60,40 +60,58 @@ WITH known AS ( -- as a foreign key would, but once for each project
 SELECT m.id, m.created_at, m.next_attempt_at FROM made m;
 
 -- name: EnqueueJob :one
--- What EnqueueJobs does, for one job: no row where it is there already or its
--- project is not. Most of what a statement costs that writes so little is to
--- begin and end it, and that goes by its nodes: half of the time is saved.
+-- What EnqueueJobs does, for one job that is due at once and asked for without
+-- a reason: no row where it is there already or its project is not. Most of
+-- what a statement costs that writes so little is to begin and end it, and
+-- that goes by its nodes. So its event is told from its row in the outbox.
 WITH made AS (
     INSERT INTO observation_generation_jobs (
         id, team_id, project_id, job_type, source_type, source_id, payload, request_id, priority, max_attempts,
-        status, version, asked, ask, next_attempt_at, created_at, updated_at)
+        status, version, asked, ask, created_at, updated_at)
     SELECT @id::text, p.team_id, p.id, @job_type::text, @source_type::text, @source_id::text, CAST(@payload::text AS jsonb), @request_id::text,
-           @priority::int, @max_attempts::int, 'queued', 1, 1, nextval('outbox_id_seq'),
-           CASE WHEN @delay_us::bigint > 0 THEN statement_timestamp() + interval '1 microsecond' * @delay_us::bigint END,
-           statement_timestamp(), statement_timestamp()
+           @priority::int, @max_attempts::int, 'queued', 1, 1, nextval('outbox_id_seq'), statement_timestamp(), statement_timestamp()
     FROM projects p WHERE p.id = @project_id::text AND CASE WHEN p.team_id = @team_id::text THEN true END
     FOR KEY SHARE
     ON CONFLICT DO NOTHING
-    RETURNING ask, next_attempt_at, created_at
+    RETURNING ask, created_at
 ), noted AS (
     INSERT INTO observation_generation_job_events (
-        job_id, version, team_id, project_id, event_type, status_after, attempt, at, next_at,
-        actor, process, build, request_id, reason, schema)
-    SELECT @id::text, 1, @team_id::text, @project_id::text, 'queued', 'queued', 0, m.created_at, m.next_attempt_at,
-           @actor::text, @process::text, @build::text, @request_id::text, @reason::text, @schema::int
+        job_id, version, team_id, project_id, event_type, status_after, attempt, at,
+        actor, process, build, request_id, schema)
+    SELECT @id::text, 1, @team_id::text, @project_id::text, 'queued', 'queued', 0, m.created_at,
+           @actor::text, @process::text, @build::text, @request_id::text, @schema::int
     FROM made m
 ), asked AS (
-    INSERT INTO outbox (id, job_id, team_id, project_id, job_type, asked, priority, due_at) OVERRIDING SYSTEM VALUE
-    SELECT m.ask, @id::text, @team_id::text, @project_id::text, @job_type::text, 1, @priority::int, m.next_attempt_at FROM made m
-), fed AS (
-    INSERT INTO job_feed (team_id, project_id, job_type, event_type, status_after, actor, process, build, schema,
-        job_ids, versions, attempts, ats, next_ats, request_ids, reasons)
-    SELECT @team_id::text, @project_id::text, @job_type::text, 'queued', 'queued', @actor::text, @process::text, @build::text, @schema::int,
-           ARRAY[@id::text], ARRAY[1], ARRAY[0], ARRAY[m.created_at], ARRAY[COALESCE(m.next_attempt_at, 'epoch')],
-           ARRAY[@request_id::text], ARRAY[@reason::text]
+    INSERT INTO outbox (id, job_id, team_id, project_id, job_type, asked, priority, told, at, actor, process, build, request_id, schema) OVERRIDING SYSTEM VALUE
+    SELECT m.ask, @id::text, @team_id::text, @project_id::text, @job_type::text, 1, @priority::int,
+           false, m.created_at, @actor::text, @process::text, @build::text, @request_id::text, @schema::int
     FROM made m
 )
-SELECT m.created_at, m.next_attempt_at FROM made m;
+SELECT m.created_at FROM made m;
+
+-- name: TellQueued :exec
+-- Before a job that waits makes another step than to begin: what its row in
+-- the outbox has to tell goes before that into the feed. The job is locked
+-- first, as by everybody who locks both.
+WITH late AS MATERIALIZED (
+    SELECT o.job_id FROM outbox o
+    WHERE o.id = ANY (ARRAY(
+        SELECT j.ask FROM observation_generation_jobs j
+        JOIN (SELECT unnest(@ids::text[]) AS id, unnest(@team_ids::text[]) AS team_id, unnest(@project_ids::text[]) AS project_id) w
+          ON j.id = w.id AND j.id = ANY(@ids::text[]) AND CASE WHEN j.team_id = w.team_id AND j.project_id = w.project_id THEN true END))
+      AND CASE WHEN NOT o.told THEN true END
+), job AS MATERIALIZED (
+    SELECT j.ask FROM observation_generation_jobs j WHERE j.id = ANY (ARRAY(SELECT l.job_id FROM late l)) ORDER BY j.id FOR NO KEY UPDATE
+), told AS (
+    UPDATE outbox o SET told = true WHERE o.id = ANY (ARRAY(SELECT j.ask FROM job j)) AND CASE WHEN NOT o.told THEN true END
+    RETURNING o.*
+)
+INSERT INTO job_feed (team_id, project_id, job_type, event_type, status_after, actor, process, build, schema,
+    job_ids, versions, attempts, ats, next_ats, request_ids, reasons)
+SELECT o.team_id, o.project_id, o.job_type, 'queued', 'queued', o.actor, o.process, o.build, o.schema,
+       array_agg(o.job_id), array_agg(o.asked), array_agg(0), array_agg(o.at), array_agg('epoch'::timestamptz), array_agg(o.request_id), array_agg(''::text)
+FROM told o
+GROUP BY o.team_id, o.project_id, o.job_type, o.actor, o.process, o.build, o.schema;
 
 -- name: MoveJobs :many
 -- Stores steps that events.Job.Apply has computed: each updates the row only
@@ -154,14 +172,13 @@ WITH step AS (
            CASE WHEN m.asks THEN m.next_attempt_at END,
            m.actor, m.process, m.build, m.request_id, m.reason, NULLIF(m.details, '')::jsonb, @schema::int
     FROM moved m
-), gone AS (
-    DELETE FROM outbox o USING (
-        SELECT m.id, m.team_id, m.project_id, m.ask FROM moved m WHERE m.waited AND m.status <> 'queued'
+), gone AS ( -- no join: the outbox is often empty when it is analyzed, and one would compare each with each
+    DELETE FROM outbox o
+    WHERE o.id = ANY (ARRAY(
+        SELECT m.ask FROM moved m WHERE m.waited AND m.status <> 'queued'
         UNION ALL -- one that waits and is asked for anew: this statement sees its row as it was before
-        SELECT b.id, b.team_id, b.project_id, b.ask FROM observation_generation_jobs b
-        WHERE b.id = ANY (ARRAY(SELECT m.id FROM moved m WHERE m.waited AND m.asks))
-    ) m
-    WHERE o.id = m.ask AND o.job_id = m.id AND o.project_id = m.project_id AND o.team_id = m.team_id
+        SELECT b.ask FROM observation_generation_jobs b WHERE b.id = ANY (ARRAY(SELECT m.id FROM moved m WHERE m.waited AND m.asks))))
+      AND CASE WHEN (o.job_id, o.project_id, o.team_id) IN (SELECT m.id, m.project_id, m.team_id FROM moved m) THEN true END
 ), again AS (
     INSERT INTO outbox (id, job_id, team_id, project_id, job_type, asked, priority, due_at) OVERRIDING SYSTEM VALUE
     SELECT m.ask, m.id, m.team_id, m.project_id, m.job_type, m.asked, m.priority, m.next_attempt_at
@@ -222,9 +239,15 @@ WITH limits AS MATERIALIZED (
     DELETE FROM outbox o -- no join: the outbox is often empty when it is analyzed, and one would compare each with each
     WHERE o.id = ANY (ARRAY(SELECT m.ask FROM moved m))
       AND CASE WHEN (o.job_id, o.project_id, o.team_id) IN (SELECT m.id, m.project_id, m.team_id FROM moved m) THEN true END
-), fed AS (
+    RETURNING o.*
+), fed AS ( -- in this order: no event is told before an earlier one
     INSERT INTO job_feed (team_id, project_id, job_type, event_type, status_after, actor, process, build, schema,
         job_ids, versions, attempts, ats, next_ats, request_ids, reasons)
+    SELECT g.team_id, g.project_id, g.job_type, 'queued', 'queued', g.actor, g.process, g.build, g.schema,
+           array_agg(g.job_id), array_agg(g.asked), array_agg(0), array_agg(g.at), array_agg('epoch'::timestamptz), array_agg(g.request_id), array_agg(''::text)
+    FROM gone g WHERE NOT g.told
+    GROUP BY g.team_id, g.project_id, g.job_type, g.actor, g.process, g.build, g.schema
+    UNION ALL
     SELECT m.team_id, m.project_id, m.job_type, 'processing', 'processing', @actor::text, @worker::text, @build::text, @schema::int,
            array_agg(m.id), array_agg(m.version), array_agg(m.attempts), array_agg(m.updated_at),
            array_agg('epoch'::timestamptz), array_agg(m.request_id), array_agg(''::text)
@@ -309,9 +332,15 @@ WITH step AS (
     DELETE FROM outbox o
     WHERE o.id = ANY (ARRAY(SELECT m.ask FROM moved m))
       AND CASE WHEN (o.job_id, o.project_id, o.team_id) IN (SELECT m.id, m.project_id, m.team_id FROM moved m) THEN true END
+    RETURNING o.*
 ), fed AS ( -- in this order: no event is told before an earlier one
     INSERT INTO job_feed (team_id, project_id, job_type, event_type, status_after, actor, process, build, schema,
         job_ids, versions, attempts, ats, next_ats, request_ids, reasons)
+    SELECT g.team_id, g.project_id, g.job_type, 'queued', 'queued', g.actor, g.process, g.build, g.schema,
+           array_agg(g.job_id), array_agg(g.asked), array_agg(0), array_agg(g.at), array_agg('epoch'::timestamptz), array_agg(g.request_id), array_agg(''::text)
+    FROM gone g WHERE NOT g.told
+    GROUP BY g.team_id, g.project_id, g.job_type, g.actor, g.process, g.build, g.schema
+    UNION ALL
     SELECT t.team_id, t.project_id, t.job_type, 'processing', 'processing', @actor::text, @worker::text, @build::text, @schema::int,
            t.ids, t.first, t.attempts, t.began_ats, t.never, t.request_ids, t.nothing
     FROM told t

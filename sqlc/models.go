@@ -100,6 +100,13 @@ type Outbox struct {
 	Asked     int32
 	Priority  int16
 	DueAt     *time.Time
+	Told      bool
+	At        *time.Time
+	Actor     *string
+	Process   *string
+	Build     *string
+	RequestID *string
+	Schema    *int16
 }
 
 type ServerSession struct {

@@ -5,22 +5,44 @@
 -- Each form of asks has a query of its own, so that each has its one plan. All
 -- but the id is hidden from the planner: statistics of a moment in which all
 -- asks were delayed, or none was there, made it read and sort the whole table.
-SELECT * FROM outbox WHERE id > @after::bigint AND CASE WHEN due_at IS NULL THEN true END ORDER BY id LIMIT @max_rows::int;
+SELECT id, job_id, team_id, project_id, job_type, asked, priority, due_at, told FROM outbox WHERE id > @after::bigint AND CASE WHEN due_at IS NULL THEN true END ORDER BY id LIMIT @max_rows::int;
 
 -- name: AsksIn :many
-SELECT * FROM outbox WHERE id = ANY(@row_ids::bigint[]) AND (due_at IS NULL OR due_at <= now()) ORDER BY id;
+SELECT id, job_id, team_id, project_id, job_type, asked, priority, due_at, told FROM outbox WHERE id = ANY(@row_ids::bigint[]) AND (due_at IS NULL OR due_at <= now()) ORDER BY id;
 
 -- name: AsksDelayed :many
-SELECT * FROM outbox WHERE due_at IS NOT NULL AND due_at <= now() ORDER BY due_at LIMIT @max_rows::int;
+SELECT id, job_id, team_id, project_id, job_type, asked, priority, due_at, told FROM outbox WHERE due_at IS NOT NULL AND due_at <= now() ORDER BY due_at LIMIT @max_rows::int;
 
 -- name: AsksOfTenant :many
-SELECT * FROM outbox
+SELECT id, job_id, team_id, project_id, job_type, asked, priority, due_at, told FROM outbox
 WHERE id > @after::bigint
   AND CASE WHEN due_at IS NULL AND job_type = @job_type AND team_id = @team_id AND project_id = @project_id THEN true END
 ORDER BY id LIMIT @max_rows::int;
 
 -- name: WaitingRows :many
 SELECT id FROM outbox WHERE id = ANY(@row_ids::bigint[]);
+
+-- name: TellWaiting :one
+-- Of jobs that wait in these rows, what nobody was told of goes into the feed.
+-- What somebody is taking away tells it anyhow. Gives the last row looked at.
+WITH part AS MATERIALIZED (
+    SELECT o.id, o.told FROM outbox o WHERE o.id >= @first::bigint AND o.id <= @last::bigint ORDER BY o.id LIMIT @max_rows::int
+), free AS MATERIALIZED (
+    SELECT o.id FROM outbox o
+    WHERE o.id = ANY (ARRAY(SELECT p.id FROM part p WHERE NOT p.told)) AND CASE WHEN NOT o.told THEN true END
+    FOR UPDATE SKIP LOCKED
+), told AS (
+    UPDATE outbox o SET told = true WHERE o.id = ANY (ARRAY(SELECT f.id FROM free f))
+    RETURNING o.*
+), fed AS (
+    INSERT INTO job_feed (team_id, project_id, job_type, event_type, status_after, actor, process, build, schema,
+        job_ids, versions, attempts, ats, next_ats, request_ids, reasons)
+    SELECT o.team_id, o.project_id, o.job_type, 'queued', 'queued', o.actor, o.process, o.build, o.schema,
+           array_agg(o.job_id), array_agg(o.asked), array_agg(0), array_agg(o.at), array_agg('epoch'::timestamptz), array_agg(o.request_id), array_agg(''::text)
+    FROM told o
+    GROUP BY o.team_id, o.project_id, o.job_type, o.actor, o.process, o.build, o.schema
+)
+SELECT count(*) AS rows, COALESCE(max(p.id), 0)::bigint AS last FROM part p;
 
 -- name: FreshFeed :many
 -- Whole rows, until they have so many events: those after a row, and some

@@ -13,7 +13,7 @@ import (
 
 const asksAfter = `-- name: AsksAfter :many
 
-SELECT id, job_id, team_id, project_id, job_type, asked, priority, due_at FROM outbox WHERE id > $1::bigint AND CASE WHEN due_at IS NULL THEN true END ORDER BY id LIMIT $2::int
+SELECT id, job_id, team_id, project_id, job_type, asked, priority, due_at, told FROM outbox WHERE id > $1::bigint AND CASE WHEN due_at IS NULL THEN true END ORDER BY id LIMIT $2::int
 `
 
 type AsksAfterParams struct {
@@ -21,20 +21,32 @@ type AsksAfterParams struct {
 	MaxRows int32
 }
 
+type AsksAfterRow struct {
+	ID        int64
+	JobID     string
+	TeamID    string
+	ProjectID string
+	JobType   string
+	Asked     int32
+	Priority  int16
+	DueAt     *time.Time
+	Told      bool
+}
+
 // What the relay reads: queued asks of queued jobs, across tenants by design, since
 // dealing fairly between tenants needs them all. Used by package db only.
 // Each form of asks has a query of its own, so that each has its one plan. All
 // but the id is hidden from the planner: statistics of a moment in which all
 // asks were delayed, or none was there, made it read and sort the whole table.
-func (q *Queries) AsksAfter(ctx context.Context, arg AsksAfterParams) ([]Outbox, error) {
+func (q *Queries) AsksAfter(ctx context.Context, arg AsksAfterParams) ([]AsksAfterRow, error) {
 	rows, err := q.db.Query(ctx, asksAfter, arg.After, arg.MaxRows)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	items := []Outbox{}
+	items := []AsksAfterRow{}
 	for rows.Next() {
-		var i Outbox
+		var i AsksAfterRow
 		if err := rows.Scan(
 			&i.ID,
 			&i.JobID,
@@ -44,6 +56,7 @@ func (q *Queries) AsksAfter(ctx context.Context, arg AsksAfterParams) ([]Outbox,
 			&i.Asked,
 			&i.Priority,
 			&i.DueAt,
+			&i.Told,
 		); err != nil {
 			return nil, err
 		}
@@ -56,18 +69,30 @@ func (q *Queries) AsksAfter(ctx context.Context, arg AsksAfterParams) ([]Outbox,
 }
 
 const asksDelayed = `-- name: AsksDelayed :many
-SELECT id, job_id, team_id, project_id, job_type, asked, priority, due_at FROM outbox WHERE due_at IS NOT NULL AND due_at <= now() ORDER BY due_at LIMIT $1::int
+SELECT id, job_id, team_id, project_id, job_type, asked, priority, due_at, told FROM outbox WHERE due_at IS NOT NULL AND due_at <= now() ORDER BY due_at LIMIT $1::int
 `
 
-func (q *Queries) AsksDelayed(ctx context.Context, maxRows int32) ([]Outbox, error) {
+type AsksDelayedRow struct {
+	ID        int64
+	JobID     string
+	TeamID    string
+	ProjectID string
+	JobType   string
+	Asked     int32
+	Priority  int16
+	DueAt     *time.Time
+	Told      bool
+}
+
+func (q *Queries) AsksDelayed(ctx context.Context, maxRows int32) ([]AsksDelayedRow, error) {
 	rows, err := q.db.Query(ctx, asksDelayed, maxRows)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	items := []Outbox{}
+	items := []AsksDelayedRow{}
 	for rows.Next() {
-		var i Outbox
+		var i AsksDelayedRow
 		if err := rows.Scan(
 			&i.ID,
 			&i.JobID,
@@ -77,6 +102,7 @@ func (q *Queries) AsksDelayed(ctx context.Context, maxRows int32) ([]Outbox, err
 			&i.Asked,
 			&i.Priority,
 			&i.DueAt,
+			&i.Told,
 		); err != nil {
 			return nil, err
 		}
@@ -89,18 +115,30 @@ func (q *Queries) AsksDelayed(ctx context.Context, maxRows int32) ([]Outbox, err
 }
 
 const asksIn = `-- name: AsksIn :many
-SELECT id, job_id, team_id, project_id, job_type, asked, priority, due_at FROM outbox WHERE id = ANY($1::bigint[]) AND (due_at IS NULL OR due_at <= now()) ORDER BY id
+SELECT id, job_id, team_id, project_id, job_type, asked, priority, due_at, told FROM outbox WHERE id = ANY($1::bigint[]) AND (due_at IS NULL OR due_at <= now()) ORDER BY id
 `
 
-func (q *Queries) AsksIn(ctx context.Context, rowIds []int64) ([]Outbox, error) {
+type AsksInRow struct {
+	ID        int64
+	JobID     string
+	TeamID    string
+	ProjectID string
+	JobType   string
+	Asked     int32
+	Priority  int16
+	DueAt     *time.Time
+	Told      bool
+}
+
+func (q *Queries) AsksIn(ctx context.Context, rowIds []int64) ([]AsksInRow, error) {
 	rows, err := q.db.Query(ctx, asksIn, rowIds)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	items := []Outbox{}
+	items := []AsksInRow{}
 	for rows.Next() {
-		var i Outbox
+		var i AsksInRow
 		if err := rows.Scan(
 			&i.ID,
 			&i.JobID,
@@ -110,6 +148,7 @@ func (q *Queries) AsksIn(ctx context.Context, rowIds []int64) ([]Outbox, error) 
 			&i.Asked,
 			&i.Priority,
 			&i.DueAt,
+			&i.Told,
 		); err != nil {
 			return nil, err
 		}
@@ -122,7 +161,7 @@ func (q *Queries) AsksIn(ctx context.Context, rowIds []int64) ([]Outbox, error) 
 }
 
 const asksOfTenant = `-- name: AsksOfTenant :many
-SELECT id, job_id, team_id, project_id, job_type, asked, priority, due_at FROM outbox
+SELECT id, job_id, team_id, project_id, job_type, asked, priority, due_at, told FROM outbox
 WHERE id > $1::bigint
   AND CASE WHEN due_at IS NULL AND job_type = $2 AND team_id = $3 AND project_id = $4 THEN true END
 ORDER BY id LIMIT $5::int
@@ -136,7 +175,19 @@ type AsksOfTenantParams struct {
 	MaxRows   int32
 }
 
-func (q *Queries) AsksOfTenant(ctx context.Context, arg AsksOfTenantParams) ([]Outbox, error) {
+type AsksOfTenantRow struct {
+	ID        int64
+	JobID     string
+	TeamID    string
+	ProjectID string
+	JobType   string
+	Asked     int32
+	Priority  int16
+	DueAt     *time.Time
+	Told      bool
+}
+
+func (q *Queries) AsksOfTenant(ctx context.Context, arg AsksOfTenantParams) ([]AsksOfTenantRow, error) {
 	rows, err := q.db.Query(ctx, asksOfTenant,
 		arg.After,
 		arg.JobType,
@@ -148,9 +199,9 @@ func (q *Queries) AsksOfTenant(ctx context.Context, arg AsksOfTenantParams) ([]O
 		return nil, err
 	}
 	defer rows.Close()
-	items := []Outbox{}
+	items := []AsksOfTenantRow{}
 	for rows.Next() {
-		var i Outbox
+		var i AsksOfTenantRow
 		if err := rows.Scan(
 			&i.ID,
 			&i.JobID,
@@ -160,6 +211,7 @@ func (q *Queries) AsksOfTenant(ctx context.Context, arg AsksOfTenantParams) ([]O
 			&i.Asked,
 			&i.Priority,
 			&i.DueAt,
+			&i.Told,
 		); err != nil {
 			return nil, err
 		}
@@ -381,6 +433,47 @@ func (q *Queries) SeeWorker(ctx context.Context, arg SeeWorkerParams) error {
 		arg.Slots,
 	)
 	return err
+}
+
+const tellWaiting = `-- name: TellWaiting :one
+WITH part AS MATERIALIZED (
+    SELECT o.id, o.told FROM outbox o WHERE o.id >= $1::bigint AND o.id <= $2::bigint ORDER BY o.id LIMIT $3::int
+), free AS MATERIALIZED (
+    SELECT o.id FROM outbox o
+    WHERE o.id = ANY (ARRAY(SELECT p.id FROM part p WHERE NOT p.told)) AND CASE WHEN NOT o.told THEN true END
+    FOR UPDATE SKIP LOCKED
+), told AS (
+    UPDATE outbox o SET told = true WHERE o.id = ANY (ARRAY(SELECT f.id FROM free f))
+    RETURNING o.id, o.job_id, o.team_id, o.project_id, o.job_type, o.asked, o.priority, o.due_at, o.told, o.at, o.actor, o.process, o.build, o.request_id, o.schema
+), fed AS (
+    INSERT INTO job_feed (team_id, project_id, job_type, event_type, status_after, actor, process, build, schema,
+        job_ids, versions, attempts, ats, next_ats, request_ids, reasons)
+    SELECT o.team_id, o.project_id, o.job_type, 'queued', 'queued', o.actor, o.process, o.build, o.schema,
+           array_agg(o.job_id), array_agg(o.asked), array_agg(0), array_agg(o.at), array_agg('epoch'::timestamptz), array_agg(o.request_id), array_agg(''::text)
+    FROM told o
+    GROUP BY o.team_id, o.project_id, o.job_type, o.actor, o.process, o.build, o.schema
+)
+SELECT count(*) AS rows, COALESCE(max(p.id), 0)::bigint AS last FROM part p
+`
+
+type TellWaitingParams struct {
+	First   int64
+	Last    int64
+	MaxRows int32
+}
+
+type TellWaitingRow struct {
+	Rows int64
+	Last int64
+}
+
+// Of jobs that wait in these rows, what nobody was told of goes into the feed.
+// What somebody is taking away tells it anyhow. Gives the last row looked at.
+func (q *Queries) TellWaiting(ctx context.Context, arg TellWaitingParams) (TellWaitingRow, error) {
+	row := q.db.QueryRow(ctx, tellWaiting, arg.First, arg.Last, arg.MaxRows)
+	var i TellWaitingRow
+	err := row.Scan(&i.Rows, &i.Last)
+	return i, err
 }
 
 const tryLead = `-- name: TryLead :one

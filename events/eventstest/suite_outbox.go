@@ -266,6 +266,7 @@ func testFeed(b bundle) {
 	require.Empty(b.t, fresh(10))
 	theirs := step(b.t, "b", "theirs", func(j *events.Job) { j.Scope = Theirs })
 	b.enqueue(theirs)
+	require.Len(b.t, fresh(enough), 1) // between jobs there is an order from the first look on
 	j := b.add("x")[0]
 	b.settled(end(b.begin(w1, j)[0], events.Completed, ""))
 
