@@ -13,6 +13,7 @@ type figure struct {
 	title     string // of the contender, in tables and charts
 	unit      string // what N counts
 	once      bool   // one run is enough, since it lasts by itself
+	synced    bool   // its nats-server syncs always
 	run       func(ctx context.Context, e *env) (load.Sample, error)
 }
 

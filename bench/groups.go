@@ -47,7 +47,7 @@ func onPostgres(what, title, unit string, run func(context.Context, load.Meter, 
 }
 
 func onNATS(what, title string, syncAlways bool, run func(ctx context.Context, m load.Meter, nc *nats.Conn, stream string) (load.Sample, error)) figure {
-	return figure{who: "js", what: what, title: title, unit: "messages", run: func(ctx context.Context, e *env) (load.Sample, error) {
+	return figure{who: "js", what: what, title: title, unit: "messages", synced: syncAlways, run: func(ctx context.Context, e *env) (load.Sample, error) {
 		broker, err := e.broker(ctx, syncAlways)
 		if err != nil {
 			return load.Sample{}, err

@@ -98,7 +98,7 @@ func drain(o options, alone bool) func(ctx context.Context, b *load.Bed, m load.
 }
 
 func relayed(o options, what, title string, mode outbox.Mode, syncAlways bool) figure {
-	return figure{who: "obs", what: what, title: title, unit: "messages", run: func(ctx context.Context, e *env) (load.Sample, error) {
+	return figure{who: "obs", what: what, title: title, unit: "messages", synced: syncAlways, run: func(ctx context.Context, e *env) (load.Sample, error) {
 		return e.bed(ctx, syncAlways, usual, func(ctx context.Context, b *load.Bed, m load.Meter) (load.Sample, error) {
 			return b.Relay(ctx, m, o.relayed(), mode)
 		})

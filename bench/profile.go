@@ -16,7 +16,7 @@ func (e *env) profile(ctx context.Context, f figure) (stop func(), err error) {
 	if err := os.MkdirAll(e.opts.Profile, 0o755); err != nil {
 		return nil, err
 	}
-	if _, err := e.broker(ctx, false); err != nil { // or its start would be in the profile
+	if _, err := e.broker(ctx, f.synced); err != nil { // or its start would be in the profile
 		return nil, err
 	}
 	own, err := os.Create(filepath.Join(e.opts.Profile, f.id()+".obs.pprof"))

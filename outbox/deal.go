@@ -25,7 +25,7 @@ const goneGrace = 500 * time.Millisecond
 
 // publish deals what fits into the windows and sends it on its way.
 func (t *term) publish(ctx context.Context) error {
-	if t.inFlight >= t.cfg.InFlight || t.ensured && t.inLanes == 0 {
+	if t.engaged() || t.ensured && t.inLanes == 0 {
 		return nil
 	}
 	if !t.caughtUp && t.now() < overview {
@@ -61,6 +61,13 @@ func (t *term) publish(ctx context.Context) error {
 		t.launch(ctx, chunk)
 	}
 	return nil
+}
+
+// engaged reports whether a result has to come first: so much is in flight, or
+// something is and what waits would be a small batch. The server does one
+// batch after the other, so nothing is lost by waiting for more.
+func (t *term) engaged() bool {
+	return t.inFlight >= t.cfg.InFlight || t.inFlight > 0 && t.inLanes < t.cfg.Batch/2 && t.pub.batching()
 }
 
 // away notes what stops all publishing for a while.

@@ -2,14 +2,17 @@ package outbox
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nuid"
 	"github.com/synadia-io/orbit.go/jetstreamext"
 )
 
@@ -19,7 +22,7 @@ type Mode string
 // The modes. In all of them a single message is one plain publish.
 const (
 	// Auto is Async, but for a server that syncs each message to the disk: that
-	// is Atomic. It finds out by the time that messages take.
+	// is Atomic. It finds out by the time that messages take, see judge.
 	Auto Mode = "auto"
 	// Atomic publishes batches that are stored whole: where the server syncs
 	// what it stores, this is one sync a batch instead of one a message. It
@@ -57,14 +60,14 @@ type publisher struct {
 	mu    sync.Mutex // held while a chain is written
 	after time.Time  // no chain before
 
-	judged atomic.Int32 // publishes that were judged by
-	slow   atomic.Int32 // publishes in a row of which each message took as long as if it were synced
-	synced atomic.Int64 // Unix nanoseconds; until then Auto takes the server for one that syncs each message
-	alone  atomic.Int64 // nanoseconds that one took then
+	line   chan struct{}   // holds a value while a batch is written
+	before <-chan struct{} // closed when the batch before is answered; belongs to whoever is in line
+
+	judge judge // used by Auto
 }
 
 func newPublisher(js jetstream.JetStream, mode Mode, timeout time.Duration) *publisher {
-	return &publisher{js: js, mode: mode, timeout: timeout}
+	return &publisher{js: js, mode: mode, timeout: timeout, line: make(chan struct{}, 1)}
 }
 
 // newJS is the caller's JetStream with the limits that publishing needs: by
@@ -92,9 +95,9 @@ func (p *publisher) publish(ctx context.Context, msgs []*nats.Msg) []ack {
 	ctx, cancel := context.WithTimeout(ctx, p.timeout)
 	defer cancel()
 	var acks []ack
-	for p.mode == Auto && p.judged.Load() < slowInARow && len(msgs) >= 2*fewForBatch { // few tell as much
-		acks = append(acks, p.singly(ctx, msgs[:fewForBatch])...)
-		msgs = msgs[fewForBatch:]
+	if p.mode == Auto {
+		acks = p.probe(ctx, msgs)
+		msgs = msgs[len(acks):]
 	}
 	if p.batches(len(msgs)) {
 		if batch, err := p.batch(ctx, msgs); err == nil {
@@ -104,39 +107,14 @@ func (p *publisher) publish(ctx context.Context, msgs []*nats.Msg) []ack {
 	return append(acks, p.singly(ctx, msgs)...)
 }
 
-const (
-	fewForBatch = 64                     // Auto makes no batch of fewer, and no judgement by fewer
-	slowMessage = 150 * time.Microsecond // a message that takes longer, among many, was synced
-	slowInARow  = 3
-	trustSynced = time.Minute
-)
-
 // batches reports whether to try a batch of n.
 func (p *publisher) batches(n int) bool {
-	now := time.Now().UnixNano()
-	if n < 2 || now < p.single.Load() {
-		return false
-	}
-	return p.mode == Atomic || p.mode == Auto && n >= fewForBatch && now < p.synced.Load()
+	return n >= 2 && p.batching() && (p.mode == Atomic || n >= fewForBatch)
 }
 
-// timed tells Auto how long n messages took, one by one or in a batch.
-func (p *publisher) timed(n int, took time.Duration, batch bool) {
-	if p.mode != Auto || n < fewForBatch {
-		return
-	}
-	each := int64(took) / int64(n)
-	p.judged.Add(1)
-	switch {
-	case !batch && each < int64(slowMessage):
-		p.slow.Store(0)
-	case !batch && p.slow.Add(1) >= slowInARow: // one of them would have been fast on a machine that is only busy
-		p.slow.Store(slowInARow - 1) // the next time one is enough
-		p.alone.Store(each)
-		p.synced.Store(time.Now().Add(trustSynced).UnixNano())
-	case batch && each > p.alone.Load()/2: // it was something else
-		p.synced.Store(0)
-	}
+// batching reports whether many messages go in batches, which is dear for few.
+func (p *publisher) batching() bool {
+	return time.Now().UnixNano() >= p.single.Load() && (p.mode == Atomic || p.mode == Auto && p.judge.synced())
 }
 
 // singly publishes message by message.
@@ -171,7 +149,7 @@ func (p *publisher) chain(ctx context.Context, msgs []*nats.Msg) []ack {
 	if z := answer(ctx, last); z.err == nil && !z.duplicate {
 		a, n := answer(ctx, first), uint64(len(msgs)-1)
 		if a.err == nil && !a.duplicate && a.seq+n == z.seq {
-			p.timed(len(msgs), time.Since(began), false)
+			p.judge.singly(len(msgs), began)
 			acks := make([]ack, len(msgs))
 			for i := range acks {
 				acks[i].seq = a.seq + uint64(i)
@@ -246,10 +224,10 @@ func answer(ctx context.Context, f jetstream.PubAckFuture) ack {
 func (p *publisher) batch(ctx context.Context, msgs []*nats.Msg) ([]ack, error) {
 	began := time.Now()
 	acks := make([]ack, len(msgs))
-	a, err := jetstreamext.PublishMsgBatch(ctx, p.js, msgs, jetstreamext.BatchFlowControl{AckFirst: false})
+	last, err := p.commit(ctx, msgs)
 	if err == nil {
-		p.timed(len(msgs), time.Since(began), true)
-		first := a.Sequence - uint64(len(msgs)) + 1
+		p.judge.batch(len(msgs), began)
+		first := last - uint64(len(msgs)) + 1
 		for i := range acks {
 			acks[i].seq = first + uint64(i)
 		}
@@ -271,8 +249,79 @@ func (p *publisher) batch(ctx context.Context, msgs []*nats.Msg) ([]ack, error) 
 		m.Header.Del(jetstreamext.BatchIDHeader)
 		m.Header.Del(jetstreamext.BatchSeqHeader)
 		m.Header.Del(jetstreamext.BatchCommitHeader)
+		if stream := msgs[0].Header[jetstream.ExpectedStreamHeader]; stream != nil {
+			m.Header[jetstream.ExpectedStreamHeader] = stream
+		}
 	}
 	return nil, err
+}
+
+// commit writes a batch and waits until it is stored as a whole, which is one
+// sync where the server syncs. It returns the sequence of the last message.
+//
+// The server answers when it has done all that had come by the time it began. So
+// a batch is written while the one before it is stored, but ends only when that
+// one is answered: else several would be answered together, and the server have
+// nothing to do while we make the next ones.
+func (p *publisher) commit(ctx context.Context, msgs []*nats.Msg) (uint64, error) {
+	select {
+	case p.line <- struct{}{}:
+	case <-ctx.Done():
+		return 0, fmt.Errorf("no turn: %w", context.Cause(ctx))
+	}
+	before, done := p.before, make(chan struct{})
+	p.before = done
+	defer close(done)
+	id, end := nuid.Next(), len(msgs)-1
+	err := p.stage(msgs, id)
+	if err == nil && before != nil {
+		select {
+		case <-before:
+		case <-ctx.Done():
+			err = fmt.Errorf("no answer to the batch before: %w", context.Cause(ctx))
+		}
+	}
+	<-p.line
+	if err != nil {
+		return 0, err
+	}
+	reply, err := p.js.Conn().RequestMsgWithContext(ctx, msgs[end])
+	if err != nil {
+		return 0, err
+	}
+	var a struct {
+		Error *jetstream.APIError `json:"error"`
+		jetstreamext.BatchAck
+	}
+	switch err := json.Unmarshal(reply.Data, &a); {
+	case err != nil:
+		return 0, jetstream.ErrInvalidJSAck
+	case a.Error != nil:
+		return 0, a.Error
+	case a.BatchID != id || a.BatchSize != uint64(len(msgs)): // a server that knows no batches
+		return 0, jetstreamext.ErrInvalidBatchAck
+	}
+	return a.Sequence, nil
+}
+
+// stage writes a batch but for its last message, and makes that ready.
+func (p *publisher) stage(msgs []*nats.Msg, id string) error {
+	batch := []string{id}
+	for i, m := range msgs {
+		m.Header[jetstreamext.BatchIDHeader] = batch
+		m.Header[jetstreamext.BatchSeqHeader] = []string{strconv.Itoa(i + 1)}
+		if i > 0 { // another stream has no batch of this name; and the server looks through the headers many times
+			delete(m.Header, jetstream.ExpectedStreamHeader)
+		}
+		if i == len(msgs)-1 {
+			m.Header[jetstreamext.BatchCommitHeader] = []string{"1"}
+			break
+		}
+		if err := p.js.Conn().PublishMsg(m); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // isolates reports whether a batch failed by what is in it, by its size, or

@@ -34,7 +34,8 @@ const (
 	retryMax    = 2 * time.Second        // … doubling up to this
 	refills     = 16                     // tenants read on in one pass
 	delayedMax  = 16 * readRows          // asks in one look for those that have come due, at most
-	overview    = time.Second            // a new leader publishes when it has seen all that waits, or after this
+
+	overview = time.Second // a new leader publishes when it has seen all that waits, or after this
 )
 
 // term is one leadership. Everything in it belongs to the goroutine that
@@ -280,8 +281,8 @@ func (t *term) nextAsk() time.Duration {
 // nextPublish is when something can be published, if there is anything; as with
 // nextAsk, publish must then do something.
 func (t *term) nextPublish() (time.Duration, bool) {
-	if t.inFlight >= t.cfg.InFlight {
-		return 0, false // a result comes first
+	if t.engaged() {
+		return 0, false
 	}
 	at, found := time.Duration(0), false
 	for _, l := range t.lanes {
