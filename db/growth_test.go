@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 	"testing"
 	"time"
 
@@ -36,9 +35,14 @@ var (
 // time of Postgres' processes and of ours, which a busy machine hardly moves,
 // and what is written. `task bench:growth` has ten million jobs.
 func BenchmarkGrowth(b *testing.B) {
-	s := startDurable(b, *growthDir)
+	dir := *growthDir
+	if dir == "" {
+		dir = openTempDir(b)
+	}
+	filled(b, dir, *growthJobs)
+	s := startDurable(b, dir)
 	full := s.database(b, "growth_full")
-	fillGrowth(b, full.pool, *growthJobs)
+
 	_, err := full.pool.Exec(b.Context(), "DROP DATABASE IF EXISTS growth_empty")
 	require.NoError(b, err)
 	empty := s.database(b, "growth_empty")
@@ -72,10 +76,7 @@ type durable struct {
 func startDurable(b *testing.B, dir string) *durable {
 	b.Helper()
 	if dir == "" {
-		dir = b.TempDir()
-		for d := dir; d != "/" && d != os.TempDir(); d = filepath.Dir(d) {
-			require.NoError(b, os.Chmod(d, 0o755)) // as root the server runs as another user
-		}
+		dir = openTempDir(b)
 	}
 	settings := map[string]string{}
 	if *growthWhere {
@@ -88,6 +89,16 @@ func startDurable(b *testing.B, dir string) *durable {
 	require.NoError(b, err)
 	defer pool.Close()
 	return &durable{pg, postmaster(b, pool)}
+}
+
+// openTempDir is one that the server can enter: as root it runs as another user.
+func openTempDir(b *testing.B) string {
+	b.Helper()
+	dir := b.TempDir()
+	for d := dir; d != "/" && d != os.TempDir(); d = filepath.Dir(d) {
+		require.NoError(b, os.Chmod(d, 0o755))
+	}
+	return dir
 }
 
 // grown is a database and the jobs done on it.
@@ -256,78 +267,4 @@ func (s *durable) spent(tb testing.TB, pool *pgxpool.Pool) (v [6]float64) {
 		v[5] += float64(load.Process{Name: "backend", PID: pid}.CPU().Microseconds())
 	}
 	return v
-}
-
-// fillGrowth brings the job tables to n finished jobs with three events each.
-// Filling goes without the indexes; they are made as the migrations had them.
-func fillGrowth(b *testing.B, pool *pgxpool.Pool, n int) {
-	b.Helper()
-	ctx := b.Context()
-	var have int
-	require.NoError(b, pool.QueryRow(ctx, "SELECT count(*) FROM observation_generation_jobs WHERE request_id = 'fill'").Scan(&have))
-	if have >= n {
-		return
-	}
-	b.Logf("filling %d jobs, %d are there", n, have)
-	conn, err := pool.Acquire(ctx)
-	require.NoError(b, err)
-	defer conn.Release()
-	run := func(sql string, args ...any) {
-		_, err := conn.Exec(ctx, sql, args...)
-		require.NoError(b, err, "%.200s", sql)
-	}
-	run("SET synchronous_commit = off; SET maintenance_work_mem = '1GB'; SET max_parallel_maintenance_workers = 2")
-	rows, err := conn.Query(ctx, `
-		WITH big AS (SELECT unnest(ARRAY['observation_generation_job_events', 'observation_generation_jobs']::regclass[]) AS rel)
-		SELECT format('ALTER TABLE %s DROP CONSTRAINT %I', c.conrelid::regclass, c.conname),
-		       format('ALTER TABLE %s ADD CONSTRAINT %I %s', c.conrelid::regclass, c.conname, pg_get_constraintdef(c.oid))
-		FROM (SELECT *, array_position(ARRAY['f', 'u', 'p'], contype::text) AS place FROM pg_constraint) c JOIN big ON c.conrelid = big.rel
-		WHERE place IS NOT NULL
-		UNION ALL
-		SELECT format('DROP INDEX %s', i.indexrelid::regclass), pg_get_indexdef(i.indexrelid)
-		FROM pg_index i JOIN big ON i.indrelid = big.rel
-		WHERE NOT EXISTS (SELECT FROM pg_constraint c WHERE c.conindid = i.indexrelid)`)
-	require.NoError(b, err)
-	var drop, make []string
-	var d, m string
-	_, err = pgx.ForEachRow(rows, []any{&d, &m}, func() error {
-		drop, make = append(drop, d), append(make, m)
-		return nil
-	})
-	require.NoError(b, err)
-	foreign := func(s string) int { return -strings.Count(s, "FOREIGN KEY") }
-	slices.SortStableFunc(make, func(x, y string) int { return foreign(y) - foreign(x) })
-	for _, pass := range []bool{true, false} { // foreign keys go first and come last
-		for _, sql := range drop {
-			if strings.Contains(sql, "_fkey") == pass {
-				run(sql)
-			}
-		}
-	}
-	const portion = 500_000
-	for from := have; from < n; from += portion {
-		to := min(from+portion, n)
-		run(`CREATE TEMP TABLE filling AS
-			SELECT i, 'event_' || (SELECT string_agg(substr('0123456789abcdefghijklmnopqrstuv', 1 + (extract(epoch FROM at)::bigint >> (5 * n) & 31)::int, 1), '' ORDER BY n DESC)
-			       FROM generate_series(0, 6) n) || substr(md5(i::text), 8) AS id, -- as events.NewIDAt has them
-			       concat('t', nullif(i % 10, 0)) AS team, concat('p', nullif(i % 10, 0)) AS project, at
-			FROM (SELECT i, now() - interval '90 days' + i * interval '90 days' / $3 AS at FROM generate_series($1::bigint, $2::bigint - 1) i) x`, from, to, n)
-		run(`INSERT INTO observation_generation_jobs (
-				id, team_id, project_id, job_type, source_type, source_id, payload, request_id, status, version, asked, attempts, completed_at, created_at, updated_at, ask)
-			SELECT id, team, project, 'event', 'agent_event', 'ae_' || md5('ae' || i),
-			       jsonb_build_object('agent_event_id', 'ae_' || md5('ae' || i), 'source_adapter', 'hook', 'actor_id', 'actor', 'api_key_id', 'key_0000000000000000'),
-			       'fill', 'completed', 3, 1, 1, at, at, at, 0 FROM filling`)
-		run(`INSERT INTO observation_generation_job_events (
-				job_id, version, team_id, project_id, event_type, status_after, attempt, at, actor, process, build, request_id, schema)
-			SELECT id, v, team, project, (ARRAY['queued', 'processing', 'completed'])[v], (ARRAY['queued', 'processing', 'completed'])[v], least(v - 1, 1), at,
-			       CASE v WHEN 1 THEN 'key_0000000000000000' ELSE 'worker' END, 'host-1-worker', 'v0', 'fill', 1
-			FROM filling, generate_series(1, 3) v`)
-		run("DROP TABLE filling")
-	}
-	for _, sql := range make {
-		run(sql)
-	}
-	run("VACUUM (ANALYZE, FREEZE) observation_generation_jobs")
-	run("VACUUM (ANALYZE, FREEZE) observation_generation_job_events")
-	run("CHECKPOINT")
 }
