@@ -29,7 +29,9 @@ func filled(b *testing.B, dir string, n int) {
 	pg, err := embedded.StartPostgres(ctx, embedded.PostgresConfig{Dir: dir, Settings: fastFill})
 	require.NoError(b, err)
 	defer func() { require.NoError(b, pg.Stop(context.WithoutCancel(ctx))) }()
-	pool := (&durable{Postgres: pg}).database(b, "growth_full").pool
+	(&durable{Postgres: pg}).database(b, "growth_full")
+	pool, err := pgxpool.New(ctx, pg.URL("growth_full"))
+	require.NoError(b, err)
 	defer pool.Close()
 	var have int
 	require.NoError(b, pool.QueryRow(ctx, "SELECT count(*) FROM observation_generation_jobs WHERE request_id = 'fill'").Scan(&have))

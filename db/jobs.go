@@ -27,6 +27,7 @@ type Jobs struct {
 
 	reclaims reclaims
 	fed      feedMark
+	floor    askFloor
 }
 
 // JobsConfig says who writes. The zero value works.

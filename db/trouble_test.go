@@ -10,47 +10,63 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-var troubleSingle = flag.Bool("trouble.single", true, "each job of BenchmarkTrouble comes in a transaction of its own; or ten at a time")
+var (
+	troubleJobs = flag.Int("trouble.jobs", 2000, "jobs of one round of BenchmarkTrouble, and a tenth of those that wait in BenchmarkDeadConsumer")
+	troublePile = flag.Int("trouble.pile", 10_000, "jobs done while the trouble lasts, before BenchmarkTrouble's first round")
+)
 
-var troubleJobs = flag.Int("trouble.jobs", 2000, "jobs of one round of BenchmarkTrouble, and a tenth of those that wait in BenchmarkDeadConsumer")
-
-// BenchmarkTrouble measures what a job costs while a report holds a snapshot
-// and while a stranger of another database writes and does not commit, in
-// alternation with quiet rounds. Each job comes in a transaction of its own,
-// and ten are claimed at a time: so most rows come and go.
+// BenchmarkTrouble measures what a job costs while a report holds a snapshot,
+// and while a stranger in another database has written and does not commit,
+// beside a quiet server, in alternation: three servers of the same age, which
+// have all done as many jobs since the trouble began. Nothing that was deleted
+// since then can be taken away by Postgres, nor any old version of a row. In
+// the end the relay starts anew amidst it.
 func BenchmarkTrouble(b *testing.B) {
-	s := startDurable(b, "")
-	other := s.database(b, "stranger")
-	for _, trouble := range []string{"snapshot", "stranger"} {
-		b.Run(trouble, func(b *testing.B) {
-			g := s.database(b, "trouble_"+trouble)
-			g.work(b, *troubleJobs/4, 10, *troubleSingle) // caches are warm, and the feed knows what runs
-			for b.Loop() {
-				var rounds [2][]cost
-				for range *growthRounds {
-					rounds[0] = append(rounds[0], s.measure(b, g.pool, *troubleJobs, func() { g.work(b, *troubleJobs, 10, *troubleSingle) }))
-					on, sql := g, "SELECT count(*) FROM job_feed"
-					if trouble == "stranger" {
-						on, sql = other, "INSERT INTO teams (id, name) VALUES (gen_random_uuid(), '')"
-					}
-					tx, err := on.pool.BeginTx(b.Context(), pgx.TxOptions{IsoLevel: pgx.RepeatableRead})
-					require.NoError(b, err)
-					_, err = tx.Exec(b.Context(), "SET LOCAL idle_in_transaction_session_timeout = 0")
-					require.NoError(b, err)
-					_, err = tx.Exec(b.Context(), sql)
-					require.NoError(b, err)
-					rounds[1] = append(rounds[1], s.measure(b, g.pool, *troubleJobs, func() { g.work(b, *troubleJobs, 10, *troubleSingle) }))
-					require.NoError(b, tx.Rollback(context.WithoutCancel(b.Context())))
-				}
-				quiet, held := median(rounds[0]), median(rounds[1])
-				b.Logf("quiet: %s", quiet)
-				b.Logf("%s: %s", trouble, held)
-				b.ReportMetric(quiet.server, "quiet-pg-µs/job")
-				b.ReportMetric(held.server, "held-pg-µs/job")
-				b.ReportMetric((held.server+held.client)/(quiet.server+quiet.client), "held/quiet")
-			}
-		})
+	var all []*grown
+	for name, sql := range map[string]string{
+		"quiet": "", "snapshot": "SELECT count(*) FROM job_feed", "stranger": "INSERT INTO teams (id, name) VALUES (gen_random_uuid(), '')",
+	} {
+		s := startDurable(b, openTempDir(b))
+		g := s.grown(b, name)
+		all = append(all, g)
+		if name == "quiet" {
+			all[0], all[len(all)-1] = all[len(all)-1], all[0]
+		}
+		g.work(b, 200, manner{batch: 10}) // the feed knows what runs
+		on := name
+		if name == "stranger" {
+			s.database(b, "other")
+			on = "other"
+		}
+		if sql != "" {
+			hold(b, s.URL(on), sql)
+		}
 	}
+	for _, g := range all {
+		g.work(b, *troublePile/2, manner{batch: 10, brief: true})
+		g.work(b, *troublePile/2, manner{batch: 10})
+	}
+	brief := manner{batch: 20, brief: true, single: true}
+	for _, m := range []manner{brief, {batch: 20, single: true}, {batch: 500, brief: true}} {
+		b.Run(m.String(), func(b *testing.B) { inTurn(b, all, *troubleJobs, m) })
+	}
+	for _, g := range all {
+		g.open(b, "relay")
+		g.open(b, "feed")
+	}
+	b.Run("a-new-relay", func(b *testing.B) { inTurn(b, all, *troubleJobs, brief) })
+}
+
+// hold opens a transaction that stays open until the end.
+func hold(b *testing.B, url, sql string) {
+	b.Helper()
+	conn, err := pgx.Connect(b.Context(), url)
+	require.NoError(b, err)
+	b.Cleanup(func() { require.NoError(b, conn.Close(context.WithoutCancel(b.Context()))) })
+	_, err = conn.Exec(b.Context(), "BEGIN ISOLATION LEVEL REPEATABLE READ")
+	require.NoError(b, err)
+	_, err = conn.Exec(b.Context(), sql)
+	require.NoError(b, err)
 }
 
 // BenchmarkDeadConsumer lets jobs wait while the relay runs and nobody takes
