@@ -27,6 +27,7 @@ type grown struct {
 	of     map[string]part
 	mark   int64
 	sweep  int // jobs until the relay sweeps
+	beside func(b *testing.B) (stop func())
 }
 
 // part is a session and what it is for.
@@ -158,7 +159,7 @@ func (g *grown) tell(tb testing.TB, n int) {
 	fed, err := jobs.Fresh(tb.Context(), n)
 	require.NoError(tb, err)
 	require.Len(tb, fed, n)
-	var rows []int64
+	rows := make([]int64, 0, n)
 	for _, f := range fed {
 		if len(rows) == 0 || rows[len(rows)-1] != f.Row {
 			rows = append(rows, f.Row)

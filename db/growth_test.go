@@ -1,11 +1,16 @@
 package db_test
 
 import (
+	"context"
 	"flag"
 	"fmt"
 	"testing"
+	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
+
+	"github.com/seed-245eaa15/obs/sqlc"
 )
 
 var (
@@ -39,6 +44,11 @@ func BenchmarkGrowth(b *testing.B) {
 			inTurn(b, both, n, m)
 		})
 	}
+	b.Run("pruning", func(b *testing.B) {
+		quiet, beside := s.grown(b, "growth_full"), s.grown(b, "growth_full")
+		quiet.name, beside.beside = "quiet", beside.prunes
+		inTurn(b, []*grown{quiet, beside}, *growthRound, manner{batch: 500, brief: true})
+	})
 }
 
 // inTurn measures rounds of n jobs on each database, one after the other.
@@ -52,7 +62,12 @@ func inTurn(b *testing.B, all []*grown, n int, m manner) {
 		for i := range *growthRounds {
 			for k := range all {
 				g := all[(i+k)%len(all)] // who comes first pays for what the last one left
+				stop := func() {}
+				if g.beside != nil {
+					stop = g.beside(b)
+				}
 				c := g.server.measure(b, g, n, m)
+				stop()
 				b.Logf("%s: %s", g.name, c)
 				rounds[g] = append(rounds[g], c)
 			}
@@ -115,4 +130,46 @@ func (g *grown) work(tb testing.TB, n int, m manner) {
 		g.tell(tb, 3*m.batch)
 	}
 	require.Zero(tb, n%m.batch)
+}
+
+// prunes takes old jobs out of the database, at the rate that obs prune has by
+// default, until it is stopped.
+func (g *grown) prunes(b *testing.B) (stop func()) {
+	b.Helper()
+	g.open(b, "prune")
+	p := g.of["prune"]
+	delete(g.of, "prune") // it is not a part of a job
+	ctx, cancel := context.WithCancel(b.Context())
+	done := make(chan error, 1)
+	began, before, jobs := time.Now(), onCPU(b, p.pid), int64(0)
+	go func() { done <- prune(ctx, p.pool, &jobs) }()
+	return func() {
+		cancel()
+		require.NoError(b, <-done)
+		b.Logf("pruned %d jobs, %.0f a second, %.1f µs of its session each", jobs, float64(jobs)/time.Since(began).Seconds(),
+			float64((onCPU(b, p.pid)-before).Microseconds())/float64(max(jobs, 1)))
+		p.pool.Close()
+	}
+}
+
+func prune(ctx context.Context, pool *pgxpool.Pool, jobs *int64) error {
+	const page, rate = 500, 5000
+	for i := 0; ; i = (i + 1) % 10 { // the tenants in turn
+		team, project := "t", "p"
+		if i > 0 {
+			team, project = fmt.Sprint("t", i), fmt.Sprint("p", i)
+		}
+		row, err := sqlc.New(pool).PruneJobs(context.WithoutCancel(ctx), sqlc.PruneJobsParams{
+			TeamID: team, ProjectID: project, Before: time.Now().AddDate(0, 0, -1), MaxRows: page, Statuses: []string{"completed"},
+		})
+		if err != nil {
+			return err
+		}
+		*jobs += row.Jobs
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(time.Second * page / rate):
+		}
+	}
 }

@@ -34,9 +34,9 @@ func filled(b *testing.B, dir string, n int) {
 	require.NoError(b, err)
 	defer pool.Close()
 	var have int
-	require.NoError(b, pool.QueryRow(ctx, "SELECT count(*) FROM observation_generation_jobs WHERE request_id = 'fill'").Scan(&have))
-	if have == n {
-		b.Logf("%d jobs are there", n)
+	require.NoError(b, pool.QueryRow(ctx, "SELECT reltuples::bigint FROM pg_class WHERE relname = 'observation_generation_jobs'").Scan(&have))
+	if have >= n-n/10 { // an earlier run may have pruned some, or made more
+		b.Logf("about %d jobs are there", have)
 		return
 	}
 	began := time.Now()
