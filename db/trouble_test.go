@@ -3,11 +3,15 @@ package db_test
 import (
 	"context"
 	"flag"
+	"runtime"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
+
+	"github.com/seed-245eaa15/obs/db"
+	"github.com/seed-245eaa15/obs/sqlc"
 )
 
 var (
@@ -43,8 +47,9 @@ func BenchmarkTrouble(b *testing.B) {
 		}
 	}
 	for _, g := range all {
-		g.work(b, *troublePile/2, manner{batch: 10, brief: true})
-		g.work(b, *troublePile/2, manner{batch: 10})
+		few := *troublePile / 20 / 100 * 100
+		g.work(b, few, manner{batch: 10}) // most rows of the feed
+		g.work(b, *troublePile-few, manner{batch: 100, brief: true})
 	}
 	brief := manner{batch: 20, brief: true, single: true}
 	for _, m := range []manner{brief, {batch: 20, single: true}, {batch: 500, brief: true}} {
@@ -55,6 +60,35 @@ func BenchmarkTrouble(b *testing.B) {
 		g.open(b, "feed")
 	}
 	b.Run("a-new-relay", func(b *testing.B) { inTurn(b, all, *troubleJobs, brief) })
+}
+
+// looks tells how long what people and monitors ask takes while n jobs wait.
+func (f *flow) looks(b *testing.B, n int) {
+	b.Helper()
+	for what, ask := range map[string]func(ctx context.Context, q *sqlc.Queries) error{
+		"what /metrics and /api/health count of the outbox": func(ctx context.Context, q *sqlc.Queries) error { _, err := q.LaneAsks(ctx); return err },
+		"what they count of the jobs":                       func(ctx context.Context, q *sqlc.Queries) error { _, err := q.LaneJobs(ctx); return err },
+		"a page of obs jobs": func(ctx context.Context, q *sqlc.Queries) error {
+			_, err := q.ListJobs(ctx, sqlc.ListJobsParams{TeamID: scope.Team, ProjectID: scope.Project, MaxRows: 50})
+			return err
+		},
+		"a page of obs jobs --status queued": func(ctx context.Context, q *sqlc.Queries) error {
+			_, err := q.ListJobs(ctx, sqlc.ListJobsParams{TeamID: scope.Team, ProjectID: scope.Project, Status: "queued", MaxRows: 50})
+			return err
+		},
+		"a page of those that failed, of which there are none": func(ctx context.Context, q *sqlc.Queries) error {
+			_, err := q.ListJobs(ctx, sqlc.ListJobsParams{TeamID: scope.Team, ProjectID: scope.Project, Status: "failed", MaxRows: 50})
+			return err
+		},
+		"how many are queued": func(ctx context.Context, q *sqlc.Queries) error {
+			_, err := q.CountJobs(ctx, sqlc.CountJobsParams{TeamID: scope.Team, ProjectID: scope.Project, Status: "queued"})
+			return err
+		},
+	} {
+		before, began := treeCPU(b, postmaster(b, f.pool)), time.Now()
+		require.NoError(b, db.ReadAll(b.Context(), f.pool, func(tx pgx.Tx) error { return ask(b.Context(), sqlc.New(tx)) }))
+		b.Logf("%d wait, %s: %s, %s of processors", n, what, time.Since(began).Round(time.Millisecond), treeCPU(b, postmaster(b, f.pool))-before)
+	}
 }
 
 // hold opens a transaction that stays open until the end.
@@ -91,6 +125,15 @@ func BenchmarkDeadConsumer(b *testing.B) {
 		b.Logf("postgres, µs a job, of each tenth of %d: enqueued, and relayed as far as the stream holds them: %.0f", n, enqueued)
 		idle := treeCPU(b, server) + ourCPU(b)
 		require.Never(b, func() bool { return false }, 10*time.Second, 5*time.Second)
+		var mem runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&mem)
+		state := f.relay.State()
+		for _, l := range state.Lanes {
+			b.Logf("the relay: %d asks in memory, %d messages on the stream, window %d, %d tenants with more in the outbox; %d MB of this process' heap live, the broker's too",
+				l.Waiting, l.OnStream, l.Window, l.Spilled, mem.HeapAlloc>>20)
+		}
+		f.looks(b, n)
 		b.Logf("while they wait: %.1f %% of a core", float64(treeCPU(b, server)+ourCPU(b)-idle)/float64(10*time.Second)*100)
 
 		go func() { done <- f.worker.Run(ctx) }()
