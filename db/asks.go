@@ -25,7 +25,7 @@ func (s *Jobs) Asks(ctx context.Context, q events.AskQuery) ([]events.Ask, error
 			After: q.After, JobType: string(q.Kind), TeamID: q.Tenant.Team, ProjectID: q.Tenant.Project, MaxRows: limit,
 		}))
 	default:
-		rows, err = s.q.AsksAfter(ctx, sqlc.AsksAfterParams{After: q.After, MaxRows: limit})
+		rows, err = s.floor.read(ctx, s.q, sqlc.AsksAfterParams{After: q.After, MaxRows: limit})
 		if err == nil && len(q.Rows) > 0 {
 			var more []sqlc.AsksAfterRow
 			more, err = asked(s.q.AsksIn(ctx, q.Rows))

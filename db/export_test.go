@@ -23,3 +23,8 @@ func TellSoon(j *Jobs) {
 	u.old.add(u.young.first, u.young.last)
 	u.young, u.turned = span{}, time.Time{}
 }
+
+// LookAlways makes it look for who writes each time that it may.
+func (s *Jobs) LookAlways() {
+	s.floor.least, s.floor.writers.every, s.fed.writers.every = time.Nanosecond, time.Nanosecond, time.Nanosecond
+}

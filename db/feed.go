@@ -23,7 +23,9 @@ import (
 // gap, and when we next take something out of the feed we get a later one:
 // once all transactions up to that have ended, the gap is empty. At the start
 // nothing is known of what runs, and everything is read from the head until
-// that has ended too.
+// that has ended too. A stranger's transaction is as good as one of ours by
+// its number: where something stays open for long, it is looked who has
+// written to the feed, and waited for those alone.
 //
 // None of this is needed for the feed to be whole: each headAgain it is read
 // from its head.
@@ -34,6 +36,8 @@ type feedMark struct {
 	started *unsettled           // what ran at the first read may still run; nil: it has ended
 	base    int64                // the last row of the first read
 	head    time.Time            // when the feed was last read from its head
+	took    time.Duration        // by that
+	writers writers
 }
 
 // unsettled is a row that may be there. xid is 0, or a transaction that began
@@ -41,6 +45,8 @@ type feedMark struct {
 type unsettled struct {
 	seen bool // it was there, and nobody was told of it yet
 	xid  int64
+	look int // who may have it is seen by this look at the writers
+	at   time.Time
 }
 
 const (
@@ -87,18 +93,50 @@ func (s *Jobs) Fresh(ctx context.Context, limit int) ([]events.FeedEvent, error)
 func (m *feedMark) read(ctx context.Context, q *sqlc.Queries, limit int) ([]sqlc.FreshFeedRow, error) {
 	p := sqlc.FreshFeedParams{After: m.mark, MaxEvents: int32(limit)}
 	now := time.Now()
-	if m.started != nil || now.Sub(m.head) >= headAgain {
-		p.After, m.head = 0, now
+	if m.open(now) {
+		m.writers.table = "job_feed"
+		if err := m.writers.look(ctx, q); err != nil {
+			return nil, err
+		}
+	}
+	head := m.started != nil || now.Sub(m.head) >= max(headAgain, headShare*m.took)
+	if head {
+		p.After = 0
 	} else {
 		for id := range m.again {
 			p.Again = append(p.Again, id)
 		}
 	}
 	rows, err := q.FreshFeed(ctx, p)
-	if err == nil && len(rows) > 0 {
+	if err != nil {
+		return nil, err
+	}
+	if head {
+		m.head, m.took = now, time.Since(now)
+	}
+	if len(rows) > 0 {
 		m.learn(rows, limit)
 	}
-	return rows, err
+	return rows, nil
+}
+
+// open reports whether something is not known for longer than a look at the
+// writers is worth.
+func (m *feedMark) open(now time.Time) bool {
+	if u := m.started; u != nil && now.Sub(u.at) >= m.writers.pause() {
+		return true
+	}
+	for _, u := range m.again {
+		if !u.seen && now.Sub(u.at) >= m.writers.pause() {
+			return true
+		}
+	}
+	return false
+}
+
+// unknown is what may be there, or come.
+func (m *feedMark) unknown() *unsettled {
+	return &unsettled{look: m.writers.next(), at: time.Now()}
 }
 
 // learn notes what a read has shown. When it was full, it has shown nothing
@@ -114,7 +152,9 @@ func (m *feedMark) learn(rows []sqlc.FreshFeedRow, limit int) {
 	if events >= limit {
 		shown = last
 	}
-	ended := func(u *unsettled) bool { return u.xid != 0 && rows[0].Running > u.xid }
+	ended := func(u *unsettled) bool {
+		return u.xid != 0 && rows[0].Running > u.xid || m.writers.ended >= u.look
+	}
 	for id, u := range m.again {
 		if id <= shown && !there[id] && (u.seen || ended(u)) {
 			delete(m.again, id) // told by another process, or empty for ever
@@ -124,11 +164,11 @@ func (m *feedMark) learn(rows []sqlc.FreshFeedRow, limit int) {
 		m.started = nil
 	}
 	if m.mark == 0 || last-m.mark > mostAgain || len(m.again) > mostAgain {
-		m.again, m.started, m.base = map[int64]*unsettled{}, &unsettled{}, last // the start, or as good as one
+		m.again, m.started, m.base = map[int64]*unsettled{}, m.unknown(), last // the start, or as good as one
 	} else {
 		for id := m.mark + 1; id < last; id++ {
 			if !there[id] {
-				m.again[id] = &unsettled{}
+				m.again[id] = m.unknown()
 			}
 		}
 	}

@@ -4,330 +4,172 @@ import (
 	"context"
 	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
-	"slices"
-	"strconv"
-	"strings"
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
-	"github.com/seed-245eaa15/obs/db"
-	"github.com/seed-245eaa15/obs/events"
-	"github.com/seed-245eaa15/obs/internal/embedded"
-	"github.com/seed-245eaa15/obs/internal/load"
+	"github.com/seed-245eaa15/obs/sqlc"
 )
 
 var (
 	growthJobs   = flag.Int("growth.jobs", 20_000, "finished jobs in the full database, each with three rows of history")
 	growthRound  = flag.Int("growth.round", 10_000, "jobs of one round on one database")
 	growthRounds = flag.Int("growth.rounds", 3, "rounds on each database")
-	growthWhere  = flag.Bool("growth.statements", false, "tell what each statement cost; needs pg_stat_statements")
 	growthDir    = flag.String("growth.dir", "", "keep the server's data here and find it filled the next time")
 )
 
-// BenchmarkGrowth measures what a job costs, enqueued, relayed, claimed,
-// settled and told, on tables full of finished jobs and on empty ones, in
-// alternation on one server with stock durable settings. It counts processor
-// time of Postgres' processes and of ours, which a busy machine hardly moves,
-// and what is written. `task bench:growth` has ten million jobs.
+// BenchmarkGrowth measures what a job costs, enqueued, relayed, done and told,
+// on tables full of finished jobs and on empty ones, in alternation on one
+// server with stock durable settings: brief jobs, those that are claimed, and
+// jobs that each come in a transaction of their own. It counts processor time
+// of Postgres' processes and of ours, which a busy machine hardly moves, and
+// what is written. `task bench:growth` has ten million jobs.
 func BenchmarkGrowth(b *testing.B) {
-	s := startDurable(b, *growthDir)
-	full := s.database(b, "growth_full")
-	fillGrowth(b, full.pool, *growthJobs)
-	_, err := full.pool.Exec(b.Context(), "DROP DATABASE IF EXISTS growth_empty")
-	require.NoError(b, err)
-	empty := s.database(b, "growth_empty")
-	for b.Loop() {
-		var rounds [2][]cost
-		for range *growthRounds {
-			for i, g := range []*grown{empty, full} {
-				c := s.measure(b, g.pool, *growthRound, func() { g.work(b, *growthRound, 500, false) })
-				b.Logf("%s: %s", g.name, c)
-				rounds[i] = append(rounds[i], c)
-			}
-		}
-		if *growthWhere {
-			full.statements(b)
-		}
-		e, f := median(rounds[0]), median(rounds[1])
-		b.Logf("median empty: %s", e)
-		b.Logf("median full:  %s", f)
-		b.ReportMetric(e.backend, "empty-backend-µs/job")
-		b.ReportMetric(f.backend, "full-backend-µs/job")
-		b.ReportMetric((f.server+f.client)/(e.server+e.client), "full/empty")
-	}
-}
-
-// durable is a Postgres of our own with stock settings.
-type durable struct {
-	*embedded.Postgres
-	postmaster int
-}
-
-func startDurable(b *testing.B, dir string) *durable {
-	b.Helper()
+	dir := *growthDir
 	if dir == "" {
-		dir = b.TempDir()
-		for d := dir; d != "/" && d != os.TempDir(); d = filepath.Dir(d) {
-			require.NoError(b, os.Chmod(d, 0o755)) // as root the server runs as another user
-		}
+		dir = openTempDir(b)
 	}
-	settings := map[string]string{}
-	if *growthWhere {
-		settings["shared_preload_libraries"] = "pg_stat_statements"
+	filled(b, dir, *growthJobs)
+	s := startDurable(b, dir)
+	s.drop(b, "growth_empty")
+	both := []*grown{s.grown(b, "growth_empty"), s.grown(b, "growth_full")}
+	for _, m := range []manner{{batch: 500, brief: true}, {batch: 500}, {batch: 20, brief: true, single: true}} {
+		b.Run(m.String(), func(b *testing.B) {
+			n := *growthRound
+			if m.single {
+				n /= 5 // they cost five times as much
+			}
+			inTurn(b, both, n, m)
+		})
 	}
-	pg, err := embedded.StartPostgres(b.Context(), embedded.PostgresConfig{Dir: dir, Settings: settings})
-	require.NoError(b, err)
-	b.Cleanup(func() { require.NoError(b, pg.Stop(context.WithoutCancel(b.Context()))) })
-	pool, err := pgxpool.New(b.Context(), pg.URL("postgres"))
-	require.NoError(b, err)
-	defer pool.Close()
-	return &durable{pg, postmaster(b, pool)}
-}
-
-// grown is a database and the jobs done on it.
-type grown struct {
-	bundle
-	name string
-	mark int64
-}
-
-func (s *durable) database(b *testing.B, name string) *grown {
-	b.Helper()
-	ctx := b.Context()
-	require.NoError(b, s.CreateDatabase(ctx, name))
-	pool, err := db.Open(ctx, db.Config{URL: s.URL(name), MaxConns: 4})
-	require.NoError(b, err)
-	b.Cleanup(pool.Close)
-	require.NoError(b, db.Migrate(ctx, pool))
-	_, err = pool.Exec(ctx, `
-		INSERT INTO teams (id, name) SELECT concat('t', nullif(i, 0)), 't' || i FROM generate_series(0, 9) i ON CONFLICT DO NOTHING;
-		INSERT INTO projects (id, team_id, name) SELECT 'p' || substr(id, 2), id, 'p' FROM teams ON CONFLICT DO NOTHING`)
-	require.NoError(b, err)
-	return &grown{bundle: bundle{pool: pool, jobs: db.NewJobs(pool, db.JobsConfig{Process: "bench", Build: "v0"})}, name: name}
-}
-
-// statements tells the dearest statements of both databases, by the time that
-// the server ran them.
-func (g *grown) statements(b *testing.B) {
-	b.Helper()
-	rows, err := g.pool.Query(b.Context(), `
-		CREATE EXTENSION IF NOT EXISTS pg_stat_statements`)
-	require.NoError(b, err)
-	rows.Close()
-	rows, err = g.pool.Query(b.Context(), `
-		SELECT datname, coalesce(substring(query FROM '-- name: (\w+)'), left(query, 60)), calls, total_exec_time::bigint, shared_blks_hit / calls, shared_blks_read / calls
-		FROM pg_stat_statements s JOIN pg_database d ON d.oid = s.dbid WHERE datname LIKE 'growth_%' AND calls > 5 ORDER BY query, datname`)
-	require.NoError(b, err)
-	var name, query string
-	var calls, ms, hit, read int64
-	_, err = pgx.ForEachRow(rows, []any{&name, &query, &calls, &ms, &hit, &read}, func() error {
-		b.Logf("%s %s: %d calls, %d ms, a call: %.2f ms, %d pages hit and %d read", name, query, calls, ms, float64(ms)/float64(calls), hit, read)
-		return nil
+	b.Run("pruning", func(b *testing.B) {
+		quiet, beside := s.grown(b, "growth_full"), s.grown(b, "growth_full")
+		quiet.name, beside.beside = "quiet", beside.prunes
+		inTurn(b, []*grown{quiet, beside}, *growthRound, manner{batch: 500, brief: true})
 	})
-	require.NoError(b, err)
 }
 
-// work takes n jobs from their enqueueing to the feed, in batches, as the
-// relay and a worker do; single says that each comes in a transaction of its
-// own.
-func (g *grown) work(tb testing.TB, n, batch int, single bool) {
-	tb.Helper()
-	ctx, worker := tb.Context(), events.Holder{ID: "w"}
-	run := strconv.FormatInt(time.Now().UnixNano(), 36)
-	for done := 0; done < n; done += batch {
-		steps := make([]events.Step, batch)
-		for i := range steps {
-			name := fmt.Sprint(run, "-", done+i)
-			st, err := events.New(events.Job{
-				ID: events.NewIDAt("event", time.Now(), name), Kind: "event", Scope: scope, SourceType: "agent_event",
-				SourceID: string(events.NewID("ae", name)), Args: growthArgs(name), RequestID: run,
-			}, events.Event{Actor: "key_0000000000000000"})
-			require.NoError(tb, err)
-			steps[i] = st
-		}
-		size := batch
-		if single {
-			size = 1
-		}
-		for some := range slices.Chunk(steps, size) {
-			require.NoError(tb, db.InTx(ctx, g.pool, func(tx pgx.Tx) error {
-				_, err := g.jobs.Enqueue(ctx, tx, some...)
-				return err
-			}))
-		}
-		asks, err := g.jobs.Asks(ctx, events.AskQuery{After: g.mark, Limit: 3000})
-		require.NoError(tb, err)
-		require.Len(tb, asks, batch)
-		es := make([]events.Envelope, batch)
-		for i, a := range asks {
-			es[i], g.mark = a.Envelope, a.Row
-		}
-		claims, err := g.jobs.Begin(ctx, worker, es)
-		require.NoError(tb, err)
-		ends := make([]events.Step, batch)
-		for i, c := range claims {
-			require.NoError(tb, c.Err)
-			ends[i] = events.Step{Job: c.Job, Event: events.Event{Type: events.Completed, Actor: "worker", Process: "w"}}
-		}
-		_, err = g.jobs.Settle(ctx, ends, make([]func(context.Context, pgx.Tx) error, batch))
-		require.NoError(tb, err)
-		fed, err := g.jobs.Fresh(ctx, 3*batch)
-		require.NoError(tb, err)
-		require.Len(tb, fed, 3*batch)
-		var rows []int64
-		for _, f := range fed {
-			if len(rows) == 0 || rows[len(rows)-1] != f.Row {
-				rows = append(rows, f.Row)
+// inTurn measures rounds of n jobs on each database, one after the other.
+func inTurn(b *testing.B, all []*grown, n int, m manner) {
+	b.Helper()
+	for _, g := range all {
+		g.work(b, max(n/5, m.batch)/m.batch*m.batch, m) // what is read for the first time is in memory
+	}
+	for b.Loop() {
+		rounds := map[*grown][]cost{}
+		for i := range *growthRounds {
+			for k := range all {
+				g := all[(i+k)%len(all)] // who comes first pays for what the last one left
+				stop := func() {}
+				if g.beside != nil {
+					stop = g.beside(b)
+				}
+				c := g.server.measure(b, g, n, m)
+				stop()
+				b.Logf("%s: %s", g.name, c)
+				rounds[g] = append(rounds[g], c)
 			}
 		}
-		require.NoError(tb, g.jobs.Told(ctx, rows))
+		compare(b, all, rounds)
+	}
+	for _, g := range all {
+		b.Logf("%s: %s", g.name, g.dead(b))
 	}
 }
 
-func growthArgs(name string) []byte {
-	return fmt.Appendf(nil, `{"agent_event_id":"%s","source_adapter":"hook","actor_id":"actor","api_key_id":"key_0000000000000000"}`, events.NewID("ae", name))
-}
-
-// cost is what one unit of work took.
-type cost struct {
-	backend               float64 // µs of processor time of the sessions that did the work
-	server, client        float64 // … of all of Postgres' processes, whatever they are at, and of this one
-	wal, images, readback float64 // bytes written to the log, whole pages among them, pages not found in memory
-	took                  time.Duration
-}
-
-func (c cost) String() string {
-	return fmt.Sprintf("backend %.1f µs, all of postgres %.1f µs, ours %.1f µs, %.0f B of WAL, %.2f whole pages, %.2f pages read; %s, load %.2f",
-		c.backend, c.server, c.client, c.wal, c.images, c.readback, c.took.Round(time.Millisecond), load.Average())
-}
-
-// median takes each figure's.
-func median(cs []cost) cost {
-	of := func(pick func(cost) float64) float64 {
-		var all []float64
-		for _, c := range cs {
-			all = append(all, pick(c))
-		}
-		slices.Sort(all)
-		return all[len(all)/2]
-	}
-	return cost{
-		backend: of(func(c cost) float64 { return c.backend }),
-		server:  of(func(c cost) float64 { return c.server }), client: of(func(c cost) float64 { return c.client }),
-		wal: of(func(c cost) float64 { return c.wal }), images: of(func(c cost) float64 { return c.images }),
-		readback: of(func(c cost) float64 { return c.readback }),
-	}
-}
-
-// measure counts what n units of work cost.
-func (s *durable) measure(tb testing.TB, pool *pgxpool.Pool, n int, work func()) cost {
-	tb.Helper()
-	before, start := s.spent(tb, pool), time.Now()
-	work()
-	after := s.spent(tb, pool)
-	c := cost{took: time.Since(start)}
-	for i, to := range []*float64{&c.server, &c.client, &c.wal, &c.images, &c.readback, &c.backend} {
-		*to = (after[i] - before[i]) / float64(n)
-	}
-	return c
-}
-
-func (s *durable) spent(tb testing.TB, pool *pgxpool.Pool) (v [6]float64) {
-	tb.Helper()
-	v[0] = float64(treeCPU(tb, s.postmaster).Microseconds())
-	v[1] = float64(ourCPU(tb).Microseconds())
-	// A backend tells the statistics when it is idle, at most each second: ours is made to.
-	_, err := pool.Exec(tb.Context(), "SELECT pg_stat_force_next_flush()")
-	require.NoError(tb, err)
-	require.NoError(tb, pool.QueryRow(tb.Context(), `
-		SELECT w.wal_bytes::float8, w.wal_fpi::float8, (SELECT sum(blks_read)::float8 FROM pg_stat_database)
-		FROM pg_stat_wal w`).Scan(&v[2], &v[3], &v[4]))
-	rows, err := pool.Query(tb.Context(), "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND backend_type = 'client backend'")
-	require.NoError(tb, err)
-	pids, err := pgx.CollectRows(rows, pgx.RowTo[int])
-	require.NoError(tb, err)
-	for _, pid := range pids {
-		v[5] += float64(load.Process{Name: "backend", PID: pid}.CPU().Microseconds())
-	}
-	return v
-}
-
-// fillGrowth brings the job tables to n finished jobs with three events each.
-// Filling goes without the indexes; they are made as the migrations had them.
-func fillGrowth(b *testing.B, pool *pgxpool.Pool, n int) {
+// compare tells the medians of the first, and of the others beside it.
+func compare(b *testing.B, all []*grown, rounds map[*grown][]cost) {
 	b.Helper()
-	ctx := b.Context()
-	var have int
-	require.NoError(b, pool.QueryRow(ctx, "SELECT count(*) FROM observation_generation_jobs WHERE request_id = 'fill'").Scan(&have))
-	if have >= n {
-		return
+	first := median(rounds[all[0]])
+	for _, g := range all {
+		m := median(rounds[g])
+		b.Logf("median %s: %s", g.name, m)
+		b.ReportMetric(m.backend(), g.name+"-backend-µs/job")
+		if g == all[0] {
+			continue
+		}
+		b.ReportMetric(m.backend()/first.backend(), g.name+"/"+all[0].name)
+		for _, what := range parts {
+			b.Logf("%s, %-7s %6.1f µs, %6.1f µs, %+.1f µs, that is %+.1f %% of all sessions'", g.name, what, first.parts[what], m.parts[what],
+				m.parts[what]-first.parts[what], 100*(m.parts[what]-first.parts[what])/first.backend())
+		}
+		b.Logf("%s beside %s: sessions %+.1f %%, all of postgres %+.1f %%, ours %+.1f %%, all %+.1f %%", g.name, all[0].name,
+			100*(m.backend()/first.backend()-1), 100*(m.server/first.server-1), 100*(m.client/first.client-1),
+			100*((m.server+m.client)/(first.server+first.client)-1))
 	}
-	b.Logf("filling %d jobs, %d are there", n, have)
-	conn, err := pool.Acquire(ctx)
-	require.NoError(b, err)
-	defer conn.Release()
-	run := func(sql string, args ...any) {
-		_, err := conn.Exec(ctx, sql, args...)
-		require.NoError(b, err, "%.200s", sql)
+}
+
+// manner is how jobs come and are done.
+type manner struct {
+	batch  int  // jobs that are enqueued, read, done and told together
+	single bool // but each is enqueued in a transaction of its own
+	brief  bool // they are looked at, not claimed
+}
+
+func (m manner) String() string {
+	how, brief := "", "claimed"
+	if m.single {
+		how = "-single"
 	}
-	run("SET synchronous_commit = off; SET maintenance_work_mem = '1GB'; SET max_parallel_maintenance_workers = 2")
-	rows, err := conn.Query(ctx, `
-		WITH big AS (SELECT unnest(ARRAY['observation_generation_job_events', 'observation_generation_jobs']::regclass[]) AS rel)
-		SELECT format('ALTER TABLE %s DROP CONSTRAINT %I', c.conrelid::regclass, c.conname),
-		       format('ALTER TABLE %s ADD CONSTRAINT %I %s', c.conrelid::regclass, c.conname, pg_get_constraintdef(c.oid))
-		FROM (SELECT *, array_position(ARRAY['f', 'u', 'p'], contype::text) AS place FROM pg_constraint) c JOIN big ON c.conrelid = big.rel
-		WHERE place IS NOT NULL
-		UNION ALL
-		SELECT format('DROP INDEX %s', i.indexrelid::regclass), pg_get_indexdef(i.indexrelid)
-		FROM pg_index i JOIN big ON i.indrelid = big.rel
-		WHERE NOT EXISTS (SELECT FROM pg_constraint c WHERE c.conindid = i.indexrelid)`)
-	require.NoError(b, err)
-	var drop, make []string
-	var d, m string
-	_, err = pgx.ForEachRow(rows, []any{&d, &m}, func() error {
-		drop, make = append(drop, d), append(make, m)
-		return nil
-	})
-	require.NoError(b, err)
-	foreign := func(s string) int { return -strings.Count(s, "FOREIGN KEY") }
-	slices.SortStableFunc(make, func(x, y string) int { return foreign(y) - foreign(x) })
-	for _, pass := range []bool{true, false} { // foreign keys go first and come last
-		for _, sql := range drop {
-			if strings.Contains(sql, "_fkey") == pass {
-				run(sql)
-			}
+	if m.brief {
+		brief = "brief"
+	}
+	return fmt.Sprintf("%s%s-%d", brief, how, m.batch)
+}
+
+// work takes n jobs from their enqueueing to the feed, as the relay and a
+// worker do.
+func (g *grown) work(tb testing.TB, n int, m manner) {
+	tb.Helper()
+	for done := 0; done < n; done += m.batch {
+		g.enqueue(tb, m)
+		es := g.read(tb, m.batch)
+		g.do(tb, es, m)
+		g.tell(tb, 3*m.batch)
+	}
+	require.Zero(tb, n%m.batch)
+}
+
+// prunes takes old jobs out of the database, at the rate that obs prune has by
+// default, until it is stopped.
+func (g *grown) prunes(b *testing.B) (stop func()) {
+	b.Helper()
+	g.open(b, "prune")
+	p := g.of["prune"]
+	delete(g.of, "prune") // it is not a part of a job
+	ctx, cancel := context.WithCancel(b.Context())
+	done := make(chan error, 1)
+	began, before, jobs := time.Now(), onCPU(b, p.pid), int64(0)
+	go func() { done <- prune(ctx, p.pool, &jobs) }()
+	return func() {
+		cancel()
+		require.NoError(b, <-done)
+		b.Logf("pruned %d jobs, %.0f a second, %.1f µs of its session each", jobs, float64(jobs)/time.Since(began).Seconds(),
+			float64((onCPU(b, p.pid)-before).Microseconds())/float64(max(jobs, 1)))
+		p.pool.Close()
+	}
+}
+
+func prune(ctx context.Context, pool *pgxpool.Pool, jobs *int64) error {
+	const page, rate = 500, 5000
+	for i := 0; ; i = (i + 1) % 10 { // the tenants in turn
+		team, project := "t", "p"
+		if i > 0 {
+			team, project = fmt.Sprint("t", i), fmt.Sprint("p", i)
+		}
+		row, err := sqlc.New(pool).PruneJobs(context.WithoutCancel(ctx), sqlc.PruneJobsParams{
+			TeamID: team, ProjectID: project, Before: time.Now().AddDate(0, 0, -1), MaxRows: page, Statuses: []string{"completed"},
+		})
+		if err != nil {
+			return err
+		}
+		*jobs += row.Jobs
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(time.Second * page / rate):
 		}
 	}
-	const portion = 500_000
-	for from := have; from < n; from += portion {
-		to := min(from+portion, n)
-		run(`CREATE TEMP TABLE filling AS
-			SELECT i, 'event_' || (SELECT string_agg(substr('0123456789abcdefghijklmnopqrstuv', 1 + (extract(epoch FROM at)::bigint >> (5 * n) & 31)::int, 1), '' ORDER BY n DESC)
-			       FROM generate_series(0, 6) n) || substr(md5(i::text), 8) AS id, -- as events.NewIDAt has them
-			       concat('t', nullif(i % 10, 0)) AS team, concat('p', nullif(i % 10, 0)) AS project, at
-			FROM (SELECT i, now() - interval '90 days' + i * interval '90 days' / $3 AS at FROM generate_series($1::bigint, $2::bigint - 1) i) x`, from, to, n)
-		run(`INSERT INTO observation_generation_jobs (
-				id, team_id, project_id, job_type, source_type, source_id, payload, request_id, status, version, asked, attempts, completed_at, created_at, updated_at, ask)
-			SELECT id, team, project, 'event', 'agent_event', 'ae_' || md5('ae' || i),
-			       jsonb_build_object('agent_event_id', 'ae_' || md5('ae' || i), 'source_adapter', 'hook', 'actor_id', 'actor', 'api_key_id', 'key_0000000000000000'),
-			       'fill', 'completed', 3, 1, 1, at, at, at, 0 FROM filling`)
-		run(`INSERT INTO observation_generation_job_events (
-				job_id, version, team_id, project_id, event_type, status_after, attempt, at, actor, process, build, request_id, schema)
-			SELECT id, v, team, project, (ARRAY['queued', 'processing', 'completed'])[v], (ARRAY['queued', 'processing', 'completed'])[v], least(v - 1, 1), at,
-			       CASE v WHEN 1 THEN 'key_0000000000000000' ELSE 'worker' END, 'host-1-worker', 'v0', 'fill', 1
-			FROM filling, generate_series(1, 3) v`)
-		run("DROP TABLE filling")
-	}
-	for _, sql := range make {
-		run(sql)
-	}
-	run("VACUUM (ANALYZE, FREEZE) observation_generation_jobs")
-	run("VACUUM (ANALYZE, FREEZE) observation_generation_job_events")
-	run("CHECKPOINT")
 }

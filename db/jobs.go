@@ -28,6 +28,7 @@ type Jobs struct {
 	reclaims reclaims
 	fed      feedMark
 	untold   untold
+	floor    askFloor
 }
 
 // JobsConfig says who writes. The zero value works.

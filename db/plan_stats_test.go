@@ -187,6 +187,7 @@ var notHot = map[string]string{
 	"LostWorkers":       "workers are few",
 	"ForgetLostWorkers": "workers are few",
 	"TryLead":           "no table",
+	"WritersOf":         "the locks of the server, while something is long open",
 }
 
 // hotQueries lists all queries of the job table and of the relay but those.

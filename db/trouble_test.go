@@ -3,54 +3,104 @@ package db_test
 import (
 	"context"
 	"flag"
+	"runtime"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
+
+	"github.com/seed-245eaa15/obs/db"
+	"github.com/seed-245eaa15/obs/sqlc"
 )
 
-var troubleSingle = flag.Bool("trouble.single", true, "each job of BenchmarkTrouble comes in a transaction of its own; or ten at a time")
+var (
+	troubleJobs = flag.Int("trouble.jobs", 2000, "jobs of one round of BenchmarkTrouble, and a tenth of those that wait in BenchmarkDeadConsumer")
+	troublePile = flag.Int("trouble.pile", 10_000, "jobs done while the trouble lasts, before BenchmarkTrouble's first round")
+)
 
-var troubleJobs = flag.Int("trouble.jobs", 2000, "jobs of one round of BenchmarkTrouble, and a tenth of those that wait in BenchmarkDeadConsumer")
-
-// BenchmarkTrouble measures what a job costs while a report holds a snapshot
-// and while a stranger of another database writes and does not commit, in
-// alternation with quiet rounds. Each job comes in a transaction of its own,
-// and ten are claimed at a time: so most rows come and go.
+// BenchmarkTrouble measures what a job costs while a report holds a snapshot,
+// and while a stranger in another database has written and does not commit,
+// beside a quiet server, in alternation: three servers of the same age, which
+// have all done as many jobs since the trouble began. Nothing that was deleted
+// since then can be taken away by Postgres, nor any old version of a row. In
+// the end the relay starts anew amidst it.
 func BenchmarkTrouble(b *testing.B) {
-	s := startDurable(b, "")
-	other := s.database(b, "stranger")
-	for _, trouble := range []string{"snapshot", "stranger"} {
-		b.Run(trouble, func(b *testing.B) {
-			g := s.database(b, "trouble_"+trouble)
-			g.work(b, *troubleJobs/4, 10, *troubleSingle) // caches are warm, and the feed knows what runs
-			for b.Loop() {
-				var rounds [2][]cost
-				for range *growthRounds {
-					rounds[0] = append(rounds[0], s.measure(b, g.pool, *troubleJobs, func() { g.work(b, *troubleJobs, 10, *troubleSingle) }))
-					on, sql := g, "SELECT count(*) FROM job_feed"
-					if trouble == "stranger" {
-						on, sql = other, "INSERT INTO teams (id, name) VALUES (gen_random_uuid(), '')"
-					}
-					tx, err := on.pool.BeginTx(b.Context(), pgx.TxOptions{IsoLevel: pgx.RepeatableRead})
-					require.NoError(b, err)
-					_, err = tx.Exec(b.Context(), "SET LOCAL idle_in_transaction_session_timeout = 0")
-					require.NoError(b, err)
-					_, err = tx.Exec(b.Context(), sql)
-					require.NoError(b, err)
-					rounds[1] = append(rounds[1], s.measure(b, g.pool, *troubleJobs, func() { g.work(b, *troubleJobs, 10, *troubleSingle) }))
-					require.NoError(b, tx.Rollback(context.WithoutCancel(b.Context())))
-				}
-				quiet, held := median(rounds[0]), median(rounds[1])
-				b.Logf("quiet: %s", quiet)
-				b.Logf("%s: %s", trouble, held)
-				b.ReportMetric(quiet.server, "quiet-pg-µs/job")
-				b.ReportMetric(held.server, "held-pg-µs/job")
-				b.ReportMetric((held.server+held.client)/(quiet.server+quiet.client), "held/quiet")
-			}
-		})
+	var all []*grown
+	for name, sql := range map[string]string{
+		"quiet": "", "snapshot": "SELECT count(*) FROM job_feed", "stranger": "INSERT INTO teams (id, name) VALUES (gen_random_uuid(), '')",
+	} {
+		s := startDurable(b, openTempDir(b))
+		g := s.grown(b, name)
+		all = append(all, g)
+		if name == "quiet" {
+			all[0], all[len(all)-1] = all[len(all)-1], all[0]
+		}
+		g.work(b, 200, manner{batch: 10}) // the feed knows what runs
+		on := name
+		if name == "stranger" {
+			s.database(b, "other")
+			on = "other"
+		}
+		if sql != "" {
+			hold(b, s.URL(on), sql)
+		}
 	}
+	for _, g := range all {
+		few := *troublePile / 20 / 100 * 100
+		g.work(b, few, manner{batch: 10}) // most rows of the feed
+		g.work(b, *troublePile-few, manner{batch: 100, brief: true})
+	}
+	brief := manner{batch: 20, brief: true, single: true}
+	for _, m := range []manner{brief, {batch: 20, single: true}, {batch: 500, brief: true}} {
+		b.Run(m.String(), func(b *testing.B) { inTurn(b, all, *troubleJobs, m) })
+	}
+	for _, g := range all {
+		g.open(b, "relay")
+		g.open(b, "feed")
+	}
+	b.Run("a-new-relay", func(b *testing.B) { inTurn(b, all, *troubleJobs, brief) })
+}
+
+// looks tells how long what people and monitors ask takes while n jobs wait.
+func (f *flow) looks(b *testing.B, n int) {
+	b.Helper()
+	for what, ask := range map[string]func(ctx context.Context, q *sqlc.Queries) error{
+		"what /metrics and /api/health count of the outbox": func(ctx context.Context, q *sqlc.Queries) error { _, err := q.LaneAsks(ctx); return err },
+		"what they count of the jobs":                       func(ctx context.Context, q *sqlc.Queries) error { _, err := q.LaneJobs(ctx); return err },
+		"a page of obs jobs": func(ctx context.Context, q *sqlc.Queries) error {
+			_, err := q.ListJobs(ctx, sqlc.ListJobsParams{TeamID: scope.Team, ProjectID: scope.Project, MaxRows: 50})
+			return err
+		},
+		"a page of obs jobs --status queued": func(ctx context.Context, q *sqlc.Queries) error {
+			_, err := q.ListJobs(ctx, sqlc.ListJobsParams{TeamID: scope.Team, ProjectID: scope.Project, Status: "queued", MaxRows: 50})
+			return err
+		},
+		"a page of those that failed, of which there are none": func(ctx context.Context, q *sqlc.Queries) error {
+			_, err := q.ListJobs(ctx, sqlc.ListJobsParams{TeamID: scope.Team, ProjectID: scope.Project, Status: "failed", MaxRows: 50})
+			return err
+		},
+		"how many are queued": func(ctx context.Context, q *sqlc.Queries) error {
+			_, err := q.CountJobs(ctx, sqlc.CountJobsParams{TeamID: scope.Team, ProjectID: scope.Project, Status: "queued"})
+			return err
+		},
+	} {
+		before, began := treeCPU(b, postmaster(b, f.pool)), time.Now()
+		require.NoError(b, db.ReadAll(b.Context(), f.pool, func(tx pgx.Tx) error { return ask(b.Context(), sqlc.New(tx)) }))
+		b.Logf("%d wait, %s: %s, %s of processors", n, what, time.Since(began).Round(time.Millisecond), treeCPU(b, postmaster(b, f.pool))-before)
+	}
+}
+
+// hold opens a transaction that stays open until the end.
+func hold(b *testing.B, url, sql string) {
+	b.Helper()
+	conn, err := pgx.Connect(b.Context(), url)
+	require.NoError(b, err)
+	b.Cleanup(func() { require.NoError(b, conn.Close(context.WithoutCancel(b.Context()))) })
+	_, err = conn.Exec(b.Context(), "BEGIN ISOLATION LEVEL REPEATABLE READ")
+	require.NoError(b, err)
+	_, err = conn.Exec(b.Context(), sql)
+	require.NoError(b, err)
 }
 
 // BenchmarkDeadConsumer lets jobs wait while the relay runs and nobody takes
@@ -75,6 +125,15 @@ func BenchmarkDeadConsumer(b *testing.B) {
 		b.Logf("postgres, µs a job, of each tenth of %d: enqueued, and relayed as far as the stream holds them: %.0f", n, enqueued)
 		idle := treeCPU(b, server) + ourCPU(b)
 		require.Never(b, func() bool { return false }, 10*time.Second, 5*time.Second)
+		var mem runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&mem)
+		state := f.relay.State()
+		for _, l := range state.Lanes {
+			b.Logf("the relay: %d asks in memory, %d messages on the stream, window %d, %d tenants with more in the outbox; %d MB of this process' heap live, the broker's too",
+				l.Waiting, l.OnStream, l.Window, l.Spilled, mem.HeapAlloc>>20)
+		}
+		f.looks(b, n)
 		b.Logf("while they wait: %.1f %% of a core", float64(treeCPU(b, server)+ourCPU(b)-idle)/float64(10*time.Second)*100)
 
 		go func() { done <- f.worker.Run(ctx) }()

@@ -64,6 +64,14 @@ ORDER BY f.id;
 WITH gone AS (DELETE FROM job_feed WHERE id = ANY(@row_ids::bigint[]))
 SELECT pg_current_xact_id()::text::bigint WHERE set_config('synchronous_commit', 'off', true) = 'off';
 
+-- name: WritersOf :many
+-- The transactions of this database that have written to a table and may have
+-- rows that nobody sees yet.
+SELECT DISTINCT l.virtualtransaction::text FROM pg_catalog.pg_locks l
+WHERE l.locktype = 'relation' AND l.mode = 'RowExclusiveLock' AND l.granted
+  AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = current_database())
+  AND l.relation = CAST(@name::text AS regclass) AND l.pid IS DISTINCT FROM pg_backend_pid();
+
 -- name: ForgetStrayAsks :exec
 -- A job that was deleted with its tenant leaves its row here, for there is no
 -- foreign key: it would be checked at every step of a job. It may have been

@@ -511,3 +511,32 @@ func (q *Queries) WaitingRows(ctx context.Context, rowIds []int64) ([]int64, err
 	}
 	return items, nil
 }
+
+const writersOf = `-- name: WritersOf :many
+SELECT DISTINCT l.virtualtransaction::text FROM pg_catalog.pg_locks l
+WHERE l.locktype = 'relation' AND l.mode = 'RowExclusiveLock' AND l.granted
+  AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = current_database())
+  AND l.relation = CAST($1::text AS regclass) AND l.pid IS DISTINCT FROM pg_backend_pid()
+`
+
+// The transactions of this database that have written to a table and may have
+// rows that nobody sees yet.
+func (q *Queries) WritersOf(ctx context.Context, name string) ([]string, error) {
+	rows, err := q.db.Query(ctx, writersOf, name)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []string{}
+	for rows.Next() {
+		var l_virtualtransaction string
+		if err := rows.Scan(&l_virtualtransaction); err != nil {
+			return nil, err
+		}
+		items = append(items, l_virtualtransaction)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
