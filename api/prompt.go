@@ -39,12 +39,13 @@ type jobPromptsBody struct {
 	JobID   events.ID    `json:"jobId"`
 	Task    string       `json:"task"`
 	Private int          `json:"privateEvents"`
+	Told    int          `json:"toldEvents"`
 	Prompts []promptBody `json:"prompts"`
 }
 
 func (s *server) getJobPrompt(ctx context.Context, c observe.Caller, r promptRequest) (jobPromptsBody, error) {
 	p, err := s.cfg.Service.JobPrompts(ctx, c, events.ID(r.id), r.form == formSchema)
-	body := jobPromptsBody{JobID: p.Job.ID, Task: string(p.Task), Private: p.Private, Prompts: []promptBody{}}
+	body := jobPromptsBody{JobID: p.Job.ID, Task: string(p.Task), Private: p.Private, Told: p.Told, Prompts: []promptBody{}}
 	for _, one := range p.Prompts {
 		body.Prompts = append(body.Prompts, promptBody(one))
 	}

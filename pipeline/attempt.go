@@ -29,6 +29,7 @@ type attempt struct {
 	limits   [2]*time.Timer // under lane.mu; the handler's time, where it was begun without
 	finished bool           // likewise: decides between the handler and a drain that leaves it
 	commit   Commit         // of a success
+	why      Done           // likewise, where the handler said so
 	err      error          // of a failure
 	verdict  verdict        // of the lane's breaker
 	step     events.Step
@@ -100,7 +101,8 @@ func (a *attempt) run(ctx context.Context, job events.Job) {
 	defer a.cancel(nil)
 	commit, err := a.call(ctx, job)
 	fault.At("worker.handled")
-	if cause := context.Cause(ctx); err != nil && cause != nil && !errors.Is(err, cause) {
+	_, done := errors.AsType[Done](err)
+	if cause := context.Cause(ctx); err != nil && !done && cause != nil && !errors.Is(err, cause) {
 		err = fmt.Errorf("%w: %w", cause, err)
 	}
 	a.finish(commit, err)
@@ -134,6 +136,9 @@ func (a *attempt) finish(commit Commit, err error) {
 			t.Stop()
 		}
 	}
+	if why, ok := errors.AsType[Done](err); ok {
+		a.why, err = why, nil
+	}
 	a.commit, a.err = commit, err
 	a.verdict = a.lane.judge(a, err)
 	a.decide()
@@ -151,7 +156,7 @@ func (a *attempt) decide() {
 	}
 	a.step = events.Step{Job: a.job, Begins: a.brief}
 	if a.err == nil {
-		e.Type = events.Completed
+		e.Type, e.Reason = events.Completed, reason(string(a.why))
 		a.step.Event = e
 		return
 	}

@@ -13,7 +13,7 @@
 // [Unavailable] and [Trouble] say that the cause lies in what the handler
 // depends on: after some in a row the lane rests, then tries with one job, and
 // no attempt is lost meanwhile; see [Breaker]. [Hold] puts one job off for a
-// reason of its own, and the lane goes on.
+// reason of its own, and the lane goes on. [Done] is a success that says why.
 //
 // A handler that takes milliseconds and may run twice at the same time can be
 // [Brief]: its jobs are not claimed before they run, and stored as begun and

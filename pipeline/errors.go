@@ -90,6 +90,12 @@ func Hold(after time.Duration, err error) error {
 	return &holdError{after, err}
 }
 
+// Done is no failure: a handler returns it, beside its commit, when the job is
+// completed in another way than usual, and the job's completed event says why.
+type Done string
+
+func (d Done) Error() string { return string(d) }
+
 type holdError struct {
 	after time.Duration
 	err   error

@@ -3,6 +3,7 @@ package pipeline_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -37,8 +38,16 @@ func TestOutcomes(t *testing.T) {
 		args     string
 		want     []events.Type
 		lastErr  string // contained in it
+		why      string // what the last event says of a job that is completed
 	}{
 		{name: "done", attempts: []attempt{ok}, want: []events.Type{p, c}},
+		{
+			name: "done, and why", want: []events.Type{p, c},
+			attempts: []attempt{func(context.Context) (pipeline.Commit, error) {
+				return func(context.Context, pgx.Tx) error { return nil }, fmt.Errorf("x: %w", pipeline.Done("as\x00 before"))
+			}},
+			why: "as before",
+		},
 		{name: "retried", attempts: []attempt{fail, ok}, want: []events.Type{p, r, p, c}},
 		{name: "spent", attempts: []attempt{fail}, max: 2, want: []events.Type{p, r, p, f}, lastErr: "boom"},
 		{
@@ -112,6 +121,9 @@ func TestOutcomes(t *testing.T) {
 			require.NoError(t, stop())
 			_, history, err := b.mem.Get(context.Background(), scope, id)
 			require.NoError(t, err)
+			if last == c {
+				require.Equal(t, tt.why, history[len(history)-1].Reason)
+			}
 			for _, e := range history[1:] {
 				require.Equal(t, "w1", e.Process)
 				require.Equal(t, "v1", e.Build)

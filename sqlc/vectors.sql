@@ -64,28 +64,39 @@ WHERE o.team_id = @team_id AND o.project_id = @project_id
           AND l.source_type = 'agent_event' AND e.platform_source = @platform::text)))
 ORDER BY o.created_at DESC LIMIT @max_rows::int;
 
--- name: InsertToolUse :many
--- Says that a job is about a tool use, unless another one said so that has not
--- failed and was not cancelled. No row: there is such a one.
+-- name: ClaimToolUses :many
+-- Says that a job is about tool uses, as far as no other one said so that has not
+-- failed and was not cancelled: a row for each that is its own from now on. In
+-- order, so that of two jobs that have several in common one waits for the other.
 INSERT INTO tool_uses AS t (session_id, tool_use, team_id, project_id, job_id, event_id)
-SELECT @session_id, @tool_use, j.team_id, j.project_id, j.id, @event_id
-FROM observation_generation_jobs j
-WHERE j.id = @job_id AND CASE WHEN j.team_id = @team_id AND j.project_id = @project_id THEN true END
+SELECT u.session_id, u.tool_use, j.team_id, j.project_id, j.id, u.event_id
+FROM (SELECT unnest(@session_ids::text[]) AS session_id, unnest(@tool_uses::text[]) AS tool_use, unnest(@event_ids::text[]) AS event_id) u
+JOIN observation_generation_jobs j ON j.id = @job_id AND CASE WHEN j.team_id = @team_id AND j.project_id = @project_id THEN true END
+ORDER BY u.session_id COLLATE "C", u.tool_use COLLATE "C"
 ON CONFLICT (session_id, tool_use) DO UPDATE SET job_id = excluded.job_id, event_id = excluded.event_id
 WHERE CASE WHEN t.team_id = excluded.team_id AND t.project_id = excluded.project_id THEN true END
   AND (t.job_id = excluded.job_id OR EXISTS (
     SELECT FROM observation_generation_jobs f
     WHERE f.id = t.job_id AND CASE WHEN f.team_id = t.team_id AND f.project_id = t.project_id THEN f.status IN ('failed', 'cancelled') END))
-RETURNING t.job_id;
+RETURNING t.tool_use;
 
--- name: FirstToolUse :many
--- Which job is about a tool use, and how it fares. No row: none, any more.
-SELECT t.job_id, t.event_id, j.status
-FROM tool_uses t
-JOIN observation_generation_jobs j ON j.id = t.job_id AND CASE WHEN j.team_id = t.team_id AND j.project_id = t.project_id THEN true END
-WHERE t.session_id = @session_id AND t.tool_use = @tool_use AND CASE WHEN t.team_id = @team_id AND t.project_id = @project_id THEN true END;
+-- name: ToolUsesOfOthers :many
+-- Which other jobs are about these tool uses, and how they fare.
+SELECT t.session_id, t.tool_use, t.job_id, t.event_id, j.status
+FROM (SELECT unnest(@session_ids::text[]) AS session_id, unnest(@tool_uses::text[]) AS tool_use) u
+JOIN tool_uses t ON t.session_id = u.session_id AND t.tool_use = u.tool_use
+ AND CASE WHEN t.team_id = @team_id AND t.project_id = @project_id AND t.job_id <> @job_id THEN true END
+JOIN observation_generation_jobs j ON j.id = t.job_id AND CASE WHEN j.team_id = t.team_id AND j.project_id = t.project_id THEN j.status NOT IN ('failed', 'cancelled') END;
 
--- name: ObservationIDsOfEvent :many
-SELECT s.observation_id FROM observation_sources s
-WHERE s.team_id = @team_id AND s.project_id = @project_id AND s.source_type = 'agent_event' AND s.source_id = @event_id
-ORDER BY s.observation_id;
+-- name: ForgetToolUses :exec
+DELETE FROM tool_uses t
+WHERE CASE WHEN t.team_id = @team_id AND t.project_id = @project_id THEN true END AND (t.session_id, t.tool_use) IN (
+    SELECT u.session_id, u.tool_use FROM tool_uses u
+    WHERE u.job_id = @job_id AND CASE WHEN u.team_id = @team_id AND u.project_id = @project_id THEN true END
+    ORDER BY u.session_id, u.tool_use COLLATE "C"
+    FOR UPDATE);
+
+-- name: ObservationIDsOfEvents :many
+SELECT s.source_id, s.observation_id FROM observation_sources s
+WHERE s.team_id = @team_id AND s.project_id = @project_id AND s.source_type = 'agent_event' AND s.source_id = ANY(@event_ids::text[])
+ORDER BY s.source_id, s.observation_id;

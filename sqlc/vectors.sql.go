@@ -10,81 +10,37 @@ import (
 	"time"
 )
 
-const firstToolUse = `-- name: FirstToolUse :many
-SELECT t.job_id, t.event_id, j.status
-FROM tool_uses t
-JOIN observation_generation_jobs j ON j.id = t.job_id AND CASE WHEN j.team_id = t.team_id AND j.project_id = t.project_id THEN true END
-WHERE t.session_id = $1 AND t.tool_use = $2 AND CASE WHEN t.team_id = $3 AND t.project_id = $4 THEN true END
-`
-
-type FirstToolUseParams struct {
-	SessionID string
-	ToolUse   string
-	TeamID    string
-	ProjectID string
-}
-
-type FirstToolUseRow struct {
-	JobID   string
-	EventID string
-	Status  string
-}
-
-// Which job is about a tool use, and how it fares. No row: none, any more.
-func (q *Queries) FirstToolUse(ctx context.Context, arg FirstToolUseParams) ([]FirstToolUseRow, error) {
-	rows, err := q.db.Query(ctx, firstToolUse,
-		arg.SessionID,
-		arg.ToolUse,
-		arg.TeamID,
-		arg.ProjectID,
-	)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	items := []FirstToolUseRow{}
-	for rows.Next() {
-		var i FirstToolUseRow
-		if err := rows.Scan(&i.JobID, &i.EventID, &i.Status); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
-const insertToolUse = `-- name: InsertToolUse :many
+const claimToolUses = `-- name: ClaimToolUses :many
 INSERT INTO tool_uses AS t (session_id, tool_use, team_id, project_id, job_id, event_id)
-SELECT $1, $2, j.team_id, j.project_id, j.id, $3
-FROM observation_generation_jobs j
-WHERE j.id = $4 AND CASE WHEN j.team_id = $5 AND j.project_id = $6 THEN true END
+SELECT u.session_id, u.tool_use, j.team_id, j.project_id, j.id, u.event_id
+FROM (SELECT unnest($1::text[]) AS session_id, unnest($2::text[]) AS tool_use, unnest($3::text[]) AS event_id) u
+JOIN observation_generation_jobs j ON j.id = $4 AND CASE WHEN j.team_id = $5 AND j.project_id = $6 THEN true END
+ORDER BY u.session_id COLLATE "C", u.tool_use COLLATE "C"
 ON CONFLICT (session_id, tool_use) DO UPDATE SET job_id = excluded.job_id, event_id = excluded.event_id
 WHERE CASE WHEN t.team_id = excluded.team_id AND t.project_id = excluded.project_id THEN true END
   AND (t.job_id = excluded.job_id OR EXISTS (
     SELECT FROM observation_generation_jobs f
     WHERE f.id = t.job_id AND CASE WHEN f.team_id = t.team_id AND f.project_id = t.project_id THEN f.status IN ('failed', 'cancelled') END))
-RETURNING t.job_id
+RETURNING t.tool_use
 `
 
-type InsertToolUseParams struct {
-	SessionID string
-	ToolUse   string
-	EventID   string
-	JobID     string
-	TeamID    string
-	ProjectID string
+type ClaimToolUsesParams struct {
+	SessionIds []string
+	ToolUses   []string
+	EventIds   []string
+	JobID      string
+	TeamID     string
+	ProjectID  string
 }
 
-// Says that a job is about a tool use, unless another one said so that has not
-// failed and was not cancelled. No row: there is such a one.
-func (q *Queries) InsertToolUse(ctx context.Context, arg InsertToolUseParams) ([]string, error) {
-	rows, err := q.db.Query(ctx, insertToolUse,
-		arg.SessionID,
-		arg.ToolUse,
-		arg.EventID,
+// Says that a job is about tool uses, as far as no other one said so that has not
+// failed and was not cancelled: a row for each that is its own from now on. In
+// order, so that of two jobs that have several in common one waits for the other.
+func (q *Queries) ClaimToolUses(ctx context.Context, arg ClaimToolUsesParams) ([]string, error) {
+	rows, err := q.db.Query(ctx, claimToolUses,
+		arg.SessionIds,
+		arg.ToolUses,
+		arg.EventIds,
 		arg.JobID,
 		arg.TeamID,
 		arg.ProjectID,
@@ -95,16 +51,36 @@ func (q *Queries) InsertToolUse(ctx context.Context, arg InsertToolUseParams) ([
 	defer rows.Close()
 	items := []string{}
 	for rows.Next() {
-		var job_id string
-		if err := rows.Scan(&job_id); err != nil {
+		var tool_use string
+		if err := rows.Scan(&tool_use); err != nil {
 			return nil, err
 		}
-		items = append(items, job_id)
+		items = append(items, tool_use)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, err
 	}
 	return items, nil
+}
+
+const forgetToolUses = `-- name: ForgetToolUses :exec
+DELETE FROM tool_uses t
+WHERE CASE WHEN t.team_id = $1 AND t.project_id = $2 THEN true END AND (t.session_id, t.tool_use) IN (
+    SELECT u.session_id, u.tool_use FROM tool_uses u
+    WHERE u.job_id = $3 AND CASE WHEN u.team_id = $1 AND u.project_id = $2 THEN true END
+    ORDER BY u.session_id, u.tool_use COLLATE "C"
+    FOR UPDATE)
+`
+
+type ForgetToolUsesParams struct {
+	TeamID    string
+	ProjectID string
+	JobID     string
+}
+
+func (q *Queries) ForgetToolUses(ctx context.Context, arg ForgetToolUsesParams) error {
+	_, err := q.db.Exec(ctx, forgetToolUses, arg.TeamID, arg.ProjectID, arg.JobID)
+	return err
 }
 
 const notInSpace = `-- name: NotInSpace :many
@@ -187,31 +163,36 @@ func (q *Queries) NotInSpace(ctx context.Context, arg NotInSpaceParams) ([]NotIn
 	return items, nil
 }
 
-const observationIDsOfEvent = `-- name: ObservationIDsOfEvent :many
-SELECT s.observation_id FROM observation_sources s
-WHERE s.team_id = $1 AND s.project_id = $2 AND s.source_type = 'agent_event' AND s.source_id = $3
-ORDER BY s.observation_id
+const observationIDsOfEvents = `-- name: ObservationIDsOfEvents :many
+SELECT s.source_id, s.observation_id FROM observation_sources s
+WHERE s.team_id = $1 AND s.project_id = $2 AND s.source_type = 'agent_event' AND s.source_id = ANY($3::text[])
+ORDER BY s.source_id, s.observation_id
 `
 
-type ObservationIDsOfEventParams struct {
+type ObservationIDsOfEventsParams struct {
 	TeamID    string
 	ProjectID string
-	EventID   string
+	EventIds  []string
 }
 
-func (q *Queries) ObservationIDsOfEvent(ctx context.Context, arg ObservationIDsOfEventParams) ([]string, error) {
-	rows, err := q.db.Query(ctx, observationIDsOfEvent, arg.TeamID, arg.ProjectID, arg.EventID)
+type ObservationIDsOfEventsRow struct {
+	SourceID      string
+	ObservationID string
+}
+
+func (q *Queries) ObservationIDsOfEvents(ctx context.Context, arg ObservationIDsOfEventsParams) ([]ObservationIDsOfEventsRow, error) {
+	rows, err := q.db.Query(ctx, observationIDsOfEvents, arg.TeamID, arg.ProjectID, arg.EventIds)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	items := []string{}
+	items := []ObservationIDsOfEventsRow{}
 	for rows.Next() {
-		var observation_id string
-		if err := rows.Scan(&observation_id); err != nil {
+		var i ObservationIDsOfEventsRow
+		if err := rows.Scan(&i.SourceID, &i.ObservationID); err != nil {
 			return nil, err
 		}
-		items = append(items, observation_id)
+		items = append(items, i)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, err
@@ -344,6 +325,63 @@ func (q *Queries) SearchFitting(ctx context.Context, arg SearchFittingParams) ([
 			return nil, err
 		}
 		items = append(items, id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const toolUsesOfOthers = `-- name: ToolUsesOfOthers :many
+SELECT t.session_id, t.tool_use, t.job_id, t.event_id, j.status
+FROM (SELECT unnest($1::text[]) AS session_id, unnest($2::text[]) AS tool_use) u
+JOIN tool_uses t ON t.session_id = u.session_id AND t.tool_use = u.tool_use
+ AND CASE WHEN t.team_id = $3 AND t.project_id = $4 AND t.job_id <> $5 THEN true END
+JOIN observation_generation_jobs j ON j.id = t.job_id AND CASE WHEN j.team_id = t.team_id AND j.project_id = t.project_id THEN j.status NOT IN ('failed', 'cancelled') END
+`
+
+type ToolUsesOfOthersParams struct {
+	SessionIds []string
+	ToolUses   []string
+	TeamID     string
+	ProjectID  string
+	JobID      string
+}
+
+type ToolUsesOfOthersRow struct {
+	SessionID string
+	ToolUse   string
+	JobID     string
+	EventID   string
+	Status    string
+}
+
+// Which other jobs are about these tool uses, and how they fare.
+func (q *Queries) ToolUsesOfOthers(ctx context.Context, arg ToolUsesOfOthersParams) ([]ToolUsesOfOthersRow, error) {
+	rows, err := q.db.Query(ctx, toolUsesOfOthers,
+		arg.SessionIds,
+		arg.ToolUses,
+		arg.TeamID,
+		arg.ProjectID,
+		arg.JobID,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []ToolUsesOfOthersRow{}
+	for rows.Next() {
+		var i ToolUsesOfOthersRow
+		if err := rows.Scan(
+			&i.SessionID,
+			&i.ToolUse,
+			&i.JobID,
+			&i.EventID,
+			&i.Status,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, err

@@ -43,6 +43,7 @@ type commands struct {
 	Audit    auditCommand    `cmd:"" help:"Read who did what."`
 	Check    checkCommand    `cmd:"" help:"Verify what must always hold, on a live database."`
 	Prune    pruneCommand    `cmd:"" help:"Take away old finished jobs with their histories."`
+	Reindex  reindexCommand  `cmd:"" help:"Render observations anew, and make their words and vectors."`
 	Bench    benchCommand    `cmd:"" help:"Measure what this Postgres and this NATS can take, and obs on them."`
 
 	Install   installCommand   `cmd:"" help:"Make Claude Code report to a server."`

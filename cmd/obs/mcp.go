@@ -52,16 +52,13 @@ func (m mcpCommand) Run(ctx context.Context, std boot.Std) error {
 	if !ok {
 		in = io.NopCloser(std.Stdin)
 	}
-	err = api.NewMCP(boot.Version(), true, door.call).Run(ctx, &mcp.IOTransport{Reader: in, Writer: neverClosed{std.Stdout}})
+	lines := newMCPLines(in, std.Stdout)
+	err = api.NewMCP(boot.Version(), true, door.call).Run(ctx, &mcp.IOTransport{Reader: lines, Writer: lines, MaxLineLength: -1})
 	if err != nil && ctx.Err() == nil {
 		return err
 	}
 	return nil // the agent has gone, or we were told to
 }
-
-type neverClosed struct{ io.Writer }
-
-func (neverClosed) Close() error { return nil }
 
 // remoteTools does the tools by asking the API's own MCP server.
 type remoteTools struct {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http/httptest"
@@ -167,6 +168,47 @@ func TestMCPIsMisused(t *testing.T) {
 		require.Empty(t, stdout.String())
 		require.Contains(t, stderr.String(), says)
 	}
+}
+
+// What is no message is answered, and the next line is read all the same.
+func TestMCPGoesOn(t *testing.T) {
+	t.Parallel()
+	lines := []string{
+		"not json", `{"jsonrpc":"2.0","id":1,"method":"ping"}`,
+		"{", "", "  ", "\x00\xff", `{"jsonrpc":"2.0","id":2,`, `{"a":1}`, `42`, `null`, `"x"`, `[]`, `[1]`,
+		`{"jsonrpc":"1.0","id":3,"method":"ping"}`, `{"jsonrpc":"2.0","id":{},"method":"ping"}`, `{"jsonrpc":"2.0","id":7,"method":{}}`,
+		strings.Repeat("x", 17<<20),
+		"[" + `{"jsonrpc":"2.0","id":4,"method":"ping"}, {"jsonrpc":"2.0","id":5,"method":"ping"}` + "]",
+		`{"jsonrpc":"2.0","id":6,"method":"ping"}`, // and no newline
+	}
+	stdout, stderr := &output{}, &output{}
+	in, agents := io.Pipe()
+	code := make(chan int, 1)
+	go func() {
+		code <- run(t.Context(), boot.Std{
+			Args: []string{"mcp", "--key", "k"}, LookupEnv: func(string) (string, bool) { return "", false },
+			Stdin: in, Stdout: stdout, Stderr: stderr,
+		})
+	}()
+	_, err := agents.Write([]byte(strings.Join(lines, "\n")))
+	require.NoError(t, err)
+	require.NoError(t, agents.Close())
+	require.Zero(t, <-code)
+	require.Empty(t, stderr.String())
+	got := map[string]int{}
+	for line := range strings.Lines(stdout.String()) {
+		var m struct {
+			ID     json.RawMessage
+			Result *struct{}
+			Error  struct{ Code int }
+		}
+		require.NoError(t, json.Unmarshal([]byte(line), &m), line)
+		require.Equal(t, m.Error.Code == 0, m.Result != nil, line)
+		got[fmt.Sprintf("%s %d", m.ID, m.Error.Code)]++
+	}
+	require.Equal(t, map[string]int{
+		"1 0": 1, "4 0": 1, "5 0": 1, "6 0": 1, "null -32700": 4, "null -32600": 8, "3 -32600": 1, "7 -32600": 1,
+	}, got)
 }
 
 // Signals end it, also while nothing comes in.

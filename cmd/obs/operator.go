@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -84,6 +85,19 @@ func lookOperator(ctx context.Context, std boot.Std, flags ...boot.Settings) (*o
 }
 
 func (o *operator) close() { o.pool.Close() }
+
+// projects are all of them, all of a team's, or the one that is named.
+func (o *operator) projects(ctx context.Context, team, project string) ([]observe.Project, error) {
+	all, err := o.service.ListProjects(ctx, team)
+	if err != nil || project == "" {
+		return all, err
+	}
+	all = slices.DeleteFunc(all, func(p observe.Project) bool { return p.ID != project })
+	if len(all) == 0 {
+		return nil, fmt.Errorf("there is no project %.80q here", project)
+	}
+	return all, nil
+}
 
 // as is the caller that may do anything in a scope.
 func (o *operator) as(s events.Scope) observe.Caller {

@@ -58,10 +58,14 @@ func (c promptShow) Run(ctx context.Context, std boot.Std) error {
 				"version": one.Version, "system": one.System, "user": one.User, "schema": one.Schema, "leftOut": one.LeftOut,
 			})
 		}
-		return printJSON(std.Stdout, map[string]any{"jobId": p.Job.ID, "task": p.Task, "privateEvents": p.Private, "prompts": prompts})
+		return printJSON(std.Stdout, map[string]any{"jobId": p.Job.ID, "task": p.Task, "privateEvents": p.Private, "toldEvents": p.Told, "prompts": prompts})
 	}
 	if len(p.Prompts) == 0 {
-		fmt.Fprintf(std.Stdout, "nothing is sent for job %s: privacy left nothing to ask about\n", p.Job.ID)
+		why := "privacy left nothing to ask about"
+		if p.Told > 0 {
+			why = "what it is about was told before by another job, or is private"
+		}
+		fmt.Fprintf(std.Stdout, "nothing is sent for job %s: %s\n", p.Job.ID, why)
 	}
 	for i, one := range p.Prompts {
 		fmt.Fprintf(std.Stdout, "# %s of job %s, question %d of %d, in the words of %s", p.Task, p.Job.ID, i+1, len(p.Prompts), one.Version)

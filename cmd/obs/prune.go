@@ -59,7 +59,7 @@ func (c pruneCommand) Run(ctx context.Context, std boot.Std) error {
 		return err
 	}
 	defer op.close()
-	projects, err := c.projects(ctx, op)
+	projects, err := op.projects(ctx, c.Team, c.Project)
 	if err != nil {
 		return err
 	}
@@ -162,17 +162,4 @@ func ageOf(text string) (time.Duration, error) {
 		return 0, fmt.Errorf("got %.80q, want an age such as 90d, 12w or 36h", text)
 	}
 	return d, nil
-}
-
-// projects are those that the flags name.
-func (c pruneCommand) projects(ctx context.Context, op *operator) ([]observe.Project, error) {
-	all, err := op.service.ListProjects(ctx, c.Team)
-	if err != nil || c.Project == "" {
-		return all, err
-	}
-	all = slices.DeleteFunc(all, func(p observe.Project) bool { return p.ID != c.Project })
-	if len(all) == 0 {
-		return nil, fmt.Errorf("there is no project %.80q here", c.Project)
-	}
-	return all, nil
 }

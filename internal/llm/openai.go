@@ -60,6 +60,11 @@ type chatResponse struct {
 		Message      struct {
 			Content json.RawMessage `json:"content"`
 			Refusal string          `json:"refusal"`
+			Tools   []struct {
+				Function struct {
+					Arguments json.RawMessage `json:"arguments"`
+				} `json:"function"`
+			} `json:"tool_calls"` // where a server made one of the schema
 		} `json:"message"`
 	} `json:"choices"`
 	Usage struct {
@@ -98,7 +103,13 @@ func (chat) reply(body []byte) reply {
 	case res.Choices[0].Message.Refusal != "", res.Choices[0].FinishReason == "content_filter":
 		r.fault, r.why = FaultRefused, declined
 	default:
-		r.text, r.cut = chatText(res.Choices[0].Message.Content), res.Choices[0].FinishReason == "length"
+		m := res.Choices[0].Message
+		r.text, r.cut = chatText(m.Content), res.Choices[0].FinishReason == "length"
+		for _, tool := range m.Tools {
+			if strings.TrimSpace(r.text) == "" {
+				r.text = orElse(chatText(tool.Function.Arguments), string(tool.Function.Arguments))
+			}
+		}
 	}
 	return r
 }
@@ -141,5 +152,5 @@ func chatText(content json.RawMessage) string {
 	for _, p := range parts {
 		all = append(all, p.Text)
 	}
-	return strings.Join(all, "\n")
+	return strings.Join(all, "") // they are pieces of one text
 }

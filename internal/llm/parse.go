@@ -113,14 +113,26 @@ func read(task Task, text string) (Answer, error) {
 var errJSON = errors.New("the JSON is not valid, or not complete")
 
 // readJSON reads the first JSON value that is an object of the schema, or what
-// stands in it: an observation, a list of them, or a summary.
+// stands in it: an observation, with others behind it, a list of them, or a
+// summary. That there is nothing to say is not believed of a part.
 func readJSON(text string) (w written, err error) {
 	err = errJSON
-	values(text, func(raw json.RawMessage) bool {
-		var other error
-		if w, other = writtenIn(raw, 0); other == nil {
-			err = nil
-			return true
+	values(text, func(raw json.RawMessage, part bool) bool {
+		one, other := writtenIn(raw, 0)
+		switch {
+		case len(w.Observations) > 0:
+			if other == nil && len(one.Observations) == 1 {
+				w.Observations = append(w.Observations, one.Observations...)
+			}
+			return false
+		case other == nil && raw[0] == '[' && len(one.Observations) == 0:
+			if !part {
+				err = nil // unless something follows
+			}
+			return false
+		case other == nil:
+			w, err = one, nil
+			return len(one.Observations) == 0 || len(fields(raw)["title"]) == 0 // but for an observation by itself
 		}
 		if err == errJSON { //nolint:errorlint // the first thing that was wrong with a value says most
 			err = other
@@ -266,8 +278,21 @@ func inner(text, name string) string {
 	return ""
 }
 
-func content(text, name string) loose {
-	return loose(strings.TrimSpace(html.UnescapeString(inner(text, name))))
+func content(text, name string) loose { return loose(unescaped(inner(text, name))) }
+
+var cdata = regexp.MustCompile(`(?s)<!\[CDATA\[(.*?)\]\]>`)
+
+// unescaped is the text of an element. In CDATA nothing is escaped.
+func unescaped(text string) string {
+	var b strings.Builder
+	at := 0
+	for _, m := range cdata.FindAllStringSubmatchIndex(text, -1) {
+		b.WriteString(html.UnescapeString(text[at:m[0]]))
+		b.WriteString(text[m[2]:m[3]])
+		at = m[1]
+	}
+	b.WriteString(html.UnescapeString(text[at:]))
+	return strings.TrimSpace(b.String())
 }
 
 // contents are the items of a list. Where somebody forgot their tags, each line
@@ -277,7 +302,9 @@ func contents(text, list, item string) looseList {
 	all := inner(text, list)
 	found := elements[item].FindAllStringSubmatch(all, -1)
 	for _, m := range found {
-		out = out.and(strings.TrimSpace(m[1]))
+		if text := unescaped(m[1]); text != "" {
+			out = append(out, text)
+		}
 	}
 	if len(found) == 0 {
 		for _, l := range lines(all) {

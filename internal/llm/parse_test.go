@@ -44,6 +44,10 @@ func TestReadAnswers(t *testing.T) {
 		{"commas too many", `{"observations":[{"title":"T","facts":["a",],},],}`, "T"},
 		{"words of another language", `{"skip": False, "observations":[{"title":"T","subtitle":None}]}`, "T"},
 		{"a line break in a string", "{\"observations\":[{\"title\":\"T\",\"narrative\":\"one\ntwo\"}]}", "T"},
+		{"single quotes", `{'skip': False, 'observations': [{'title': 'T', 'facts': ['it\'s "so"', "or so"], 'concepts': []}]}`, "T"},
+		{"an empty list before", `I used [] and {x}: {"observations":[{"title":"T"}]}`, "T"},
+		{"a note a line", "{\"title\":\"T\"}\n{\"title\":\"U\"}", "T"},
+		{"CDATA", `<observation><title><![CDATA[T]]></title><facts><fact><![CDATA[a < b &amp; c]]></fact></facts></observation>`, "T"},
 		{"the end is missing", `{"observations":[{"title":"T"}`, "T"},
 		{"the last one in JSON breaks off", `{"observations":[{"title":"T","facts":["a"]},{"title":"U`, "T"},
 	}
@@ -62,8 +66,9 @@ func TestReadAnswers(t *testing.T) {
 	for name, text := range map[string]string{
 		"empty": " \n", "prose": "I cannot do that.", "half JSON": `{"observations":[{"title":"T"`, "other JSON": `{"answer":42}`,
 		"other list": `[1,2]`, "open block": `<observation><title>T</title>`, "says nothing": `<observation><type>bugfix</type></observation>`,
-		"says nothing in JSON": `{"observations":[{"type":"bugfix"}]}`,
-		"words":                `["a","b"]`, "nothing but brackets": strings.Repeat("[", 5000), "only a thought": "<think>{\"skip\":true}</think>",
+		"an empty list in what is broken": `{observations: [{title: T, concepts: []}], skip: false}`,
+		"says nothing in JSON":            `{"observations":[{"type":"bugfix"}]}`,
+		"words":                           `["a","b"]`, "nothing but brackets": strings.Repeat("[", 5000), "only a thought": "<think>{\"skip\":true}</think>",
 	} {
 		_, err := llm.Read(llm.TaskObserve, text)
 		require.Error(t, err, name)
@@ -71,6 +76,17 @@ func TestReadAnswers(t *testing.T) {
 	b, err := llm.Read(llm.TaskObserve, "<observation><title>T</title><facts>\n- one\n- two &amp; three\n</facts></observation>")
 	require.NoError(t, err)
 	require.Equal(t, []string{"one", "two & three"}, b.Observations[0].Facts, "items without their tags")
+	for text, want := range map[string][]string{
+		`{'observations': [{'title': 'T', 'facts': ['it\'s "so"', "don't"]}]}`:                                     {`it's "so"`, "don't"},
+		`<observation><title>T</title><facts><fact><![CDATA[a < b &amp; c]]> &amp; d</fact></facts></observation>`: {"a < b &amp; c & d"},
+	} {
+		b, err = llm.Read(llm.TaskObserve, text)
+		require.NoError(t, err)
+		require.Equal(t, want, b.Observations[0].Facts)
+	}
+	b, err = llm.Read(llm.TaskObserve, "{\"title\":\"T\"}\n{\"title\":\"U\"}\nThat is all.")
+	require.NoError(t, err)
+	require.Len(t, b.Observations, 2, "a note a line")
 	b, err = llm.Read(llm.TaskObserve, `{"observations":[{"title":"T","filesRead":["a.go"],"files-modified":["b.go"]}]}`)
 	require.NoError(t, err)
 	require.Equal(t, []string{"a.go"}, b.Observations[0].FilesRead)

@@ -198,6 +198,32 @@ func TestRetryAfterAsADate(t *testing.T) {
 	require.InDelta(t, time.Hour, fault.After, float64(time.Minute))
 }
 
+// Servers put an answer in other places too: in pieces, in a tool's arguments,
+// behind a mark of byte order.
+func TestAnAnswerInAnotherPlace(t *testing.T) {
+	t.Parallel()
+	const note = `{\"observations\":[{\"title\":\"T and U\"}]}`
+	for name, body := range map[string]string{
+		"in pieces":          `{"choices":[{"message":{"content":[{"type":"text","text":"{\"observations\":[{\"title\":\"T a"},{"type":"text","text":"nd U\"}]}"}]}}]}`,
+		"in a tool":          `{"choices":[{"finish_reason":"tool_calls","message":{"content":null,"tool_calls":[{"type":"function","function":{"name":"observe","arguments":"` + note + `"}}]}}]}`,
+		"in a tool, as JSON": `{"choices":[{"message":{"content":"","tool_calls":[{"function":{"arguments":{"observations":[{"title":"T and U"}]}}}]}}]}`,
+		"behind a mark":      "\ufeff" + `{"choices":[{"message":{"content":"\ufeff` + note + `"}}]}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := llmtest.New(t)
+			s.Plan(func(w http.ResponseWriter, _ *http.Request, _ llmtest.Question) {
+				w.Header().Set("Content-Type", "application/json")
+				_, _ = w.Write([]byte(body))
+			})
+			a, err := openAI(t, s).Answer(t.Context(), observing("e1"))
+			require.NoError(t, err)
+			require.Equal(t, "T and U", a.Observations[0].Title)
+			require.Len(t, s.Asked(), 1)
+		})
+	}
+}
+
 func TestAnUnreadableAnswerIsAskedForOnceMore(t *testing.T) {
 	t.Parallel()
 	s := llmtest.New(t)

@@ -22,8 +22,10 @@ func unthought(text string) string {
 const maxStarts = 32
 
 // values gives what may be the JSON of the answer: what stands at each brace
-// or bracket that nothing before it holds, mended where it is broken.
-func values(text string, try func(raw json.RawMessage) bool) {
+// or bracket that nothing before it holds, mended where it is broken. part says
+// that it stands behind, and so perhaps in, what could not be mended.
+func values(text string, try func(raw json.RawMessage, part bool) (end bool)) {
+	part := false
 	for range maxStarts {
 		at := strings.IndexAny(text, "{[")
 		if at < 0 {
@@ -33,21 +35,21 @@ func values(text string, try func(raw json.RawMessage) bool) {
 		var raw json.RawMessage
 		dec := json.NewDecoder(strings.NewReader(text))
 		if dec.Decode(&raw) == nil {
-			if try(raw) {
+			if try(raw, part) {
 				return
 			}
 			text = text[len(raw):] // that was a value, and not the answer
 			continue
 		}
-		if raw = mend(text); raw != nil && try(raw) {
+		if raw = mend(text); raw != nil && try(raw, part) {
 			return
 		}
-		text = text[1:]
+		text, part = text[1:], true
 	}
 }
 
-// mend makes JSON of what almost is: line breaks and tabs in strings, commas
-// before an end, the words of other languages for true, false and null, and an
+// mend makes JSON of what almost is: line breaks and tabs in strings, strings in
+// single quotes, commas before an end, the words of other languages for true, false and null, and an
 // end that is missing, when the last complete member of a list is kept. It
 // gives nil where that is not enough.
 func mend(text string) json.RawMessage {
@@ -58,17 +60,24 @@ func mend(text string) json.RawMessage {
 		open   []byte
 	}
 	var whole mark // behind the last complete member
-	inString, escaped, comma := false, false, false
+	var quote byte // that ends the string
+	escaped, comma := false, false
 	for i := 0; i < len(text); i++ {
 		c := text[i]
-		if inString {
+		if quote != 0 {
 			switch {
 			case escaped:
 				escaped = false
+			case c == '\\' && quote == '\'' && strings.HasPrefix(text[i+1:], "'"):
+				out.WriteByte('\'')
+				i++
+				continue
 			case c == '\\':
 				escaped = true
+			case c == quote:
+				quote, c = 0, '"'
 			case c == '"':
-				inString = false
+				out.WriteByte('\\')
 			case c < ' ':
 				out.WriteString(map[byte]string{'\n': `\n`, '\t': `\t`}[c])
 				continue
@@ -88,8 +97,8 @@ func mend(text string) json.RawMessage {
 		}
 		comma = false
 		switch c {
-		case '"':
-			inString = true
+		case '"', '\'':
+			quote, c = c, '"'
 		case '{', '[':
 			open = append(open, c)
 		case '}', ']':

@@ -68,6 +68,7 @@ func exchange(ctx context.Context, t trouble, hc *http.Client, u string, header 
 	}
 	defer res.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(res.Body, maxBody+1))
+	body = bytes.TrimPrefix(body, []byte("\ufeff"))
 	after := retryAfter(res.Header, time.Now())
 	if res.StatusCode != http.StatusOK {
 		err := refused(res.StatusCode, body) // also with half a body: the status says most

@@ -79,15 +79,6 @@ func (s *Service) generateForEvent(ctx context.Context, job events.Job, a jobArg
 	if err != nil {
 		return nil, err
 	}
-	if m.twin != "" && len(m.shown) > 0 {
-		t, err := s.first(ctx, job, m.sessions[job.SourceID], m.twin)
-		if err != nil {
-			return nil, err
-		}
-		if t != nil {
-			return s.sameAs(ctx, s.writing(job, a, actGenerated), t)
-		}
-	}
 	return s.generate(ctx, job, a, m)
 }
 
@@ -146,7 +137,7 @@ func (s *Service) generateForBatch(ctx context.Context, job events.Job, a jobArg
 
 func (s *Service) batchMaterial(ctx context.Context, job events.Job) (m material, err error) {
 	const page = 50
-	m.once = s.asksModel()
+	m.once = true
 	p := sqlc.EventsOfBatchParams{JobID: new(string(job.ID)), TeamID: job.Scope.Team, ProjectID: job.Scope.Project, MaxRows: page}
 	for {
 		more, err := s.q.EventsOfBatch(ctx, p)
@@ -163,6 +154,11 @@ func (s *Service) batchMaterial(ctx context.Context, job events.Job) (m material
 // generate asks the provider about events and leaves what it wrote to be
 // stored.
 func (s *Service) generate(ctx context.Context, job events.Job, a jobArgs, m material) (pipeline.Commit, error) {
+	told, err := s.toldBefore(ctx, job, m.uses())
+	if err != nil {
+		return nil, err
+	}
+	m.leaveOut(told)
 	questions, err := s.observing(ctx, job, a, m)
 	if err != nil {
 		return nil, err
@@ -170,6 +166,9 @@ func (s *Service) generate(ctx context.Context, job events.Job, a jobArgs, m mat
 	w := s.writing(job, a, actGenerated)
 	w.twin = m.twin
 	w.outcome["events"], w.outcome["private"] = len(m.shown), m.private
+	if err := w.linkTold(ctx, m); err != nil {
+		return nil, err
+	}
 	for _, question := range questions {
 		answer, err := s.ask(ctx, job, question)
 		if err != nil {
@@ -181,9 +180,9 @@ func (s *Service) generate(ctx context.Context, job events.Job, a jobArgs, m mat
 		}
 	}
 	if s.asksModel() && len(w.notes) > 0 {
-		return w.doneAfter(func(ctx context.Context, q *sqlc.Queries, w *writing) error { return w.mergeAlike(ctx, q) })
+		return w.doneAfter(func(ctx context.Context, q *sqlc.Queries, w *writing) error { return w.mergeAlike(ctx, q) }, m.why())
 	}
-	return w.done()
+	return w.done(m.why())
 }
 
 // observing gives the questions about events.
@@ -214,8 +213,18 @@ type material struct {
 	private  int                 // events that privacy left nothing of: they are not shown
 	twin     string              // what the one event has in common with another report of it
 	once     bool                // show of two reports of a tool use only the first
-	twins    map[string]string   // the first shown event of each tool use, by that, and ...
+	twins    map[string]toolUse  // those that are shown, and ...
 	same     map[string][]string // ... the reports that are not shown, by the first one's id
+	told     map[string]earlier  // events that are not shown either: other jobs have told the same
+}
+
+// uses are the tool uses that are shown.
+func (m *material) uses() []toolUse {
+	uses := make([]toolUse, 0, len(m.twins))
+	for _, u := range m.twins {
+		uses = append(uses, u)
+	}
+	return uses
 }
 
 // withTwins adds the reports that were not shown.
@@ -235,15 +244,16 @@ func (m *material) twinShown(r sqlc.AgentEvent) bool {
 	if twin == "" {
 		return false
 	}
-	twin = deref(r.ServerSessionID) + " " + twin
-	if first, there := m.twins[twin]; there {
-		m.same[first] = append(m.same[first], r.ID)
+	use := toolUse{deref(r.ServerSessionID), twin, r.ID}
+	key := use.session + " " + twin
+	if first, there := m.twins[key]; there {
+		m.same[first.event] = append(m.same[first.event], r.ID)
 		return true
 	}
 	if m.twins == nil {
-		m.twins, m.same = map[string]string{}, map[string][]string{}
+		m.twins, m.same = map[string]toolUse{}, map[string][]string{}
 	}
-	m.twins[twin] = r.ID
+	m.twins[key] = use
 	return false
 }
 

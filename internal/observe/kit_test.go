@@ -3,6 +3,7 @@ package observe_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -19,6 +20,7 @@ import (
 	"github.com/seed-245eaa15/obs/internal/llm"
 	"github.com/seed-245eaa15/obs/internal/observe"
 	"github.com/seed-245eaa15/obs/internal/testenv"
+	"github.com/seed-245eaa15/obs/pipeline"
 )
 
 func TestMain(m *testing.M) { testenv.Main(m) }
@@ -120,12 +122,29 @@ var holder = events.Holder{ID: "worker-1", Name: "worker"}
 // do does one job as a worker would: claim, handler, settle.
 func (w *world) do(t testing.TB, id events.ID) {
 	t.Helper()
-	job := w.claim(t, w.read(t, id))
+	w.finish(t, w.claim(t, w.read(t, id)))
+}
+
+// finish does a job that is claimed.
+func (w *world) finish(t testing.TB, job events.Job) {
+	t.Helper()
 	commit, err := w.Handler(job.Kind)(t.Context(), job)
+	step := completed(job)
+	if why, ok := errors.AsType[pipeline.Done](err); ok {
+		step.Event.Reason, err = string(why), nil
+	}
 	require.NoError(t, err)
-	errs, err := w.jobs.Settle(t.Context(), []events.Step{completed(job)}, []func(context.Context, pgx.Tx) error{commit})
+	errs, err := w.jobs.Settle(t.Context(), []events.Step{step}, []func(context.Context, pgx.Tx) error{commit})
 	require.NoError(t, err)
 	require.NoError(t, errs[0])
+}
+
+// why is what the history of a job says of its last step.
+func (w *world) why(t testing.TB, id events.ID) string {
+	t.Helper()
+	_, history, err := w.Job(t.Context(), w.me, id)
+	require.NoError(t, err)
+	return history[len(history)-1].Reason
 }
 
 func completed(job events.Job) events.Step {

@@ -19,6 +19,7 @@ type JobPrompts struct {
 	Job     events.Job
 	Task    llm.Task
 	Private int          // events that privacy left nothing of: they are not shown
+	Told    int          // events that are not shown either, because another one tells the same tool use
 	Prompts []llm.Prompt // one for each question; none where there is nothing to ask
 }
 
@@ -54,7 +55,13 @@ func (s *Service) JobPrompts(ctx context.Context, c Caller, id events.ID, struct
 		if err != nil {
 			return JobPrompts{}, err
 		}
-		p.Private = m.private
+		// A tool use that another job has begun to tell is shown: that one may fail.
+		told, _, err := s.othersUses(ctx, s.q, p.Job, m.uses())
+		if err != nil {
+			return JobPrompts{}, err
+		}
+		m.leaveOut(told)
+		p.Private, p.Told = m.private, m.toldTwice()
 		questions, err = s.observing(ctx, p.Job, a, m)
 		if err != nil {
 			return JobPrompts{}, err

@@ -117,7 +117,7 @@ func (s *Service) reindex(ctx context.Context, job events.Job, a jobArgs) (pipel
 			w.outcome["unplaceable"] = refused
 		}
 	}
-	return w.done()
+	return w.done(nil)
 }
 
 // renderAgain makes the observation from its metadata. One that was written

@@ -282,11 +282,15 @@ var mutations = map[string]mutation{
 			TeamID: x.scope.Team, ProjectID: x.scope.Project, Lexemes: []string{"taken"}, Words: []string{"taken"},
 		})
 	}},
-	"InsertToolUse": {call: func(ctx context.Context, q *sqlc.Queries, x target) error {
-		_, err := q.InsertToolUse(ctx, sqlc.InsertToolUseParams{
-			SessionID: x.session, ToolUse: "taken", EventID: x.event, JobID: string(x.queued.ID), TeamID: x.scope.Team, ProjectID: x.scope.Project,
+	"ClaimToolUses": {call: func(ctx context.Context, q *sqlc.Queries, x target) error {
+		_, err := q.ClaimToolUses(ctx, sqlc.ClaimToolUsesParams{
+			SessionIds: []string{x.session}, ToolUses: []string{"taken"}, EventIds: []string{x.event},
+			JobID: string(x.queued.ID), TeamID: x.scope.Team, ProjectID: x.scope.Project,
 		})
 		return err
+	}},
+	"ForgetToolUses": {call: func(ctx context.Context, q *sqlc.Queries, x target) error {
+		return q.ForgetToolUses(ctx, sqlc.ForgetToolUsesParams{JobID: string(x.queued.ID), TeamID: x.scope.Team, ProjectID: x.scope.Project})
 	}},
 	"PruneJobs": {call: func(ctx context.Context, q *sqlc.Queries, x target) error {
 		_, err := q.PruneJobs(ctx, sqlc.PruneJobsParams{
@@ -372,6 +376,9 @@ func newTarget(t *testing.T) target {
 	row(&x.seskey, "SELECT idempotency_key FROM server_sessions WHERE id = $1", h.session)
 	row(&x.evkey, "SELECT idempotency_key FROM agent_events WHERE id = $1", h.event)
 	row(&x.observed, "SELECT updated_at FROM observations WHERE id = $1", h.observation)
+	_, err = h.pool.Exec(t.Context(), `INSERT INTO tool_uses (session_id, tool_use, team_id, project_id, job_id, event_id) VALUES ($1, 'one', $2, $3, $4, $5)`,
+		h.session, h.team, h.project, h.job, h.event)
+	require.NoError(t, err)
 	require.Equal(t, events.StatusQueued, x.queued.Status)
 	require.Equal(t, observe.KindEvent, x.queued.Kind)
 	return x

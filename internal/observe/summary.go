@@ -38,7 +38,7 @@ func (s *Service) generateSummary(ctx context.Context, job events.Job, a jobArgs
 	done := func() (pipeline.Commit, error) {
 		return w.doneAfter(func(ctx context.Context, q *sqlc.Queries, w *writing) error {
 			return w.replaceSummary(ctx, q, session.ID, max(a.Nth, 1))
-		})
+		}, nil)
 	}
 	if int(session.Summarized) > max(a.Nth, 1) {
 		w.outcome["superseded"] = true // by one that knew more: not worth a question

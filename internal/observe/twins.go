@@ -2,16 +2,13 @@ package observe
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 	"unicode"
 
 	"github.com/seed-245eaa15/obs/events"
 	"github.com/seed-245eaa15/obs/internal/search"
-	"github.com/seed-245eaa15/obs/pipeline"
 	"github.com/seed-245eaa15/obs/sqlc"
 )
 
@@ -56,97 +53,6 @@ func squashed(s string) string {
 		}
 	}
 	return b.String()
-}
-
-// twinOf is what two reports of the same tool use have in common: the id that
-// the agent gave it, or else the tool, its input and its output. "" where the
-// event is of no session or no tool use.
-func twinOf(e sqlc.AgentEvent) string {
-	if deref(e.ServerSessionID) == "" {
-		return ""
-	}
-	var use struct {
-		ID       string          `json:"tool_use_id"`
-		ID2      string          `json:"toolUseId"`
-		Tool     string          `json:"tool_name"`
-		Input    json.RawMessage `json:"tool_input"`
-		Response json.RawMessage `json:"tool_response"`
-	}
-	if json.Unmarshal(e.Payload, &use) != nil {
-		return ""
-	}
-	if id := use.ID + use.ID2; id != "" {
-		return "id " + id
-	}
-	// Our hook and older clients name the event by the tool use, which says it too.
-	if _, id, ok := strings.Cut("/"+deref(e.SourceEventID), "/toolu_"); ok {
-		return "id toolu_" + id[strings.LastIndexByte(id, '/')+1:]
-	}
-	if use.Tool == "" {
-		return ""
-	}
-	input, err := Canonical(orEmpty(use.Input))
-	response, err2 := Canonical(orEmpty(use.Response))
-	if err != nil || err2 != nil {
-		return ""
-	}
-	return digest(&use.Tool, new(string(input)), new(string(response)))
-}
-
-// earlier is a tool use that another job is about, or was.
-type earlier struct {
-	job, event string
-	done       bool
-	wait       time.Duration // until it is worth looking again, where it is not done
-}
-
-// first says whether another job was first with the tool use that this one is
-// about; nil is nobody, and then this one is. It is a statement a job, which is
-// little beside an answer that costs money and seconds.
-func (s *Service) first(ctx context.Context, job events.Job, session, twin string) (*earlier, error) {
-	use := digest(&twin)
-	p := sqlc.InsertToolUseParams{
-		SessionID: session, ToolUse: use, EventID: job.SourceID, JobID: string(job.ID), TeamID: job.Scope.Team, ProjectID: job.Scope.Project,
-	}
-	for range txTries {
-		made, err := s.q.InsertToolUse(ctx, p)
-		if err != nil {
-			return nil, fmt.Errorf("note a tool use: %w", err)
-		}
-		if len(made) > 0 {
-			return nil, nil
-		}
-		rows, err := s.q.FirstToolUse(ctx, sqlc.FirstToolUseParams{
-			SessionID: session, ToolUse: use, TeamID: job.Scope.Team, ProjectID: job.Scope.Project,
-		})
-		if err != nil {
-			return nil, fmt.Errorf("read who told of a tool use: %w", err)
-		}
-		for _, r := range rows {
-			t := &earlier{job: r.JobID, event: r.EventID, done: events.Status(r.Status) == events.StatusCompleted}
-			// The longer it takes, the less often: a job that waits has two more events each time.
-			t.wait = min(time.Duration(job.Version)*time.Second, 30*time.Second)
-			return t, nil
-		}
-	}
-	return nil, nil // it comes and goes: then this one asks
-}
-
-// sameAs ends an attempt whose tool use another job has told: its event is one
-// more source of what that one found, and nobody is asked.
-func (s *Service) sameAs(ctx context.Context, w *writing, t *earlier) (pipeline.Commit, error) {
-	if !t.done {
-		return nil, pipeline.Hold(t.wait, fmt.Errorf("job %s is about the same tool use and not done yet", t.job))
-	}
-	ids, err := s.q.ObservationIDsOfEvent(ctx, sqlc.ObservationIDsOfEventParams{
-		TeamID: w.job.Scope.Team, ProjectID: w.job.Scope.Project, EventID: t.event,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("read what job %s found: %w", t.job, err)
-	}
-	w.links = ids
-	w.outcome["same_tool_use_as"] = t.job
-	return w.done()
 }
 
 // nearTwins bounds how many of a session's newest notes a new one is compared

@@ -187,6 +187,9 @@ func TestATwinIsNotAskedAbout(t *testing.T) {
 	w.do(t, got[2].Job.ID)
 	require.Len(t, s.Asked(), 1)
 	w.requireOne(t, got...)
+	for i, want := range []string{"", "same tool use as " + got[0].Event.ID, "same tool use as " + got[0].Event.ID} {
+		require.Equal(t, want, w.why(t, got[i].Job.ID))
+	}
 	entries := w.audit(t, w.me, observe.AuditFilter{Action: "observation.generated", Limit: 1})
 	require.Contains(t, string(entries[0].Details), fmt.Sprintf(`"same_tool_use_as": %q`, got[0].Job.ID))
 	used, err := w.Usage(t.Context(), w.me)
@@ -261,14 +264,9 @@ func TestTwinsInFlightAskOnce(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, settled[0])
 	for i, job := range jobs {
-		if i == first {
-			continue
+		if i != first {
+			w.finish(t, job)
 		}
-		commit, err := w.Handler(job.Kind)(t.Context(), job)
-		require.NoError(t, err)
-		settled, err := w.jobs.Settle(t.Context(), []events.Step{completed(job)}, []func(context.Context, pgx.Tx) error{commit})
-		require.NoError(t, err)
-		require.NoError(t, settled[0])
 	}
 	require.Len(t, s.Asked(), 1)
 	w.requireOne(t, got...)
@@ -331,6 +329,133 @@ func TestTwinsOfABurstAreShownOnce(t *testing.T) {
 	prompts, err := w.JobPrompts(t.Context(), w.me, got[0].Job.ID, true)
 	require.NoError(t, err)
 	require.Equal(t, 2, strings.Count(prompts.Prompts[0].User, "<agent_event id="))
+	w.check(t)
+}
+
+// A tool use that is told again in a later burst is not asked about again,
+// whoever writes: its event rests on what the first burst found.
+func TestTwinsOfAnotherBurst(t *testing.T) {
+	t.Parallel()
+	for _, provider := range []string{"offline", "a model"} {
+		t.Run(provider, func(t *testing.T) {
+			t.Parallel()
+			s := llmtest.New(t)
+			change := []func(*observe.Config){debounce(time.Minute)}
+			if provider != "offline" {
+				change = append(change, asks(t, s))
+			}
+			w := newWorld(t, change...)
+			asked := func() int {
+				if provider != "offline" {
+					return len(s.Asked())
+				}
+				return len(w.provider.questions())
+			}
+			session := w.session(t, "s").ID
+			plain, id := fmt.Sprintf(written, ""), fmt.Sprintf(written, `,"tool_use_id":"toolu_1"`)
+			bash := `{"tool_name":"Bash","tool_input":{"command":"go test ./a"},"tool_response":{"exit_code":1,"stdout":"--- FAIL: TestA\n    a_test.go:3: broken"}}`
+			first := w.record(t, w.use(session, 1, "hook", plain), w.use(session, 2, "hook", id))
+			w.do(t, first[0].Job.ID)
+			require.Equal(t, 1, asked())
+			require.Empty(t, w.why(t, first[0].Job.ID))
+			before := w.count(t, "observations")
+
+			// All of it again: nobody is asked.
+			again := w.record(t, w.use(session, 3, "api", plain), w.use(session, 4, "api", id), w.use(session, 5, "hook", id))
+			require.NotEqual(t, first[0].Job.ID, again[0].Job.ID)
+			w.do(t, again[0].Job.ID)
+			require.Equal(t, 1, asked())
+			require.Equal(t, before, w.count(t, "observations"))
+			for _, r := range first {
+				require.Contains(t, w.why(t, again[0].Job.ID), r.Event.ID)
+			}
+			require.True(t, strings.HasPrefix(w.why(t, again[0].Job.ID), "same tool use as "))
+			of := func(r observe.Recorded) (ids []string) {
+				found, err := w.EventObservations(t.Context(), w.me, r.Event.ID)
+				require.NoError(t, err)
+				for _, o := range found {
+					ids = append(ids, o.ID)
+				}
+				return ids
+			}
+			for i, r := range again {
+				require.Equal(t, of(first[min(i, 1)]), of(r))
+			}
+			prompts, err := w.JobPrompts(t.Context(), w.me, again[0].Job.ID, true)
+			require.NoError(t, err)
+			require.Empty(t, prompts.Prompts)
+			require.Equal(t, 3, prompts.Told)
+
+			// Some of it again: the question is about the rest.
+			third := w.record(t, w.use(session, 6, "api", plain), w.use(session, 7, "hook", bash))
+			w.do(t, third[0].Job.ID)
+			require.Equal(t, 2, asked())
+			require.Equal(t, "1 of 2 events: same tool use as "+first[0].Event.ID, w.why(t, third[0].Job.ID))
+			require.NotEmpty(t, of(third[1]))
+			if provider != "offline" {
+				require.Equal(t, 1, strings.Count(s.Asked()[1].Raw, "agent_event id="))
+			}
+			prompts, err = w.JobPrompts(t.Context(), w.me, third[0].Job.ID, true)
+			require.NoError(t, err)
+			require.Len(t, prompts.Prompts, 1)
+			require.Equal(t, 1, prompts.Told)
+
+			// That a tool is about to be used is another thing than what came of it.
+			before4 := w.record(t, w.use(session, 8, "hook", `{"tool_name":"Write","tool_input":{"file_path":"/src/b.go"},"tool_use_id":"toolu_2"}`))
+			w.do(t, before4[0].Job.ID)
+			after := w.record(t, w.use(session, 9, "hook", `{"tool_name":"Write","tool_input":{"file_path":"/src/b.go","content":"package b\n\nfunc New() {}\n"},"tool_response":{"type":"create"},"tool_use_id":"toolu_2"}`))
+			w.do(t, after[0].Job.ID)
+			require.Equal(t, 4, asked())
+			require.NotEmpty(t, of(after[0]))
+			w.check(t)
+		})
+	}
+}
+
+// Bursts that tell each other's tool uses wait for one that waits for nobody.
+func TestBurstsDoNotWaitForEachOther(t *testing.T) {
+	t.Parallel()
+	s := llmtest.New(t)
+	w := newWorld(t, asks(t, s), debounce(time.Minute))
+	session := w.session(t, "s").ID
+	use := func(n int) string { return fmt.Sprintf(`{"tool_name":"Bash","tool_input":{"command":"x%d"}}`, n) }
+	var jobs []events.Job
+	for burst := range 4 { // each has two in common with the next one, and one with the one after that
+		var uses []observe.NewEvent
+		for n := range 3 {
+			uses = append(uses, w.use(session, int64(10*burst+n), "hook", use((burst+n)%4)))
+		}
+		jobs = append(jobs, w.claim(t, w.read(t, w.record(t, uses...)[0].Job.ID)))
+	}
+	commits, errs := make([]pipeline.Commit, len(jobs)), make([]error, len(jobs))
+	for len(jobs) > 0 {
+		var all sync.WaitGroup
+		for i, job := range jobs {
+			all.Go(func() { commits[i], errs[i] = w.Handler(job.Kind)(t.Context(), job) })
+		}
+		all.Wait()
+		var waiting []events.Job
+		for i, job := range jobs {
+			why, done := errors.AsType[pipeline.Done](errs[i])
+			if errs[i] != nil && !done {
+				require.ErrorContains(t, errs[i], "is about the same tool use and not done yet")
+				waiting = append(waiting, job)
+				continue
+			}
+			step := completed(job)
+			step.Event.Reason = string(why)
+			settled, err := w.jobs.Settle(t.Context(), []events.Step{step}, []func(context.Context, pgx.Tx) error{commits[i]})
+			require.NoError(t, err)
+			require.NoError(t, settled[0])
+		}
+		require.Less(t, len(waiting), len(jobs), "one of them goes on")
+		jobs = waiting
+	}
+	shown := 0
+	for _, asked := range s.Asked() {
+		shown += strings.Count(asked.Raw, "agent_event id=")
+	}
+	require.Equal(t, 4, shown, "each tool use was asked about once")
 	w.check(t)
 }
 

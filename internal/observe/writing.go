@@ -1,6 +1,7 @@
 package observe
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -22,8 +23,8 @@ type writing struct {
 	action  string // what the audit log calls it
 	by      jobArgs
 	notes   []written
-	links   []string // observations that the job's event is one more source of
-	index   int      // of the next note among all that the provider answered
+	links   []link // observations that were there, and what is one more source of them
+	index   int    // of the next note among all that the provider answered
 	outcome map[string]any
 	in, out int    // tokens
 	twin    string // see observationID
@@ -35,6 +36,11 @@ type written struct {
 	rendered
 	entry   search.Entry
 	sources []restsOn
+}
+
+type link struct {
+	observation string
+	source      restsOn
 }
 
 // restsOn is what an observation rests on.
@@ -97,12 +103,12 @@ func (w *writing) tell() error {
 }
 
 // done ends the attempt with what it leaves to be stored, together with what
-// other jobs leave.
-func (w *writing) done() (pipeline.Commit, error) { return w.s.join(w), w.tell() }
+// other jobs leave. why is nil, or a [pipeline.Done].
+func (w *writing) done(why error) (pipeline.Commit, error) { return w.s.join(w), cmp.Or(w.tell(), why) }
 
 // doneAfter is done for a job that has something to say to the transaction
 // first: before may change the writing that it is given.
-func (w *writing) doneAfter(before func(ctx context.Context, q *sqlc.Queries, w *writing) error) (pipeline.Commit, error) {
+func (w *writing) doneAfter(before func(ctx context.Context, q *sqlc.Queries, w *writing) error, why error) (pipeline.Commit, error) {
 	return func(ctx context.Context, tx pgx.Tx) error {
 		again := *w // it may be said in several transactions
 		again.outcome = maps.Clone(w.outcome)
@@ -110,7 +116,7 @@ func (w *writing) doneAfter(before func(ctx context.Context, q *sqlc.Queries, w 
 			return err
 		}
 		return w.s.write(ctx, tx, []*writing{&again})
-	}, w.tell()
+	}, cmp.Or(w.tell(), why)
 }
 
 // write stores what jobs leave: one statement for everything of all of them.
@@ -138,8 +144,8 @@ func (s *Service) write(ctx context.Context, tx pgx.Tx, all []*writing) error {
 		for _, n := range w.notes {
 			w.store(n, &p)
 		}
-		for _, id := range w.links {
-			w.rest(id, restsOn{w.job.SourceType, w.job.SourceID}, &p)
+		for _, l := range w.links {
+			w.rest(l.observation, l.source, &p)
 		}
 	}
 	q := s.q.WithTx(tx)

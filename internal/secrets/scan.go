@@ -30,7 +30,31 @@ type scanning struct {
 	upTo  int         // the end of the last long value of an assignment
 }
 
-func scan(s string) []span { return scanAt(s, 0) }
+// scan finds what is to be taken out, also where a line goes on behind a
+// backslash.
+func scan(s string) []span {
+	spans := scanAt(s, 0)
+	if !strings.Contains(s, continued) {
+		return spans
+	}
+	var one []byte // the text without the breaks
+	var at []int   // where its bytes are
+	for i := 0; i < len(s); i++ {
+		if strings.HasPrefix(s[i:], continued) {
+			if i++; i+1 < len(s) && strings.IndexByte("+- ", s[i+1]) >= 0 { // in a diff
+				i++
+			}
+			continue
+		}
+		one, at = append(one, s[i]), append(at, i)
+	}
+	for _, p := range scanAt(string(one), 0) {
+		spans = append(spans, span{at[p.from], at[p.to-1] + 1, p.kind})
+	}
+	return spans
+}
+
+const continued = "\\\n"
 
 func scanAt(s string, depth int) []span {
 	sc := scanning{s: s, depth: depth}

@@ -52,7 +52,7 @@ func Suspect(text []byte) bool {
 	if len(text) < shortest {
 		return false
 	}
-	suspect := nextRun(text, 0) >= 0
+	suspect := nextRun(text, 0) >= 0 || bytes.Contains(text, []byte(continued))
 	lower(text, func(low []byte) {
 		suspect = suspect || rules().words.has(low)
 	})
@@ -73,7 +73,7 @@ func SuspectJSON(doc []byte) bool {
 		}
 		rest = rest[at+2:]
 	}
-	return Suspect(doc) || bytes.Contains(doc, []byte(markHead))
+	return Suspect(doc) || bytes.Contains(doc, []byte(markHead)) || bytes.Contains(doc, []byte(`\\\n`))
 }
 
 // Named reports whether a value is a secret by the name that it goes by, as in

@@ -1,6 +1,7 @@
 package secrets_test
 
 import (
+	"encoding/json"
 	"math/rand/v2"
 	"strings"
 	"testing"
@@ -22,6 +23,28 @@ func gone(t *testing.T, s secretstest.Secret, text string) {
 }
 
 // TestEachKindIsFound: whatever stands around it.
+// A line that goes on behind a backslash is one with the next.
+func TestASecretOnTwoLines(t *testing.T) {
+	t.Parallel()
+	key := "AKIA" + "QWERTYUIOPASDFGH"
+	for _, text := range []string{
+		"export K=" + key[:9] + "\\\n" + key[9:] + "\nnext", "+K=" + key[:2] + "\\\n+" + key[2:10] + "\\\n+" + key[10:], "a\\\n" + key,
+	} {
+		require.True(t, secrets.Suspect([]byte(text)))
+		doc, err := json.Marshal(text)
+		require.NoError(t, err)
+		require.True(t, secrets.SuspectJSON(doc))
+		clean, found := secrets.Redact(text)
+		require.Equal(t, []string{"aws-access-token"}, found)
+		require.Equal(t, strings.Count(text, "\n"), strings.Count(clean, "\n"))
+		require.NotContains(t, clean, "OPASDFGH")
+		require.NotContains(t, clean, "QWERT")
+	}
+	plain := "go test \\\n  ./a \\\n  ./b"
+	clean, _ := secrets.Redact(plain)
+	require.Equal(t, plain, clean)
+}
+
 func TestEachKindIsFound(t *testing.T) {
 	t.Parallel()
 	kinds := map[string]bool{}

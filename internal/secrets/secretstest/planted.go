@@ -62,6 +62,9 @@ func Planted(seed uint64) []Secret {
 	add := func(kind, format string, secret string) {
 		all = append(all, Secret{kind, fmt.Sprintf(format, secret), []string{secret}})
 	}
+	for _, header := range []string{"Set-Cookie: sid=%s; Path=/; HttpOnly", "curl -H 'Cookie: theme=dark; sid=%s' https://h/", `{"Cookie": "a=1; sid=%s"}`} {
+		add("session cookie", header, r.of(alnum, 26))
+	}
 	// Tokens that are known by their look, wherever they stand.
 	for _, t := range []struct{ kind, token string }{
 		{"AWS access key", "AKIA" + r.of(base32, 16)},
