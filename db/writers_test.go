@@ -139,14 +139,14 @@ func TestFeedOfANewRelayDoesNotWaitForAStranger(t *testing.T) {
 	relay.LookAlways()
 	got := map[events.ID][]int{}
 	for n := range 1500 {
-		b.enqueue(t, fmt.Sprint(n))
+		b.enqueue(t, fmt.Sprint(n), fmt.Sprint(n, " too")) // one by itself is told of from its ask
 		told(t, relay, 100, got)
 	}
 	began := time.Now()
-	b.enqueue(t, "last")
+	b.enqueue(t, "last", "last too")
 	told(t, relay, 100, got)
 	if time.Since(began) < 25*time.Second { // then it is read from its head, now and then
 		require.Less(t, pages(t, b, rec, "FreshFeed"), 20.0)
 	}
-	require.Len(t, got, 1501)
+	require.Len(t, got, 3002)
 }
