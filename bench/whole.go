@@ -136,6 +136,11 @@ func wholeGroups(o options) []group {
 		{"http", "Events over HTTP, each answer after its commit; only the server runs", []figure{
 			onServer(o, "event", "POST /v1/events, 64 connections", 64, load.App.Single),
 			onServer(o, "batch", "POST /v1/events/batch of 100, 16 connections", 16, load.App.Batch),
+			// What writes as much to Postgres' log as batches of 100 events at about half their rate: no answer is sooner.
+			onPostgres("batch", "Postgres alone: 300 rows of 700 bytes a transaction, 150 of them a second, 16 clients", "rows",
+				func(ctx context.Context, m load.Meter, p *pgxpool.Pool) (load.Sample, error) {
+					return load.PacedRows(ctx, m, p, 16, 300, 700, 150, o.For)
+				}),
 		}},
 		{"stored", "From an event accepted to its observation stored, by all three programs", []figure{
 			onStack("stored", fmt.Sprintf("%d events in batches of 100, offline extractor", o.Events), "observations", false, storedRate),
