@@ -117,7 +117,7 @@ func judge(r *report) []verdict {
 	atMost("POST /v1/events at half that rate, p99", 25, "ms", quantile("obs.event", p99))
 	floor(quantile("least.event", p99))
 	atMost("POST /v1/events/batch at half that rate, p99", 25, "ms", quantile("obs.batch", p99))
-	floor(quantile("least.batch", p99))
+	floor(quantile("pg.batch", p99))
 	atLeast("event accepted to observation stored, sustained", 5_000, "/s", rate("obs.stored"))
 	atMost("POST sent to observation stored at 10/s, p50", 6, "ms", quantile("obs.stored-paced", p50))
 	floor(quantile("least.stored-paced", p50))

@@ -138,6 +138,11 @@ func wholeGroups(o options) []group {
 			leastHTTP(o, "event", 64, load.App.Single),
 			onServer(o, "batch", "POST /v1/events/batch of 100, 16 connections", 16, load.App.Batch),
 			leastHTTP(o, "batch", 16, load.App.Batch),
+			// What writes as much to Postgres' log as batches of 100 events at about half their rate: no answer is sooner.
+			onPostgres("batch", "Postgres alone: 300 rows of 700 bytes a transaction, 150 of them a second, 16 clients", "rows",
+				func(ctx context.Context, m load.Meter, p *pgxpool.Pool) (load.Sample, error) {
+					return load.PacedRows(ctx, m, p, 16, 300, 700, 150, o.For)
+				}),
 		}},
 		{"stored", "From an event accepted to its observation stored, by all three programs", []figure{
 			onStack("stored", fmt.Sprintf("%d events in batches of 100, offline extractor", o.Events), "observations", false, storedRate),

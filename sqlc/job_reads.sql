@@ -8,18 +8,20 @@ SELECT * FROM observation_generation_jobs
 WHERE id = @id AND CASE WHEN team_id = @team_id AND (@project_id::text = '' OR project_id = @project_id::text) THEN true END;
 
 -- name: FindJobs :many
+-- That there are few is hidden from the planner, as in TryProjects.
 SELECT * FROM observation_generation_jobs
-WHERE id = ANY(@ids::text[]) AND CASE WHEN team_id = @team_id AND (@project_id::text = '' OR project_id = @project_id::text) THEN true END;
+WHERE id = ANY(ARRAY(SELECT unnest(@ids::text[]))) AND CASE WHEN team_id = @team_id AND (@project_id::text = '' OR project_id = @project_id::text) THEN true END;
 
 -- name: LockOpenBatches :many
 -- Holds queued jobs where they are until the transaction ends: a worker that
--- is about to begin one waits, and then sees the events that joined it.
+-- is about to begin one waits, and then sees the events that joined it. As in
+-- FindJobs, the ids are hidden.
 SELECT j.id, (
     SELECT count(*) FROM agent_events e
     WHERE e.batch_job_id = j.id AND e.team_id = j.team_id AND e.project_id = j.project_id
 )::int AS size
 FROM observation_generation_jobs j
-WHERE j.id = ANY(@ids::text[]) AND j.job_type = 'batch' AND j.status = 'queued'
+WHERE j.id = ANY(ARRAY(SELECT unnest(@ids::text[]))) AND j.job_type = 'batch' AND j.status = 'queued'
   AND CASE WHEN j.team_id = @team_id AND j.project_id = ANY(@project_ids::text[]) THEN true END
 ORDER BY j.id
 FOR UPDATE OF j;

@@ -59,7 +59,7 @@ func (q *Queries) FindJob(ctx context.Context, arg FindJobParams) (Job, error) {
 
 const findJobs = `-- name: FindJobs :many
 SELECT id, team_id, project_id, job_type, source_type, source_id, payload, request_id, priority, max_attempts, status, version, asked, attempts, next_attempt_at, locked_by, locked_at, last_error, completed_at, failed_at, cancelled_at, created_at, updated_at, ask FROM observation_generation_jobs
-WHERE id = ANY($1::text[]) AND CASE WHEN team_id = $2 AND ($3::text = '' OR project_id = $3::text) THEN true END
+WHERE id = ANY(ARRAY(SELECT unnest($1::text[]))) AND CASE WHEN team_id = $2 AND ($3::text = '' OR project_id = $3::text) THEN true END
 `
 
 type FindJobsParams struct {
@@ -68,6 +68,7 @@ type FindJobsParams struct {
 	ProjectID string
 }
 
+// That there are few is hidden from the planner, as in TryProjects.
 func (q *Queries) FindJobs(ctx context.Context, arg FindJobsParams) ([]Job, error) {
 	rows, err := q.db.Query(ctx, findJobs, arg.Ids, arg.TeamID, arg.ProjectID)
 	if err != nil {
@@ -221,7 +222,7 @@ SELECT j.id, (
     WHERE e.batch_job_id = j.id AND e.team_id = j.team_id AND e.project_id = j.project_id
 )::int AS size
 FROM observation_generation_jobs j
-WHERE j.id = ANY($1::text[]) AND j.job_type = 'batch' AND j.status = 'queued'
+WHERE j.id = ANY(ARRAY(SELECT unnest($1::text[]))) AND j.job_type = 'batch' AND j.status = 'queued'
   AND CASE WHEN j.team_id = $2 AND j.project_id = ANY($3::text[]) THEN true END
 ORDER BY j.id
 FOR UPDATE OF j
@@ -239,7 +240,8 @@ type LockOpenBatchesRow struct {
 }
 
 // Holds queued jobs where they are until the transaction ends: a worker that
-// is about to begin one waits, and then sees the events that joined it.
+// is about to begin one waits, and then sees the events that joined it. As in
+// FindJobs, the ids are hidden.
 func (q *Queries) LockOpenBatches(ctx context.Context, arg LockOpenBatchesParams) ([]LockOpenBatchesRow, error) {
 	rows, err := q.db.Query(ctx, lockOpenBatches, arg.Ids, arg.TeamID, arg.ProjectIds)
 	if err != nil {

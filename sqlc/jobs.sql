@@ -369,7 +369,7 @@ FOR UPDATE OF j SKIP LOCKED;
 
 -- name: KnownProjects :many
 SELECT DISTINCT p.id, p.team_id FROM projects p
-JOIN (SELECT unnest(@project_ids::text[]) AS project_id, unnest(@team_ids::text[]) AS team_id) w
+JOIN (SELECT unnest(ARRAY(SELECT unnest(@project_ids::text[]))) AS project_id, unnest(@team_ids::text[]) AS team_id) w
   ON p.id = w.project_id AND CASE WHEN p.team_id = w.team_id THEN true END;
 
 -- name: KnownJobs :many

@@ -840,7 +840,7 @@ func (q *Queries) KnownJobs(ctx context.Context, ids []string) ([]KnownJobsRow, 
 
 const knownProjects = `-- name: KnownProjects :many
 SELECT DISTINCT p.id, p.team_id FROM projects p
-JOIN (SELECT unnest($1::text[]) AS project_id, unnest($2::text[]) AS team_id) w
+JOIN (SELECT unnest(ARRAY(SELECT unnest($1::text[]))) AS project_id, unnest($2::text[]) AS team_id) w
   ON p.id = w.project_id AND CASE WHEN p.team_id = w.team_id THEN true END
 `
 

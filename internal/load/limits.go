@@ -19,15 +19,40 @@ func Rows(ctx context.Context, m Meter, pool *pgxpool.Pool, clients, batch, payl
 	if err := table(ctx, pool); err != nil {
 		return Sample{}, err
 	}
-	pad := Pad(payload)
-	s, err := Clients(ctx, m, clients, lasting, func(ctx context.Context) error {
-		_, err := pool.CopyFrom(ctx, pgx.Identifier{"limit_rows"}, []string{"name", "payload"},
-			pgx.CopyFromSlice(batch, func(int) ([]any, error) { return []any{"a row", pad}, nil }))
-		return err
-	})
+	s, err := Clients(ctx, m, clients, lasting, copied(pool, batch, payload))
 	s.N *= batch
 	s.Latency = nil
 	return s, err
+}
+
+// PacedRows is [Rows] at so many transactions a second. The latency is a transaction's, from when it was due.
+func PacedRows(ctx context.Context, m Meter, pool *pgxpool.Pool, clients, batch, payload int, rate float64, lasting time.Duration) (Sample, error) {
+	if err := table(ctx, pool); err != nil {
+		return Sample{}, err
+	}
+	n, one := max(1, int(rate*lasting.Seconds())), copied(pool, batch, payload)
+	wrote, err := WAL(ctx, pool)
+	if err != nil {
+		return Sample{}, err
+	}
+	before, began := m.Start(), time.Now()
+	took, err := Paced(ctx, clients, n, rate, func(ctx context.Context, _ int) error { return one(ctx) })
+	if err != nil {
+		return Sample{}, err
+	}
+	out := Sample{N: n * batch, Seconds: time.Since(began).Seconds(), Latency: LatencyOf(took)}
+	m.Complete(&out, before)
+	return out, out.Wrote(ctx, pool, wrote)
+}
+
+// copied copies so many rows in a transaction.
+func copied(pool *pgxpool.Pool, batch, payload int) func(ctx context.Context) error {
+	pad := Pad(payload)
+	return func(ctx context.Context) error {
+		_, err := pool.CopyFrom(ctx, pgx.Identifier{"limit_rows"}, []string{"name", "payload"},
+			pgx.CopyFromSlice(batch, func(int) ([]any, error) { return []any{"a row", pad}, nil }))
+		return err
+	}
 }
 
 // Commits measures what Postgres takes of transactions that insert one row each.
