@@ -22,8 +22,12 @@ func (t *term) ask(ctx context.Context) error {
 		errs = append(errs, t.reclaim(ctx))
 	}
 	readDue := t.now() >= t.readAt
+	idle := t.readWait >= t.cfg.PollMax/2
 	// A sweep that is nearly due saves an idle relay's read.
 	if t.sweeping || t.caughtUp && t.now() >= t.sweepAt-t.readWait/4 {
+		if idle {
+			poke(t.feedLook)
+		}
 		again := t.sweeping
 		errs = append(errs, t.sweep(ctx))
 		readDue = readDue && (again || t.sweeping) // a whole sweep has read everything
@@ -32,7 +36,7 @@ func (t *term) ask(ctx context.Context) error {
 		errs = append(errs, t.read(ctx))
 	}
 	var slack time.Duration
-	if t.readWait >= t.cfg.PollMax/2 { // idle: what is nearly due is done at the same waking
+	if idle { // what is nearly due is done at the same waking
 		slack = idleSlack
 	}
 	if t.now() >= t.delayedAt-slack {
@@ -173,6 +177,10 @@ func (t *term) sweep(ctx context.Context) error {
 	t.sweeping = false
 	t.sweepAt = t.now() + jitter(max(time.Second, sweepShare*t.sweepTook))
 	t.paced(n, false)
+	if t.readWait >= time.Second { // idle: the leader's session pings each second, and we wake once for both
+		t.sweepAt = t.now().Truncate(time.Second) + time.Second
+		t.readAt = max(t.readAt, t.sweepAt)
+	}
 	return nil
 }
 

@@ -90,6 +90,7 @@ type term struct {
 	inFlight int
 	wg       sync.WaitGroup
 	feedWake chan struct{}
+	feedLook chan struct{}
 	feedAt   time.Duration // when to wake the follower; 0: nothing is to be told
 	fresh    int           // messages that were new to the broker
 }
@@ -116,6 +117,7 @@ func newTerm(r *Relay, js jetstream.JetStream) *term {
 		delayed:  readRows,
 		results:  make(chan parcel, r.cfg.InFlight),
 		feedWake: make(chan struct{}, 1),
+		feedLook: make(chan struct{}, 1),
 	}
 }
 
