@@ -45,7 +45,7 @@ type follower struct {
 	pub    *publisher
 	wake   chan struct{}
 	look   <-chan struct{} // holds a value when the relay is awake for its own idle look; nil: it never is
-	stream []string // the header of every message
+	stream []string        // the header of every message
 }
 
 // letter is a message and what it tells.

@@ -177,11 +177,21 @@ func (t *term) sweep(ctx context.Context) error {
 	t.sweeping = false
 	t.sweepAt = t.now() + jitter(max(time.Second, sweepShare*t.sweepTook))
 	t.paced(n, false)
-	if t.readWait >= time.Second { // idle: the leader's session pings each second, and we wake once for both
-		t.sweepAt = t.now().Truncate(time.Second) + time.Second
+	if t.readWait >= time.Second {
+		t.sweepAt = t.inASecond()
 		t.readAt = max(t.readAt, t.sweepAt)
 	}
 	return nil
+}
+
+// inASecond is in a second at most. What an idle relay does then it does together,
+// and with the ping of the leader's session, which began when the term did:
+// waking costs more than looking.
+func (t *term) inASecond() time.Duration {
+	if t.readWait < time.Second {
+		return t.now() + time.Second
+	}
+	return t.now().Truncate(time.Second) + time.Second
 }
 
 // readDelayed takes asks that have come due. Those that are on the stream
@@ -199,7 +209,7 @@ func (t *term) readDelayed(ctx context.Context) error {
 		}
 	}
 	if len(asks) == 0 {
-		t.delayedAt += delayedWait // nobody tries again these days
+		t.delayedAt = t.inASecond() // nobody tries again these days
 	}
 	switch {
 	case len(asks) < t.delayed || n > 0:
