@@ -20,7 +20,7 @@ type Config struct {
 	PollMax        time.Duration   // how long an idle relay waits before it looks; default 1 s
 	PollMin        time.Duration   // … and a busy one that nobody wakes; default 5 ms
 	Batch          int             // messages in one batch, at most and by default 1000
-	InFlight       int             // batches published at once; default 3
+	InFlight       int             // batches published at once, in Atomic one behind the other; default 3
 	TenantCap      int             // messages of one tenant on the stream, per kind; default no limit
 	WindowMin      int             // messages of one kind on the stream while nobody works; default 64
 	WindowMax      int             // … and however fast the workers are; default 50,000

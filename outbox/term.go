@@ -34,8 +34,7 @@ const (
 	retryMax    = 2 * time.Second        // … doubling up to this
 	refills     = 16                     // tenants read on in one pass
 	delayedMax  = 16 * readRows          // asks in one look for those that have come due, at most
-
-	overview = time.Second // a new leader publishes when it has seen all that waits, or after this
+	overview    = time.Second            // a new leader publishes when it has seen all that waits, or after this
 )
 
 // term is one leadership. Everything in it belongs to the goroutine that
