@@ -97,6 +97,7 @@ func jobGroups(o options) []group {
 			watermillRelay(o),
 			relayed(o, "relay-sync", "obs, sync_interval: always", "", true),
 			onNATS("publish-sync", "JetStream's own client, sync_interval: always", true, publish(o.relayed()/5)), // it takes an fsync each
+			onNATS("publish-batches", "JetStream's own client in atomic batches of 1,000, sync_interval: always", true, publishBatches(o.relayed())),
 			relayed(o, "relay-atomic", "obs, always in atomic batches (for comparison)", outbox.Atomic, false),
 			relayed(o, "relay-async", "obs, always one by one (for comparison)", outbox.Async, false),
 		}},

@@ -1,13 +1,19 @@
 package cmd_test
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
+
+	"github.com/seed-245eaa15/obs/db"
+	"github.com/seed-245eaa15/obs/outbox"
 )
 
 // busy starts a server, a relay and a worker, and sends n events.
@@ -33,6 +39,46 @@ func TestF11BrokerKilledUnderLoad(t *testing.T) {
 		s.startBroker()
 	}
 	s.whole(480)
+}
+
+// One that syncs each message is killed among batches: what it has confirmed it
+// has, and nothing is there twice.
+func TestF11SyncedBrokerKilledAmongBatches(t *testing.T) {
+	t.Parallel()
+	const n, batch = 1500, 100
+	s := newRow(t)
+	s.stopBroker()
+	s.natsConf = filepath.Join(t.TempDir(), "sync.conf")
+	require.NoError(t, os.WriteFile(s.natsConf, []byte("jetstream { sync_interval: always }"), 0o600))
+	s.startBroker()
+	s.server()
+	s.send(0, n)
+	nc, err := nats.Connect(s.natsURL(), nats.MaxReconnects(-1), nats.ReconnectWait(look), nats.ReconnectBufSize(-1))
+	require.NoError(t, err)
+	defer nc.Close()
+	js, err := jetstream.New(nc)
+	require.NoError(t, err)
+	jobs := db.NewJobs(s.pool, db.JobsConfig{})
+	confirmed := 0
+	for confirmed < n {
+		relay := outbox.New(jobs, nil, js, outbox.Config{Mode: outbox.Atomic, Batch: batch, WindowMin: 2 * n, PublishTimeout: time.Second})
+		said := func() int { st := relay.State(); return int(st.Published + st.Duplicates) }
+		ctx, stop := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- relay.Run(ctx) }()
+		s.eventually("more is published", func() bool { return said() >= min(confirmed+2*batch, n) })
+		s.broker.kill() // as a rule while the next batches are under way
+		stop()
+		require.NoError(t, <-done)
+		confirmed = max(confirmed, said())
+		s.startBroker()
+		require.GreaterOrEqual(t, s.onJobs(s.js()), confirmed, "what was confirmed is there")
+		s.eventually("the client is back", nc.IsConnected)
+	}
+	require.Equal(t, n, s.onJobs(s.js()))
+	s.relay()
+	s.worker("--slots", "event=200")
+	s.whole(n)
 }
 
 // The broker comes back with the disk of some time ago: messages that were

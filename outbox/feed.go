@@ -44,7 +44,8 @@ type follower struct {
 	relay  *Relay
 	pub    *publisher
 	wake   chan struct{}
-	stream []string // the header of every message
+	look   <-chan struct{} // holds a value when the relay is awake for its own idle look; nil: it never is
+	stream []string        // the header of every message
 }
 
 // letter is a message and what it tells.
@@ -54,8 +55,8 @@ type letter struct {
 	whole  int                // if it is the last one of its row, how many events the row has; else 0
 }
 
-func newFollower(r *Relay, pub *publisher, wake chan struct{}) *follower {
-	return &follower{relay: r, pub: pub, wake: wake, stream: []string{r.cfg.Streams.EventsStream()}}
+func newFollower(r *Relay, pub *publisher, wake, look chan struct{}) *follower {
+	return &follower{relay: r, pub: pub, wake: wake, look: look, stream: []string{r.cfg.Streams.EventsStream()}}
 }
 
 // run tells until ctx ends.
@@ -83,10 +84,15 @@ func (f *follower) run(ctx context.Context) {
 		default:
 			failed, wait = 0, min(max(2*wait, firstReadWait), f.relay.cfg.PollMax)
 		}
-		timer.Reset(jitter(wait))
+		late := wait
+		if wait == f.relay.cfg.PollMax { // an idle relay looks before that, and wakes for both at once
+			late += wait / 2
+		}
+		timer.Reset(jitter(late))
 		select {
 		case <-ctx.Done():
 		case <-timer.C:
+		case <-f.look:
 		case <-f.wake:
 			if err == nil { // a ring does not heal a broker
 				wait = gap - time.Since(began)

@@ -13,7 +13,7 @@ const (
 	fewToJudge  = 32                    // … and no judgement by fewer
 	slowMessage = 50 * time.Microsecond // a message that takes longer, among many, was synced: without it is 10
 	slowInARow  = 3                     // on a machine that is only busy one of them would have been fast
-	vainInARow  = 3
+	vainInARow  = 3                     // the same of batches
 	trustSynced = time.Minute
 	trustBusy   = 10 * time.Second
 )
@@ -28,6 +28,7 @@ type judge struct {
 	slow  int           // of those, in a row, that took as long as if each message were synced
 	alone time.Duration // what one message took then
 	vain  int           // batches in a row that were not worth it
+	way   time.Duration // to the server and back, as last measured
 	until time.Time     // it is taken for one that syncs
 	calm  time.Time     // nothing is found out before: it was busy, and no batch was faster
 	ended time.Time     // when the last of those that were judged by had its answer
@@ -47,6 +48,9 @@ func (p *publisher) probe(ctx context.Context, msgs []*nats.Msg) (acks []ack) {
 		rest := msgs[len(acks):]
 		if len(rest) < 2*fewToJudge || !j.open() {
 			break
+		}
+		if began := time.Now(); p.js.Conn().FlushWithContext(ctx) == nil {
+			j.far(time.Since(began))
 		}
 		acks = append(acks, p.singly(ctx, rest[:fewToJudge])...)
 	}
@@ -68,15 +72,24 @@ func (j *judge) synced() bool {
 	return time.Now().Before(j.until)
 }
 
-// took is what one of n messages took that were begun then and are over now. The
-// server does one thing after the other, so what was before is no part of it.
+// far tells how long the way to the server and back takes.
+func (j *judge) far(way time.Duration) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.way = way
+}
+
+// took is what one of n messages took that were begun then and are over now,
+// without the way. The server does one thing after the other, so what was before
+// is no part of it.
 func (j *judge) took(n int, began time.Time) (each time.Duration, now time.Time) {
 	now = time.Now()
+	took := now.Sub(began) - j.way
 	if j.ended.After(began) {
-		began = j.ended
+		took = now.Sub(j.ended)
 	}
 	j.ended = now
-	return now.Sub(began) / time.Duration(n), now
+	return max(0, took) / time.Duration(n), now
 }
 
 // singly judges by n messages that were published one by one.
@@ -108,7 +121,7 @@ func (j *judge) batch(n int, began time.Time) {
 	case n < fewForBatch || !now.Before(j.until):
 	case each <= j.alone*3/4:
 		j.vain = 0
-	default: // some of them are answered together, and so one says nothing
+	default: // where a disk is shared, one says nothing
 		j.vain++
 	}
 	if j.vain >= vainInARow { // it was something else

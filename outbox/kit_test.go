@@ -3,6 +3,7 @@ package outbox_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -234,7 +235,12 @@ func (w *world) until(what string, ok func() bool) {
 // once makes one pass and wants no error.
 func (w *world) once(r *outbox.Relay) int {
 	w.Helper()
-	n, err := r.Once(w.Context())
+	var n int
+	var err error
+	w.until("nobody else leads: a session that led may still be ending", func() bool {
+		n, err = r.Once(w.Context())
+		return !errors.Is(err, outbox.ErrNotLeader)
+	})
 	require.NoError(w, err)
 	return n
 }

@@ -28,7 +28,7 @@ import (
 func (t *term) check(ctx context.Context) error {
 	now := t.now()
 	if len(t.checking) == 0 {
-		t.checkAt = now + checkWait
+		t.checkAt = t.inASecond()
 		capped := false
 		for _, l := range t.lanes {
 			capped = capped || l.capped

@@ -22,8 +22,12 @@ func (t *term) ask(ctx context.Context) error {
 		errs = append(errs, t.reclaim(ctx))
 	}
 	readDue := t.now() >= t.readAt
+	idle := t.readWait >= t.cfg.PollMax/2
 	// A sweep that is nearly due saves an idle relay's read.
 	if t.sweeping || t.caughtUp && t.now() >= t.sweepAt-t.readWait/4 {
+		if idle {
+			poke(t.feedLook)
+		}
 		again := t.sweeping
 		errs = append(errs, t.sweep(ctx))
 		readDue = readDue && (again || t.sweeping) // a whole sweep has read everything
@@ -32,7 +36,7 @@ func (t *term) ask(ctx context.Context) error {
 		errs = append(errs, t.read(ctx))
 	}
 	var slack time.Duration
-	if t.readWait >= t.cfg.PollMax/2 { // idle: what is nearly due is done at the same waking
+	if idle { // what is nearly due is done at the same waking
 		slack = idleSlack
 	}
 	if t.now() >= t.delayedAt-slack {
@@ -176,7 +180,21 @@ func (t *term) sweep(ctx context.Context) error {
 	t.sweeping = false
 	t.sweepAt = t.now() + jitter(max(time.Second, sweepShare*t.sweepTook))
 	t.paced(n, false)
+	if t.readWait >= time.Second {
+		t.sweepAt = t.inASecond()
+		t.readAt = max(t.readAt, t.sweepAt)
+	}
 	return nil
+}
+
+// inASecond is in a second at most. What an idle relay does then it does together,
+// and with the ping of the leader's session, which began when the term did:
+// waking costs more than looking.
+func (t *term) inASecond() time.Duration {
+	if t.readWait < time.Second {
+		return t.now() + time.Second
+	}
+	return t.now().Truncate(time.Second) + time.Second
 }
 
 // readDelayed takes asks that have come due. Those that are on the stream
@@ -194,7 +212,7 @@ func (t *term) readDelayed(ctx context.Context) error {
 		}
 	}
 	if len(asks) == 0 {
-		t.delayedAt += delayedWait // nobody tries again these days
+		t.delayedAt = t.inASecond() // nobody tries again these days
 	}
 	switch {
 	case len(asks) < t.delayed || n > 0:

@@ -22,7 +22,7 @@ type Config struct {
 	PollMax        time.Duration   // how long an idle relay waits before it looks; default 1 s
 	PollMin        time.Duration   // … and a busy one that nobody wakes; default 5 ms
 	Batch          int             // messages in one batch, at most and by default 1000
-	InFlight       int             // batches published at once; default 3
+	InFlight       int             // batches published at once, in Atomic one behind the other; default 3
 	TenantCap      int             // messages of one tenant on the stream, per kind; default no limit
 	WindowMin      int             // messages of one kind on the stream while nobody works; default 64
 	WindowMax      int             // … and however fast the workers are; default 50,000
@@ -125,7 +125,7 @@ func (r *Relay) lead(led context.Context, js jetstream.JetStream) {
 	defer r.setLeader(false)
 	var wg sync.WaitGroup
 	if r.feed != nil {
-		f := newFollower(r, t.feedPublisher(), t.feedWake)
+		f := newFollower(r, t.feedPublisher(), t.feedWake, t.feedLook)
 		wg.Go(func() { f.run(led) })
 	}
 	t.run(led)
@@ -155,7 +155,7 @@ func (r *Relay) Once(ctx context.Context) (int, error) {
 	if err != nil || r.feed == nil {
 		return n, err
 	}
-	f := newFollower(r, r.once.feedPublisher(), nil)
+	f := newFollower(r, r.once.feedPublisher(), nil, nil)
 	for {
 		told, more, err := f.pass(led)
 		if err != nil || !more {

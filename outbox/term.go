@@ -34,8 +34,7 @@ const (
 	retryMax    = 2 * time.Second        // … doubling up to this
 	refills     = 16                     // tenants read on in one pass
 	delayedMax  = 16 * readRows          // asks in one look for those that have come due, at most
-
-	overview = time.Second // a new leader publishes when it has seen all that waits, or after this
+	overview    = time.Second            // a new leader publishes when it has seen all that waits, or after this
 )
 
 // term is one leadership. Everything in it belongs to the goroutine that
@@ -91,6 +90,7 @@ type term struct {
 	inFlight int
 	wg       sync.WaitGroup
 	feedWake chan struct{}
+	feedLook chan struct{}
 	feedAt   time.Duration // when to wake the follower; 0: nothing is to be told
 	fresh    int           // messages that were new to the broker
 }
@@ -118,6 +118,7 @@ func newTerm(r *Relay, js jetstream.JetStream) *term {
 		delayed:  readRows,
 		results:  make(chan parcel, r.cfg.InFlight),
 		feedWake: make(chan struct{}, 1),
+		feedLook: make(chan struct{}, 1),
 	}
 }
 

@@ -142,7 +142,7 @@ func (l *lane) fetch(ctx, work context.Context, c jetstream.Consumer, n int, res
 	unused := n
 	defer func() { l.free.give(unused) }()
 	// The deadline is the pull's expiry and a tenth of it.
-	pull, cancel := context.WithTimeout(ctx, 5*l.w.cfg.Heartbeat)
+	pull, cancel := context.WithTimeout(ctx, together(time.Since(l.w.began), 5*l.w.cfg.Heartbeat))
 	defer cancel()
 	if rest != nil {
 		go func() {
@@ -209,6 +209,17 @@ func gatherMore[T any](got []T, most int, more <-chan T, long time.Duration, eno
 		}
 	}
 	return got
+}
+
+// together is about as long as usual, and ends for all lanes at the same time:
+// then their pulls are made together, and the broker and we wake once for the
+// heartbeats of all.
+func together(now, usual time.Duration) time.Duration {
+	left := usual - now%usual
+	if left < usual/2 {
+		left += usual
+	}
+	return left
 }
 
 func over(done <-chan struct{}) bool {

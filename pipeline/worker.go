@@ -28,6 +28,7 @@ type Worker struct {
 	js     jetstream.JetStream
 	cfg    Config
 	holder events.Holder
+	began  time.Time
 	lanes  []*lane
 	lease  lease
 	ran    atomic.Bool
@@ -46,6 +47,7 @@ func New(ledger Ledger, js jetstream.JetStream, cfg Config) *Worker {
 		js:     js,
 		cfg:    cfg,
 		holder: events.Holder{ID: cfg.ID, Name: cfg.Name, Build: cfg.Build, Slots: map[events.Kind]int{}},
+		began:  time.Now(),
 		quiet:  make(chan struct{}, 1),
 	}
 }

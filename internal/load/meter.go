@@ -11,7 +11,8 @@ import (
 	"time"
 )
 
-// ticks is how many of the kernel's units of processor time make a second: on Linux, for programs, always 100.
+// ticks is how many of the units in which /proc tells processor time make a second: on Linux, for programs, always 100.
+// What a process has taken itself is told in nanoseconds by its clock, which matters where there is little to measure.
 const ticks = 100
 
 // Process is processes whose time is told under one name.
@@ -49,7 +50,7 @@ func (m Meter) Complete(s *Sample, before map[string]float64) {
 			if s.CPU == nil {
 				s.CPU = map[string]float64{}
 			}
-			s.CPU[name] = math.Round((seconds-before[name])*ticks) / ticks
+			s.CPU[name] = math.Round((seconds-before[name])*1e6) / 1e6
 		}
 	}
 	s.Load = Average()
@@ -126,7 +127,11 @@ func readStat(path string) (pid int, s stat, ok bool) {
 		return n
 	}
 	s.parent = int(number(1))
-	s.own = (number(11) + number(12)) / ticks
+	if own, ok := clock(pid); ok {
+		s.own = own.Seconds()
+	} else {
+		s.own = (number(11) + number(12)) / ticks
+	}
 	s.ended = (number(13) + number(14)) / ticks
 	return pid, s, true
 }

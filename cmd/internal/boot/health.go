@@ -3,6 +3,8 @@ package boot
 import (
 	"context"
 	"errors"
+	"hash/fnv"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -17,9 +19,10 @@ import (
 )
 
 // How often the links are looked at and how long one may take to answer:
-// together less than the five seconds within which health has to tell.
+// together less than the five seconds within which health has to tell. A stream
+// is looked at every other time.
 const (
-	lookEvery  = 1500 * time.Millisecond
+	lookEvery  = 2 * time.Second
 	lookWithin = 2 * time.Second
 )
 
@@ -46,17 +49,23 @@ func NewHealth(links *Links, streams outbox.Streams, own func() []api.Check) *He
 	}}
 }
 
-// Run looks at the links until ctx ends.
+// Run looks at the links until ctx ends. The processes of one host look at the
+// same time, so that an idle broker wakes once for all of them; hosts do not.
 func (h *Health) Run(ctx context.Context) error {
-	tick := time.NewTicker(lookEvery)
-	defer tick.Stop()
+	host, _ := os.Hostname() // without a name, all such look together
+	hash := fnv.New32a()
+	_, _ = hash.Write([]byte(host)) // it never fails
+	phase := time.Duration(hash.Sum32()) % lookEvery
+	timer := time.NewTimer(0)
+	defer timer.Stop()
 	for {
-		h.Look(ctx)
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-tick.C:
+		case <-timer.C:
 		}
+		h.Look(ctx)
+		timer.Reset(lookEvery - time.Duration(time.Now().Add(phase).UnixNano())%lookEvery)
 	}
 }
 
