@@ -67,7 +67,8 @@ var otherSessions = map[string][]object{
 		{"tool_name": "read_file", "tool_input": object{"path": "src/main.c"}, "tool_response": "int x = 1;"},
 		{"tool_name": "Task", "tool_input": object{"description": "Find the leak", "prompt": "Where does memory go?"}, "tool_response": object{"content": []object{{"type": "text", "text": "The cache in pool.go never shrinks: Put keeps every buffer."}}}},
 		{"tool_name": "TodoWrite", "tool_input": object{"todos": []object{{"content": "Mend it", "status": "pending"}}}, "tool_response": object{}},
-		{"tool_name": "", "tool_input": nil}, {"x": []any{nil, 1, true, object{}}},
+		{"tool_name": "", "tool_input": nil},
+		{"x": []any{nil, 1, true, object{}}},
 		{"tool_name": "Bash", "tool_input": object{"command": "docker compose up -d"}, "error": "Exit code 1\nError response from daemon: driver failed programming external connectivity: Bind for 0.0.0.0:5432 failed: port is already allocated"},
 	},
 	"java and go": {
