@@ -52,18 +52,8 @@ func (o *overQuota) Unwrap() error { return &o.refusal }
 type usageBody struct {
 	Since  time.Time        `json:"since"`
 	Usage  map[string]int64 `json:"usage"`
-	By     []usedByBody     `json:"by"`
+	By     []observe.UsedBy `json:"by"`
 	Budget budgetBody       `json:"budget"`
-}
-
-// usedByBody is what one model was paid for.
-type usedByBody struct {
-	ProjectID string `json:"projectId"`
-	Provider  string `json:"provider"`
-	Model     string `json:"model"`
-	TokensIn  int64  `json:"tokensIn"`
-	TokensOut int64  `json:"tokensOut"`
-	Cost      int64  `json:"costMicroUsd"`
 }
 
 // budgetBody is what the team may use in the month.
@@ -77,9 +67,6 @@ type budgetBody struct {
 
 func (s *server) usage(ctx context.Context, c observe.Caller, _ none) (usageBody, error) {
 	u, err := s.cfg.Service.Usage(ctx, c)
-	body := usageBody{u.Since, u.Totals, []usedByBody{}, budgetBody{u.Budget.Tokens, u.Budget.Cost, u.Over != "", textOrNull(u.Over), u.Until}}
-	for _, by := range u.By {
-		body.By = append(body.By, usedByBody{by.Project, by.Provider, by.Model, by.TokensIn, by.TokensOut, by.Cost})
-	}
+	body := usageBody{u.Since, u.Totals, u.By, budgetBody{u.Budget.Tokens, u.Budget.Cost, u.Over != "", textOrNull(u.Over), u.Until}}
 	return body, err
 }

@@ -398,7 +398,11 @@ func stamp(t time.Time) string {
 	if t.IsZero() {
 		return ""
 	}
-	return t.UTC().Format("2006-01-02 15:04:05.000 UTC") + " (" + ago(t) + " ago)"
+	when := ago(t) + " ago"
+	if left := time.Until(t); left > 0 {
+		when = "in " + ago(time.Now().Add(-left))
+	}
+	return t.UTC().Format("2006-01-02 15:04:05.000 UTC") + " (" + when + ")"
 }
 
 // short is a duration in at most six characters or so.

@@ -35,18 +35,9 @@ type usageBody struct {
 	TeamID string           `json:"teamId"`
 	Since  time.Time        `json:"since"`
 	Usage  map[string]int64 `json:"usage"`
-	By     []usedByBody     `json:"by"`
+	By     []observe.UsedBy `json:"by"`
 	Budget ownBudgetBody    `json:"budget"`
 	Reason string           `json:"held,omitempty"` // what of its own budget is used up
-}
-
-type usedByBody struct {
-	ProjectID string `json:"projectId"`
-	Provider  string `json:"provider"`
-	Model     string `json:"model"`
-	TokensIn  int64  `json:"tokensIn"`
-	TokensOut int64  `json:"tokensOut"`
-	Cost      int64  `json:"costMicroUsd"`
 }
 
 // ownBudgetBody is a team's own word; null leaves it to the server.
@@ -76,9 +67,8 @@ func (c usageCommand) Run(ctx context.Context, std boot.Std) error {
 		if err != nil {
 			return err
 		}
-		b := usageBody{team.Team, u.Since, u.Totals, []usedByBody{}, ownBudgetBody(u.Budget), u.Over}
+		b := usageBody{team.Team, u.Since, u.Totals, u.By, ownBudgetBody(u.Budget), u.Over}
 		for _, by := range u.By {
-			b.By = append(b.By, usedByBody{by.Project, by.Provider, by.Model, by.TokensIn, by.TokensOut, by.Cost})
 			rows = append(rows, []string{
 				cut(team.Team, 13), by.Provider, strconv.FormatInt(by.TokensIn, 10), strconv.FormatInt(by.TokensOut, 10), dollars(by.Cost), by.Model, by.Project,
 			})
@@ -103,8 +93,12 @@ func (c usageCommand) Run(ctx context.Context, std boot.Std) error {
 	return nil
 }
 
-// dollars writes millionths of a dollar, to the hundredth of a cent.
+// dollars writes millionths of a dollar, to the hundredth of a cent, or finer
+// where that says more.
 func dollars(micros int64) string {
+	if micros%100 != 0 && micros < 1_000_000 {
+		return fmt.Sprintf("0.%06d", micros)
+	}
 	return fmt.Sprintf("%d.%04d", micros/1_000_000, micros%1_000_000/100)
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"github.com/seed-245eaa15/obs/events"
 	"github.com/seed-245eaa15/obs/internal/llm"
+	"github.com/seed-245eaa15/obs/internal/observe"
 )
 
 func TestUsageAndBudgets(t *testing.T) {
@@ -36,7 +37,7 @@ func TestUsageAndBudgets(t *testing.T) {
 	require.Contains(t, o.obs("usage", "--team", o.team), "team "+o.team+" is held: the team has used 1200 of the 1200 tokens of its month")
 	var used []usageBody
 	require.NoError(t, json.Unmarshal([]byte(o.obs("usage", "--json")), &used))
-	require.Equal(t, []usedByBody{{o.project, "anthropic", "claude-haiku-4-5", 1000, 200, 2000}}, used[0].By)
+	require.Equal(t, []observe.UsedBy{{Project: o.project, Provider: "anthropic", Model: "claude-haiku-4-5", TokensIn: 1000, TokensOut: 200, Cost: 2000}}, used[0].By)
 	require.EqualValues(t, 1200, *used[0].Budget.Tokens)
 	require.Nil(t, used[0].Budget.Cost)
 	require.NotEmpty(t, used[0].Reason)
@@ -57,11 +58,13 @@ func TestUsageAndBudgets(t *testing.T) {
 	require.Contains(t, list, "1 of 1 jobs")
 	require.Regexp(t, string(id)+` +held +0/3`, list)
 	require.Contains(t, o.obs("jobs", "show", string(id)), "the month is used up")
+	require.Regexp(t, `next .*\(in (?:59|60)m\)`, o.obs("jobs", "show", string(id)))
 	var job jobBody
 	require.NoError(t, json.Unmarshal([]byte(o.obs("jobs", "show", string(id), "--json")), &job))
 	require.Equal(t, "the month is used up", job.Held)
 	require.Equal(t, "queued", job.Status)
 	require.Contains(t, o.obs("budget", "set", "--team", o.team, "--tokens", "none", "--usd", "0.5"), "tokens none, usd 0.5000; 1 held jobs may go")
+	require.Contains(t, o.obs("budget", "set", "--team", o.team, "--usd", "0.000001"), "usd 0.000001;")
 	require.Contains(t, o.obs("jobs", "list", "--status", "held"), "0 of 0 jobs")
 	require.Contains(t, o.obs("audit", "--team", o.team), "team.budget")
 

@@ -19,6 +19,7 @@ type diff struct {
 	hunks    []hunk
 	created  bool
 	whole    []string // the new content, when the event carries it
+	part     bool     // or some of it: its lines cannot be counted
 	del, add int      // lines
 }
 

@@ -53,6 +53,9 @@ var (
 	pyFail      = having("FAILED ", `^FAILED (\S+?)(?: - (.+))?$`)
 	pyError     = having("E", `^E\s{2,}(\S.*)$`)
 	jsFail      = regexp.MustCompile(`^\s*[●✕✗×] (.+?)(?: \(\d+ ?ms\))?$`)
+	rustPanic   = having(" panicked at ", `^thread '.*' (?:\(\d+\) )?panicked at (\S+?:\d+)(?::\d+)?:$`)
+	mavenError  = having("[ERROR]", `^\[ERROR\] +(\S+:\d+) (.+)$`)
+	kotlinError = having("e: ", `^e: (\S+:\d+:\d+):? (.+)$`)
 	tapFail     = having("not ok ", `^not ok \d+ -? ?(.+)$`)
 	cargoFail   = having(" ... FAILED", `^test (\S+) \.\.\. FAILED`)
 	testifyErr  = having("Error:", `^\s+Error:\s+(.*)$`)
@@ -188,6 +191,20 @@ func (f *failure) read(text string) {
 			say("", m[2], false)
 		case pyError.MatchString(l):
 			say("", pyError.FindStringSubmatch(l)[1], false)
+		case rustPanic.MatchString(l):
+			var words []string
+			for i+1 < len(all) && len(words) < 3 && strings.TrimSpace(all[i+1]) != "" && (len(words) == 0 || strings.HasPrefix(all[i+1], " ")) {
+				i++
+				words = append(words, all[i])
+			}
+			say(rustPanic.FindStringSubmatch(l)[1], strings.Join(words, " "), true)
+		case mavenError.MatchString(l):
+			m := mavenError.FindStringSubmatch(l)
+			say(m[1], m[2], true)
+		case kotlinError.MatchString(l):
+			m := kotlinError.FindStringSubmatch(l)
+			f.compile = true
+			say(m[1], m[2], true)
 		case cargoFail.MatchString(l):
 			f.tests = add(f.tests, cargoFail.FindStringSubmatch(l)[1])
 		case tapFail.MatchString(l):

@@ -87,6 +87,9 @@ func (d diff) facts() []string {
 	if len(removed) > 0 {
 		facts = append(facts, d.file+" no longer "+verbFor2(d.file)+" "+quoteAll(removed, 8))
 	}
+	if d.created && d.part {
+		return append(facts, d.file+" is new")
+	}
 	if d.created {
 		return append(facts, fmt.Sprintf("%s is new: %s", d.file, plural(len(trimEnd(d.whole)), "line")))
 	}

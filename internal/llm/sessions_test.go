@@ -21,6 +21,7 @@ import (
 type recording struct {
 	name   string
 	events []llm.Event
+	text   strings.Builder
 	flat   string // all strings of all payloads, white space made one
 
 	// What a reader of the notes would want to hear of.
@@ -42,10 +43,7 @@ func allSessions(t testing.TB) []recording {
 		require.NoError(t, err)
 		z, err := gzip.NewReader(f)
 		require.NoError(t, err)
-		s := recording{
-			name: strings.TrimSuffix(filepath.Base(file), ".jsonl.gz"), edited: map[string]bool{}, seen: map[string]bool{}, lines: map[string]int{}, telling: map[string]string{},
-		}
-		var text strings.Builder
+		s := newRecording(strings.TrimSuffix(filepath.Base(file), ".jsonl.gz"))
 		lines := bufio.NewScanner(z)
 		lines.Buffer(nil, 8<<20)
 		for lines.Scan() {
@@ -55,20 +53,33 @@ func allSessions(t testing.TB) []recording {
 				Payload         json.RawMessage
 			}
 			require.NoError(t, json.Unmarshal(lines.Bytes(), &e))
-			s.events = append(s.events, llm.Event{
-				ID: fmt.Sprintf("e%d", len(s.events)+1), Type: e.EventType, Source: "claude-code", At: time.UnixMilli(e.OccurredAtEpoch).UTC(), Payload: e.Payload,
-			})
-			var v any
-			require.NoError(t, json.Unmarshal(e.Payload, &v))
-			spell(&text, v)
-			s.look(s.events[len(s.events)-1])
+			s.add(t, e.EventType, e.OccurredAtEpoch, e.Payload)
 		}
 		require.NoError(t, lines.Err())
 		require.NoError(t, f.Close())
-		s.flat = strings.Join(strings.Fields(strings.ReplaceAll(text.String(), "`", "'")), " ")
-		all = append(all, s)
+		all = append(all, s.done())
 	}
 	return all
+}
+
+func newRecording(name string) *recording {
+	return &recording{name: name, edited: map[string]bool{}, seen: map[string]bool{}, lines: map[string]int{}, telling: map[string]string{}}
+}
+
+func (s *recording) add(t testing.TB, typ string, at int64, payload []byte) {
+	t.Helper()
+	s.events = append(s.events, llm.Event{
+		ID: fmt.Sprintf("e%d", len(s.events)+1), Type: typ, Source: "claude-code", At: time.UnixMilli(at).UTC(), Payload: payload,
+	})
+	var v any
+	require.NoError(t, json.Unmarshal(payload, &v))
+	spell(&s.text, v)
+	s.look(s.events[len(s.events)-1])
+}
+
+func (s *recording) done() recording {
+	s.flat = strings.Join(strings.Fields(strings.ReplaceAll(s.text.String(), "`", "'")), " ")
+	return recording{name: s.name, events: s.events, flat: s.flat, edited: s.edited, seen: s.seen, lines: s.lines, telling: s.telling}
 }
 
 // look notes what an event is about, without the extractor's help.

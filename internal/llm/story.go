@@ -81,8 +81,9 @@ func changeOf(s *step) (diff, bool) {
 		body = s.out.get("content").text()
 	}
 	d := diff{file: s.file(), created: true, whole: lines(body)}
+	d.part = strings.Contains(body, "…\n") // as what is shown of a long text is cut
 	if len(d.whole) > maxScan {
-		d.whole = d.whole[:maxScan]
+		d.whole, d.part = d.whole[:maxScan], true
 	}
 	d.push(hunk{add: d.whole})
 	return d, strings.TrimSpace(body) != ""

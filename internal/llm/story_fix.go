@@ -119,7 +119,11 @@ func noteFix(failed, passed shell, diffs []diff) (o Observation, fixed string) {
 	if len(f.errors) > 0 {
 		said = f.errors[0].quoted(240)
 	}
-	o.Narrative = failed.name() + " failed: " + said + ". " + why
+	if said != "``" {
+		o.Narrative = failed.name() + " failed: " + said + ". " + why
+	} else {
+		o.Narrative = failed.name() + " failed. " + why
+	}
 	facts := failureFacts(f)
 	facts = append(facts[:min(4, len(facts))], o.Facts...)
 	o.Facts = slices.Concat(facts[:min(maxFacts-1, len(facts))], []string{ended(passed)})

@@ -11,16 +11,22 @@ import (
 const maxScan = 20_000
 
 var declarations = map[string][]*regexp.Regexp{
-	".go":    {regexp.MustCompile(`^func (?:\([^)]*\) )?(\w+)`), regexp.MustCompile(`^type (\w+)`), regexp.MustCompile(`^(?:const|var) (\w+)`)},
-	".py":    {regexp.MustCompile(`^\s*(?:async )?def (\w+)`), regexp.MustCompile(`^class (\w+)`)},
-	".js":    {regexp.MustCompile(`^(?:export )?(?:default )?(?:async )?function\*? (\w+)`), regexp.MustCompile(`^(?:export )?(?:default )?(?:abstract )?class (\w+)`), regexp.MustCompile(`^(?:export )?(?:const|let) (\w+) = (?:async )?(?:\(|function|\w+ =>)`), regexp.MustCompile(`^(?:export )?(?:interface|type|enum) (\w+)`)},
-	".rs":    {regexp.MustCompile(`^\s*(?:pub(?:\([^)]*\))? )?(?:async )?(?:fn|struct|enum|trait|type) (\w+)`)},
-	".java":  {regexp.MustCompile(`^\s*(?:public |private |protected |static |final |abstract )*(?:class|interface|enum|record) (\w+)`), regexp.MustCompile(`^\s+(?:public|private|protected)[\w<>\[\], ]* (\w+)\(`)},
-	".rb":    {regexp.MustCompile(`^\s*(?:def|class|module) ([\w.?!]+)`)},
-	".sql":   {regexp.MustCompile(`(?i)^\s*create (?:or replace )?(?:unique )?(?:table|index|view|function|trigger|type)(?: concurrently)? (?:if not exists )?([\w."]+)`), regexp.MustCompile(`^-- name: (\w+)`), regexp.MustCompile(`(?i)^\s*alter table (?:if exists )?([\w."]+)`)},
-	".sh":    {regexp.MustCompile(`^(?:function )?(\w+) ?\(\) ?\{`)},
-	".proto": {regexp.MustCompile(`^\s*(?:message|service|enum|rpc) (\w+)`)},
-	".md":    {regexp.MustCompile(`^#{1,3} +(.+?)\s*#*$`)},
+	".go":    {declaring(`^func (?:\([^)]*\) )?(\w+)`), declaring(`^type (\w+)`), declaring(`^(?:const|var) (\w+)`)},
+	".py":    {declaring(`^\s*(?:async )?def (\w+)`), declaring(`^class (\w+)`)},
+	".js":    {declaring(`^(?:export )?(?:default )?(?:async )?function\*? (\w+)`), declaring(`^(?:export )?(?:default )?(?:abstract )?class (\w+)`), declaring(`^(?:export )?(?:const|let) (\w+) = (?:async )?(?:\(|function|\w+ =>)`), declaring(`^(?:export )?(?:interface|type|enum) (\w+)`)},
+	".rs":    {declaring(`^\s*(?:pub(?:\([^)]*\))? )?(?:async )?(?:fn|struct|enum|trait|type) (\w+)`)},
+	".java":  {declaring(`^\s*(?:public |private |protected |static |final |abstract )*(?:class|interface|enum|record) (\w+)`), declaring(`^\s+(?:public|private|protected)[\w<>\[\], ]* (\w+)\(`)},
+	".rb":    {declaring(`^\s*(?:def|class|module) ([\w.?!]+)`)},
+	".sql":   {declaring(`(?i)^\s*create (?:or replace )?(?:unique )?(?:table|index|view|function|trigger|type)(?: concurrently)? (?:if not exists )?([\w."]+)`), declaring(`^-- name: (\w+)`), declaring(`(?i)^\s*alter table (?:if exists )?([\w."]+)`)},
+	".sh":    {declaring(`^(?:function )?(\w+) ?\(\) ?\{`)},
+	".proto": {declaring(`^\s*(?:message|service|enum|rpc) (\w+)`)},
+	".md":    {declaring(`^#{1,3} +(.+?)\s*#*$`)},
+}
+
+// declaring compiles the form of a declaration. Names may have any letters.
+func declaring(form string) *regexp.Regexp {
+	const letters = `\pL\pN_`
+	return regexp.MustCompile(strings.NewReplacer(`[\w`, `[`+letters, `\w`, `[`+letters+`]`).Replace(form))
 }
 
 var sameAs = map[string]string{

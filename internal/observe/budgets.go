@@ -64,8 +64,11 @@ func (a allowance) over(spent sqlc.SpentRow) string {
 	return ""
 }
 
-// dollars writes millionths of a dollar.
+// dollars writes millionths of a dollar, small amounts in full.
 func dollars(micros int64) string {
+	if micros%10_000 != 0 && micros < 1_000_000 {
+		return fmt.Sprintf("0.%06d", micros)
+	}
 	return fmt.Sprintf("%d.%02d", micros/1_000_000, micros%1_000_000/10_000)
 }
 

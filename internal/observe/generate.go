@@ -92,6 +92,10 @@ func (s *Service) eventMaterial(ctx context.Context, job events.Job) (m material
 	}
 	if m.once = s.asksModel(); m.once {
 		m.twin = twinOf(row)
+	} else {
+		// The extractor says the same of the same, and no statement is needed for
+		// that. Two hooks that tell of one use may tell it in other words.
+		m.once = namesUse(row.Payload) && isNamed(twinOf(row))
 	}
 	return m, m.add([]sqlc.AgentEvent{row})
 }

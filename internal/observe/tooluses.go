@@ -1,6 +1,7 @@
 package observe
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -62,6 +63,14 @@ func twinOf(e sqlc.AgentEvent) string {
 	}
 	return digest(&use.Tool, new(string(input)), new(string(response)))
 }
+
+// namesUse is quick: false is sure.
+func namesUse(payload []byte) bool {
+	return bytes.Contains(payload, []byte(`"tool_use_id"`)) || bytes.Contains(payload, []byte(`"toolUseId"`))
+}
+
+// isNamed reports that a twin is told by the id that the agent gave the use.
+func isNamed(twin string) bool { return strings.HasPrefix(twin, "id ") || strings.HasPrefix(twin, "asked id ") }
 
 // toolUse is one of a session's, and the first event of a job that tells of it.
 type toolUse struct{ session, twin, event string }

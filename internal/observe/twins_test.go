@@ -70,8 +70,9 @@ func (w *world) requireOne(t *testing.T, got ...observe.Recorded) {
 func TestAToolUseThatIsToldTwiceIsOneObservation(t *testing.T) {
 	t.Parallel()
 	for name, twice := range map[string][2]string{
-		"at another time": {fmt.Sprintf(written, ""), fmt.Sprintf(written, "")},
-		"by its id":       {fmt.Sprintf(written, `,"tool_use_id":"toolu_1"`), fmt.Sprintf(written, `,"tool_use_id":"toolu_1","cwd":"/"`)},
+		"at another time":                {fmt.Sprintf(written, ""), fmt.Sprintf(written, "")},
+		"by its id, from another folder": {fmt.Sprintf(written, `,"tool_use_id":"toolu_1"`), fmt.Sprintf(written, `,"tool_use_id":"toolu_1","cwd":"/src","permission_mode":"plan"`)},
+		"by its id":                      {fmt.Sprintf(written, `,"tool_use_id":"toolu_1"`), fmt.Sprintf(written, `,"tool_use_id":"toolu_1","cwd":"/"`)},
 	} {
 		for provider, change := range map[string][]func(*observe.Config){
 			"offline": nil,

@@ -123,11 +123,15 @@ type Used struct {
 	Until  time.Time        // when the month ends
 }
 
-// UsedBy is what one model was paid for.
+// UsedBy is what one model was paid for. Its JSON is that of the API and of the
+// command.
 type UsedBy struct {
-	Project, Provider, Model string
-	TokensIn, TokensOut      int64
-	Cost                     int64 // in millionths of a US dollar; 0 also where the model has no price
+	Project   string `json:"projectId"`
+	Provider  string `json:"provider"`
+	Model     string `json:"model"`
+	TokensIn  int64  `json:"tokensIn"`
+	TokensOut int64  `json:"tokensOut"`
+	Cost      int64  `json:"costMicroUsd"` // in millionths of a US dollar; 0 also where the model has no price
 }
 
 // Usage gives what the caller's team, or its key's project, used since the
@@ -149,7 +153,7 @@ func (s *Service) usage(ctx context.Context, c Caller, at *time.Time) (Used, err
 	}
 	var u Used
 	err := s.inTx(ctx, func(_ pgx.Tx, q *sqlc.Queries) error {
-		u = Used{Since: time.Date(now.Year(), now.Month(), 1, 0, 0, 0, 0, time.UTC), Totals: map[string]int64{}}
+		u = Used{Since: time.Date(now.Year(), now.Month(), 1, 0, 0, 0, 0, time.UTC), Totals: map[string]int64{}, By: []UsedBy{}}
 		scope, err := s.allow(ctx, q, c, toRead)
 		if err != nil {
 			return err

@@ -15,19 +15,24 @@ func lexemes(text string) string {
 func TestLexemes(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
-		"":                    "",
-		"The relays retried":  " relay retri",
-		"getUserById":         " getuserbyid get user id",
-		"get_user_by_id":      " getuserbyid get user id",
-		"a/openBatch2.go":     " openbatch2go openbatch2 openbatch open batch 2 go",
-		"HTTPServer":          " httpserver http server",
-		"src/api/handle.go":   " src api handlego handl go",
-		"./part3":             " part3 part 3",
-		"utf8mb4 1be4f3a 2xx": " utf8mb4 1be4f3a 2xx",
-		"don't, it's Ann's":   " ann",
-		"--data-dir=x":        " datadir data dir",
-		"Größe überall 数据":    " größe überall 数据",
-		"a\x00b' \\ : | & !":  "",
+		"":                      "",
+		"The relays retried":    " relay retri",
+		"getUserById":           " getuserbyid get user id",
+		"get_user_by_id":        " getuserbyid get user id",
+		"a/openBatch2.go":       " openbatch2go openbatch2 openbatch open batch 2 go",
+		"HTTPServer":            " httpserver http server",
+		"src/api/handle.go":     " src api handlego handl go",
+		"./part3":               " part3 part 3",
+		"utf8mb4 1be4f3a 2xx":   " utf8mb4 1be4f3a 2xx",
+		"don't, it's Ann's":     " ann",
+		"--data-dir=x":          " datadir data dir",
+		"Größe überall naïve":   " gross uberal naiv",
+		"A\u0308rger, ÅNGSTRÖM": " arger angstrom",
+		"数据库 x2":                " 数 数据 据 据库 库 x2 2",
+		"DBの接続":                 " db の の接 接 接続 続",
+		"C++ and C#, not c+":    " cpp csharp",
+		"🚀 rocket":              " 🚀 rocket",
+		"a\x00b' \\ : | & !":    "",
 	} {
 		require.Equal(t, want, lexemes(text), text)
 	}

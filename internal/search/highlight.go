@@ -41,6 +41,8 @@ func (q *Query) Highlights(n Note) []string {
 					}
 					if n := len(p.at); n == 0 || k.start >= p.at[n-1].end {
 						p.at = append(p.at, k)
+					} else {
+						p.at[n-1].end = max(p.at[n-1].end, k.end) // pairs of letters overlap
 					}
 					break
 				}

@@ -113,8 +113,11 @@ func (q *Query) options(chunk string, quoted bool, known map[string]int) [][]opt
 		if t.whole && t.start < wholeEnd {
 			return // a part of what is asked for as a whole
 		}
+		if t.single {
+			return // its pairs say more
+		}
 		key := t.lexeme
-		begins := prefix && t.end == len(chunk)-1 && !t.whole
+		begins := (prefix && t.end == len(chunk)-1 || hash(t.word)) && !t.whole
 		if begins {
 			key = t.word + "*"
 		}
@@ -138,6 +141,13 @@ func (q *Query) options(chunk string, quoted bool, known map[string]int) [][]opt
 		}
 	})
 	return out
+}
+
+// hash reports that a word may be the beginning of a hash, as git shortens
+// them.
+func hash(word string) bool {
+	return len(word) >= 5 && strings.Trim(word, "0123456789abcdef") == "" &&
+		strings.ContainsAny(word, "0123456789") && strings.ContainsAny(word, "abcdef")
 }
 
 // phrase notes what a text must have word by word, and reports that it is

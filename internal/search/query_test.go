@@ -22,6 +22,10 @@ func TestParse(t *testing.T) {
 		"a/openBatch2.go":        "(('openbatch2go'|('open')&('batch')&('2')&('go')))",
 		"--data-dir":             "(('datadir'|('data')&('dir')))",
 		"\"two workers\" -the":   "((('two'))&(('worker')))",
+		"数据库":                    "((('数据'))&(('据库')))",
+		"库":                      "((('库')))",
+		"ÜBERSICHT c++":          "((('ubersicht'))&(('cpp')))",
+		"9f8e7":                  "((('9f8e7':*)))",
 		"the of and":             "",
 		"or or":                  "",
 		"-\"two workers\" relay": "((('relay')))",
@@ -58,6 +62,23 @@ func TestHighlights(t *testing.T) {
 	require.Less(t, utf8.RuneCountInString(got[2]), 220)
 	require.Empty(t, search.Parse("zebra").Highlights(n))
 	require.Equal(t, []string{"**getUser**ById and **get** a **user**"}, search.Parse("get user").Highlights(search.Note{Title: "getUserById and get a user"}))
+}
+
+// In scripts without spaces a word is found within others, and letters are found
+// without what is above them.
+func TestOtherScripts(t *testing.T) {
+	t.Parallel()
+	n := search.Note{Title: "データベースの接続が切れる", Narrative: "Größenänderung: die Straße der Übersicht, naïve."}
+	for query, want := range map[string]string{
+		"データベース": "**データベース**の接続が切れる", "接続": "データベースの**接続**が切れる", "続": "データベースの接**続**が切れる",
+		"grossenanderung": "**Größenänderung**: die Straße der Übersicht, naïve.", "u\u0308bersicht": "Größenänderung: die Straße der **Übersicht**, naïve.",
+		"strasse naive": "Größenänderung: die **Straße** der Übersicht, **naïve**.",
+	} {
+		q := search.Parse(query)
+		require.Positive(t, q.Score(n), query)
+		require.Equal(t, []string{want}, q.Highlights(n), query)
+	}
+	require.Zero(t, search.Parse("接切").Score(n))
 }
 
 func TestWhatSaysMoreOfTheQueryIsBetter(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/kljensen/snowball/english"
+	"golang.org/x/text/unicode/norm"
 )
 
 // maxLexeme is how much of a word counts, in bytes. Postgres takes 2046.
@@ -18,6 +19,7 @@ type token struct {
 	word       string // as it was written, in lower case
 	start, end int    // in bytes of the text
 	whole      bool   // an identifier of several parts, which follow
+	single     bool   // a sign by itself, of a script without spaces, that stands in pairs too
 }
 
 // scan cuts a text into tokens and hands them over in order. Words that say
@@ -26,7 +28,14 @@ type token struct {
 func scan(text string, emit func(token)) {
 	for i := 0; i < len(text); {
 		r, size := utf8.DecodeRuneInString(text[i:])
+		if r >= utf8.RuneSelf && spaceless(r) {
+			i += grams(text[i:], i, emit)
+			continue
+		}
 		if !wordly(r) {
+			if r >= firstEmoji && unicode.Is(unicode.So, r) {
+				emit(token{lexeme: text[i : i+size], word: text[i : i+size], start: i, end: i + size})
+			}
 			i += size
 			// What follows an apostrophe is the end of a word: s, t, ll.
 			if r == '\'' || r == '’' {
@@ -37,6 +46,13 @@ func scan(text string, emit func(token)) {
 			continue
 		}
 		n := segment(text[i:])
+		if n == 1 {
+			if name, signs := language(text[i:]); name != "" && (i == 0 || text[i-1] < utf8.RuneSelf && !wordly(rune(text[i-1]))) {
+				emit(token{lexeme: name, word: name, start: i, end: i + n + signs})
+				i += n + signs
+				continue
+			}
+		}
 		identifier(text[i:i+n], i, emit)
 		i += n
 	}
@@ -49,10 +65,84 @@ func wordly(r rune) bool {
 	return unicode.IsLetter(r) || unicode.IsDigit(r) || unicode.IsMark(r)
 }
 
+const firstEmoji = 0x1F000
+
+// language gives the languages that are called by a letter and signs a name
+// that is a word, and how many signs they have.
+func language(s string) (name string, signs int) {
+	c := s[0] | 0x20
+	switch rest := s[1:]; {
+	case c == 'c' && strings.HasPrefix(rest, "++"):
+		name, signs = "cpp", 2
+	case (c == 'c' || c == 'f') && strings.HasPrefix(rest, "#"):
+		name, signs = map[byte]string{'c': "csharp", 'f': "fsharp"}[c], 1
+	}
+	if r, _ := utf8.DecodeRuneInString(s[1+signs:]); wordly(r) {
+		return "", 0
+	}
+	return name, signs
+}
+
+// spaceless reports that a letter is of a script whose words no spaces part,
+// or too few of them. Their words are not known here: each pair of letters is
+// one.
+func spaceless(r rune) bool {
+	return r >= 0x0E00 && (r == 'ー' || unicode.In(r, unicode.Han, unicode.Hiragana, unicode.Katakana, unicode.Hangul,
+		unicode.Thai, unicode.Lao, unicode.Khmer, unicode.Myanmar))
+}
+
+// grams hands over the pairs of such letters at the beginning, and each by
+// itself. It gives how many bytes they have.
+func grams(s string, at int, emit func(token)) int {
+	before, n := -1, 0
+	for n < len(s) {
+		r, size := utf8.DecodeRuneInString(s[n:])
+		if !spaceless(r) {
+			break
+		}
+		if before >= 0 {
+			emit(token{lexeme: s[before : n+size], word: s[before : n+size], start: at + before, end: at + n + size})
+		}
+		next, _ := utf8.DecodeRuneInString(s[n+size:])
+		emit(token{lexeme: s[n : n+size], word: s[n : n+size], start: at + n, end: at + n + size, single: before >= 0 || spaceless(next)})
+		before, n = n, n+size
+	}
+	return n
+}
+
+// fold is a word in lower case, without what is written above and below its
+// letters: people leave that out when they type.
+func fold(s string) string {
+	ascii := true
+	for i := range len(s) {
+		ascii = ascii && s[i] < utf8.RuneSelf
+	}
+	s = strings.ToLower(s)
+	if ascii {
+		return s
+	}
+	var b strings.Builder
+	for _, r := range norm.NFD.String(s) {
+		switch {
+		case r >= 0x0300 && r <= 0x036F: // what was above or below
+		case unfold[r] != "":
+			b.WriteString(unfold[r])
+		default:
+			b.WriteRune(r)
+		}
+	}
+	return norm.NFC.String(b.String())
+}
+
+// unfold has the letters that are more than a letter with a mark.
+var unfold = map[rune]string{
+	'ß': "ss", 'æ': "ae", 'œ': "oe", 'ø': "o", 'ł': "l", 'đ': "d", 'ð': "d", 'þ': "th", 'ı': "i", 'ς': "σ",
+}
+
 // run is the length of the letters and digits at the beginning.
 func run(s string) int {
 	for i, r := range s {
-		if !wordly(r) {
+		if !wordly(r) || r >= utf8.RuneSelf && spaceless(r) {
 			return i
 		}
 	}
@@ -82,7 +172,7 @@ func identifier(s string, at int, emit func(token)) {
 		return
 	}
 	whole := func(from, to int) {
-		if name := squeeze(s[from:to]); len(name) <= maxLexeme && !digit(name[0]) {
+		if name := squeeze(s[from:to]); name != "" && len(name) <= maxLexeme && !digit(name[0]) {
 			emit(token{lexeme: name, word: name, start: at + from, end: at + to, whole: true})
 		}
 	}
@@ -113,7 +203,7 @@ func identifier(s string, at int, emit func(token)) {
 	}
 	for _, p := range parts {
 		w := s[p[0]:p[1]]
-		word(strings.ToLower(w), w, at+p[0], emit)
+		word(fold(w), w, at+p[0], emit)
 	}
 }
 
@@ -140,12 +230,17 @@ func digit(c byte) bool { return '0' <= c && c <= '9' }
 // getUserById, get_user_by_id and get-user-by-id are the same.
 func squeeze(s string) string {
 	var b strings.Builder
+	plain := true
 	for _, r := range s {
 		if wordly(r) {
+			plain = plain && r < utf8.RuneSelf
 			b.WriteRune(unicode.ToLower(r))
 		}
 	}
-	return b.String()
+	if plain {
+		return b.String()
+	}
+	return fold(b.String())
 }
 
 // cuts splits a word where a capital begins a new one, HTTPServer into HTTP
@@ -179,7 +274,7 @@ func cuts(out [][2]int, s string, at int) [][2]int {
 
 // word hands over a word by its stem, unless it says nothing.
 func word(lower, as string, at int, emit func(token)) {
-	if len(lower) < 2 && !digit(lower[0]) {
+	if len(lower) < 2 && (lower == "" || !digit(lower[0])) {
 		return
 	}
 	if lexeme := stem(clip(lower)); lexeme != "" {
