@@ -14,39 +14,42 @@ import (
 // asking, for each element, what it is and how it is written: the statements
 // that move jobs are made of such lists. Everything else is pgx's.
 func fastArrays(_ context.Context, conn *pgx.Conn) error {
-	m := conn.TypeMap()
+	m, shared := conn.TypeMap(), &room{}
 	for _, name := range []string{"_text", "_int4", "_int8", "_timestamptz"} {
 		t, ok := m.TypeForName(name)
 		if !ok {
 			continue
 		}
 		if c, ok := t.Codec.(*pgtype.ArrayCodec); ok {
-			m.RegisterType(&pgtype.Type{Name: t.Name, OID: t.OID, Codec: arrays{c}})
+			m.RegisterType(&pgtype.Type{Name: t.Name, OID: t.OID, Codec: arrays{c, shared}})
 		}
 	}
 	return nil
 }
 
-type arrays struct{ *pgtype.ArrayCodec }
+type arrays struct {
+	*pgtype.ArrayCodec
+	room *room
+}
 
 func (c arrays) PlanEncode(m *pgtype.Map, oid uint32, format int16, value any) pgtype.EncodePlan {
 	if format == pgtype.BinaryFormatCode {
 		switch value.(type) {
 		case []string:
 			if c.ElementType.OID == pgtype.TextOID {
-				return list[string]{pgtype.TextOID, appendText, func(s string) int { return len(s) }}
+				return list[string]{c.room, pgtype.TextOID, appendText, func(s string) int { return len(s) }}
 			}
 		case []int32:
 			if c.ElementType.OID == pgtype.Int4OID {
-				return list[int32]{pgtype.Int4OID, appendInt4, nil}
+				return list[int32]{c.room, pgtype.Int4OID, appendInt4, nil}
 			}
 		case []int64:
 			if c.ElementType.OID == pgtype.Int8OID {
-				return list[int64]{pgtype.Int8OID, appendInt8, nil}
+				return list[int64]{c.room, pgtype.Int8OID, appendInt8, nil}
 			}
 		case []time.Time:
 			if c.ElementType.OID == pgtype.TimestamptzOID {
-				return list[time.Time]{pgtype.TimestamptzOID, appendTime, nil}
+				return list[time.Time]{c.room, pgtype.TimestamptzOID, appendTime, nil}
 			}
 		}
 	}
@@ -55,6 +58,7 @@ func (c arrays) PlanEncode(m *pgtype.Map, oid uint32, format int16, value any) p
 
 // list writes an array of one dimension in Postgres' binary form.
 type list[T any] struct {
+	room    *room
 	element uint32
 	append  func(buf []byte, v T) []byte // its length and its bytes
 	size    func(v T) int                // of its bytes; nil: at most 8
@@ -71,7 +75,7 @@ func (l list[T]) Encode(value any, buf []byte) ([]byte, error) {
 			size += l.size(v)
 		}
 	}
-	buf = slices.Grow(buf, size)
+	buf = l.room.grow(buf, size)
 	buf = binary.BigEndian.AppendUint32(buf, 1) // dimension
 	buf = binary.BigEndian.AppendUint32(buf, 0) // no element is NULL
 	buf = binary.BigEndian.AppendUint32(buf, l.element)
@@ -81,6 +85,30 @@ func (l list[T]) Encode(value any, buf []byte) ([]byte, error) {
 		buf = l.append(buf, v)
 	}
 	return buf, nil
+}
+
+// room is where a connection writes its lists, statement after statement: grown
+// list by list, those of a statement came to five times their size in garbage.
+// pgx writes all arguments of a statement one behind the other into one buffer,
+// and copies them into its message before it begins the next one. So what is
+// written here from the beginning is either new, or the same as was there.
+type room struct{ buf []byte }
+
+// mostRoom is how many bytes a connection keeps.
+const mostRoom = 512 << 10
+
+// grow gives what buf has, with room for n more bytes.
+func (r *room) grow(buf []byte, n int) []byte {
+	need := len(buf) + n
+	switch {
+	case cap(buf) >= need:
+		return buf
+	case need > mostRoom:
+		return slices.Grow(buf, n)
+	case cap(r.buf) < need:
+		r.buf = make([]byte, 0, min(max(2*need, 1<<10), mostRoom))
+	}
+	return append(r.buf[:0], buf...)
 }
 
 func appendText(buf []byte, v string) []byte {
@@ -101,3 +129,20 @@ func appendTime(buf []byte, v time.Time) []byte {
 	us := (v.Unix()-epoch)*1_000_000 + int64(v.Nanosecond())/1000
 	return binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint32(buf, 8), uint64(us))
 }
+
+// Reserve makes room for a statement whose arguments have about n bytes, which
+// the transaction's connection is going to be asked next. The connection's
+// buffer is new after each large message; grown argument by argument, it came
+// to several times the message's size in garbage.
+func Reserve(tx pgx.Tx, n int) {
+	if conn := tx.Conn(); conn != nil && n <= mostRoom {
+		conn.PgConn().Frontend().Send(reservation(n))
+	}
+}
+
+// reservation is a message of no bytes.
+type reservation int
+
+func (reservation) Frontend()                           {}
+func (reservation) Decode([]byte) error                 { return nil }
+func (r reservation) Encode(dst []byte) ([]byte, error) { return slices.Grow(dst, int(r)), nil }

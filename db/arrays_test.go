@@ -2,9 +2,12 @@ package db_test
 
 import (
 	"context"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
@@ -47,5 +50,79 @@ func TestListsArriveAsTheyWere(t *testing.T) {
 			}), 0, 5).Draw(t, "moments"),
 		}
 		require.Equal(t, read(t, plain, args...), read(t, pool, args...))
+	})
+}
+
+// A connection writes its lists where it wrote those of statements before:
+// larger and smaller ones, between texts, in batches, and with room reserved.
+func TestListsOfOneConnectionDoNotMeet(t *testing.T) {
+	t.Parallel()
+	pool, err := db.Open(t.Context(), db.Config{URL: testenv.Postgres(t), MaxConns: 1})
+	require.NoError(t, err)
+	t.Cleanup(pool.Close)
+	const sql = `SELECT md5($1::text[]::text), md5($2::text), md5($3::text[]::text), md5($4::int[]::text), md5($5::text[]::text),
+		md5(array_fill($6::text, ARRAY[$7::int])::text)`
+	list := rapid.Custom(func(t *rapid.T) []string {
+		return slices.Repeat([]string{rapid.StringMatching(`[a-z]{1,3}`).Draw(t, "element")}, rapid.IntRange(0, 20_000).Draw(t, "elements"))
+	})
+	// Each statement has Postgres make its last list itself, which shows what the lists before it have to be.
+	same := func(rows pgx.Rows, args []any) error {
+		defer rows.Close()
+		for rows.Next() {
+			var sums [6]string
+			if err := rows.Scan(&sums[0], &sums[1], &sums[2], &sums[3], &sums[4], &sums[5]); err != nil {
+				return err
+			}
+			require.Equal(t, sums[5], sums[4])
+			if slices.Equal(args[0].([]string), args[4].([]string)) {
+				require.Equal(t, sums[5], sums[0])
+			}
+			if slices.Equal(args[2].([]string), args[4].([]string)) {
+				require.Equal(t, sums[5], sums[2])
+			}
+		}
+		return rows.Err()
+	}
+	rapid.Check(t, func(r *rapid.T) {
+		var batch pgx.Batch
+		var asked [][]any
+		for range rapid.IntRange(1, 3).Draw(r, "statements") {
+			last := append([]string{"x"}, list.Draw(r, "last")...)
+			last = slices.Repeat(last[len(last)-1:], len(last))
+			first, third := last, list.Draw(r, "third")
+			if rapid.Bool().Draw(r, "swap") {
+				first, third = third, first
+			}
+			args := []any{
+				first, strings.Repeat("t", rapid.IntRange(0, 50_000).Draw(r, "text")), third,
+				slices.Repeat([]int32{7}, rapid.IntRange(0, 20_000).Draw(r, "fours")), last, last[0], len(last),
+			}
+			asked = append(asked, args)
+			batch.Queue(sql, args...)
+		}
+		err := pgx.BeginFunc(context.Background(), pool, func(tx pgx.Tx) error {
+			for _, args := range asked {
+				db.Reserve(tx, rapid.IntRange(0, 600_000).Draw(r, "reserved"))
+				rows, err := tx.Query(context.Background(), sql, args...)
+				if err != nil {
+					return err
+				}
+				if err := same(rows, args); err != nil {
+					return err
+				}
+			}
+			results := tx.SendBatch(context.Background(), &batch)
+			for _, args := range asked {
+				rows, err := results.Query()
+				if err != nil {
+					return err
+				}
+				if err := same(rows, args); err != nil {
+					return err
+				}
+			}
+			return results.Close()
+		})
+		require.NoError(r, err)
 	})
 }

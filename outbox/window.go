@@ -73,7 +73,7 @@ func (w *window) full(now time.Duration, lacks int) {
 	w.wait = min(max(2*w.wait, shortestLook), longestLook)
 	if w.rate >= 1 {
 		take := func(n int) time.Duration { return time.Duration(float64(n) / w.rate * float64(time.Second)) }
-		w.wait = min(max(w.wait, take(lacks)), max(shortestLook, take(w.size)/4))
+		w.wait = min(max(w.wait, take(lacks)), max(shortestLook, take(w.size)/4), longestLook)
 	}
 	w.next = now + w.wait
 }

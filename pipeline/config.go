@@ -66,7 +66,8 @@ func Timeout(d time.Duration) Option { return func(l *Lane) { l.Timeout = d } }
 // that came second are dropped with its Commit. Until then the job is queued
 // for everybody who looks, so nothing may rest on a job not being queued any
 // more while its handler reads. A handler that has not returned after a quarter
-// of a second is claimed like any other.
+// of a second is claimed like any other. Those that return at about the same
+// time are settled together, and wait some milliseconds for each other.
 func Brief() Option { return func(l *Lane) { l.Brief = true } }
 
 func (c Config) withDefaults() Config {

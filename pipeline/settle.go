@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"runtime/debug"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -189,11 +190,15 @@ func (l *lane) writeJoined(ctx context.Context, tx pgx.Tx, all *joined, as []*at
 	return err
 }
 
+// stepsPool has what Settled was told before: it is only good during the call.
+var stepsPool = sync.Pool{New: func() any { return new([]events.Step) }}
+
 // settled lets go of attempts that the ledger has answered for.
 func (l *lane) settled(ctx context.Context, as []*attempt, errs []error) {
 	fault.At("worker.settled")
 	if l.w.cfg.Settled != nil {
-		steps := make([]events.Step, 0, len(as))
+		room := stepsPool.Get().(*[]events.Step)
+		steps := (*room)[:0]
 		for i, a := range as {
 			if errs[i] == nil {
 				steps = append(steps, a.step)
@@ -202,6 +207,9 @@ func (l *lane) settled(ctx context.Context, as []*attempt, errs []error) {
 		if len(steps) > 0 {
 			l.w.cfg.Settled(steps)
 		}
+		clear(steps)
+		*room = steps
+		stepsPool.Put(room)
 	}
 	var lost []*attempt
 	for i, a := range as {

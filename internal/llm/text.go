@@ -52,7 +52,26 @@ func isPlain(s string) bool {
 }
 
 // oneLine joins all runs of white space into single spaces.
-func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
+func oneLine(s string) string {
+	if isOneLine(s) {
+		return s
+	}
+	return strings.Join(strings.Fields(s), " ")
+}
+
+// isOneLine reports that nothing is to be joined, of text without other
+// characters than ASCII's: some of those are spaces.
+func isOneLine(s string) bool {
+	before := byte(' ')
+	for i := range len(s) {
+		c := s[i]
+		if c < ' ' || c > '~' || c == ' ' && before == ' ' {
+			return false
+		}
+		before = c
+	}
+	return before != ' ' || s == ""
+}
 
 // clip shortens s to at most n characters, at a word's end when there is one
 // near, and marks the cut with an ellipsis.

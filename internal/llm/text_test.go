@@ -1,10 +1,12 @@
 package llm
 
 import (
+	"strings"
 	"testing"
 	"unicode/utf8"
 
 	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
 )
 
 func TestSentences(t *testing.T) {
@@ -79,4 +81,13 @@ func TestSummarize(t *testing.T) {
 		NextSteps:    "Measure the sweep. Still to do: the README.",
 		Notes:        "1 file changed: db/lease.go",
 	}, sum)
+}
+
+// What is one line already is taken as it is.
+func TestOneLine(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		s := rapid.StringMatching(`[ a~\t\nä\x{85}\x{a0}\x{2003}\x00]{0,6}`).Draw(t, "text")
+		require.Equal(t, strings.Join(strings.Fields(s), " "), oneLine(s))
+	})
 }

@@ -128,7 +128,8 @@ func TransportID(j events.Job) string {
 // GenerationKey is the identity of an observation: the job, its place among
 // all that the provider answered, and its content.
 func GenerationKey(job events.ID, index int, content string) string {
-	canonical := string(appendText(nil, strings.TrimSpace(content)))
+	content = strings.TrimSpace(content)
+	canonical := string(appendText(make([]byte, 0, len(content)+len(content)/8+2), content))
 	return fmt.Sprintf("generation:v1:%s:%d:%s", job, index, digest(&canonical))
 }
 

@@ -109,13 +109,50 @@ func stripOnce(s string, open tags) (string, tags) {
 
 // mayHoldTag is quick where nothing in the text stands for < (see lt), or there
 // is no tag's name in it.
-func mayHoldTag(s string) bool {
-	if strings.IndexByte(s, '<') < 0 && strings.IndexByte(s, '&') < 0 && !strings.Contains(s, "3c") && !strings.Contains(s, "3C") &&
-		!strings.Contains(s, "0026") && !strings.Contains(s, "%26") {
+func mayHoldTag[T string | []byte](s T) bool {
+	opens := false
+	for i := 0; i < len(s) && !opens; i++ {
+		switch s[i] {
+		case '<', '&':
+			opens = true
+		case '3':
+			opens = i+1 < len(s) && s[i+1]|' ' == 'c'
+		case '0', '%':
+			opens = beginsWith(s[i:], "0026") || beginsWith(s[i:], "%26")
+		}
+	}
+	if !opens {
 		return false
 	}
-	low := strings.ToLower(s)
-	return slices.ContainsFunc(privateTags[:], func(t string) bool { return strings.Contains(low, t) })
+	for i := range len(s) {
+		switch s[i] | ' ' {
+		case 'p', 'c', 's': // what the names begin with
+			for _, t := range privateTags {
+				if beginsWith(s[i:], t) {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
+// beginsWith is whether s begins with what is all small letters and marks, in
+// whatever case.
+func beginsWith[T string | []byte](s T, small string) bool {
+	if len(s) < len(small) {
+		return false
+	}
+	for i := range len(small) {
+		c := s[i]
+		if 'A' <= c && c <= 'Z' {
+			c |= ' '
+		}
+		if c != small[i] {
+			return false
+		}
+	}
+	return true
 }
 
 // hide is strip, and takes out what looks like a secret too: what it leaves may
@@ -144,7 +181,7 @@ func hideDocument(raw []byte, most int) (doc []byte, gone bool, err error) {
 // showable is hideDocument for a stored payload, and quick where there is
 // nothing to hide: then it is shown as it is, and quiet.
 func showable(raw []byte) (doc []byte, quiet, gone bool, err error) {
-	if len(raw) <= maxString && !secrets.SuspectJSON(raw) && !mayHoldTag(string(raw)) {
+	if len(raw) <= maxString && !secrets.SuspectJSON(raw) && !mayHoldTag(raw) {
 		return orEmpty(raw), true, false, nil
 	}
 	doc, gone, err = hideDocument(raw, maxString)

@@ -34,12 +34,7 @@ type vocabulary struct {
 func (v *vocabulary) fresh(scope events.Scope, words []search.Word) []search.Word {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.due == nil {
-		v.seed, v.due, v.from = maphash.MakeSeed(), map[uint64]time.Duration{}, time.Now()
-	}
-	if len(v.due) > maxKnownWords {
-		clear(v.due)
-	}
+	v.begin()
 	now, of := time.Since(v.from), maphash.Comparable(v.seed, scope)
 	var out []search.Word
 	for _, w := range words {
@@ -55,6 +50,30 @@ func (v *vocabulary) fresh(scope events.Scope, words []search.Word) []search.Wor
 		out = append(out, w)
 	}
 	return out
+}
+
+// wanted gives what says which lexemes may have to be written; [vocabulary.fresh]
+// decides.
+func (v *vocabulary) wanted(scope events.Scope) func(lexeme string) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.begin()
+	now, of := time.Since(v.from), maphash.Comparable(v.seed, scope)
+	return func(lexeme string) bool {
+		v.mu.Lock()
+		defer v.mu.Unlock()
+		due, seen := v.due[of^maphash.String(v.seed, lexeme)]
+		return !seen || now > due
+	}
+}
+
+func (v *vocabulary) begin() {
+	if v.due == nil {
+		v.seed, v.due, v.from = maphash.MakeSeed(), map[uint64]time.Duration{}, time.Now()
+	}
+	if len(v.due) > maxKnownWords {
+		clear(v.due)
+	}
 }
 
 // learn writes down the words that a project may not have yet.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/seed-245eaa15/obs/db"
 	"github.com/seed-245eaa15/obs/events"
 	"github.com/seed-245eaa15/obs/internal/llm"
 	"github.com/seed-245eaa15/obs/internal/search"
@@ -83,7 +84,7 @@ func (w *writing) observation(r rendered, session string, sources ...restsOn) {
 	key := GenerationKey(w.job.ID, index, r.content)
 	w.notes = append(w.notes, written{
 		id: w.observationID(r, session, key, w.twin, index), key: key, session: session, rendered: r,
-		entry: r.note.Entry(search.Scope(w.job.Scope.Team, w.job.Scope.Project), r.kind), sources: sources,
+		entry: r.note.EntryFor(search.Scope(w.job.Scope.Team, w.job.Scope.Project), r.kind, w.s.words.wanted(w.job.Scope)), sources: sources,
 	})
 }
 
@@ -149,6 +150,7 @@ func (s *Service) write(ctx context.Context, tx pgx.Tx, all []*writing) error {
 		}
 	}
 	q := s.q.WithTx(tx)
+	db.Reserve(tx, sizeOf(&p))
 	made, err := q.InsertGenerated(ctx, p)
 	if err == nil && len(made) < len(p.Ids) {
 		err = s.holdTwins(ctx, q, all, made)
@@ -157,6 +159,16 @@ func (s *Service) write(ctx context.Context, tx pgx.Tx, all []*writing) error {
 		return fmt.Errorf("store %d observations of %d jobs: %w", len(p.Ids), len(all), err)
 	}
 	return nil
+}
+
+// sizeOf is about how many bytes are said to Postgres.
+func sizeOf(p *sqlc.InsertGeneratedParams) int {
+	const job, note, source = 500, 450, 400 // what ids and names come to, and the lengths before each
+	n := 1000 + job*len(p.JobIds) + note*len(p.Ids) + source*len(p.SourceIds) + 100*len(p.Words)
+	for i := range p.Ids {
+		n += len(p.Contents[i]) + len(p.Searches[i]) + len(p.Metadatas[i])
+	}
+	return n
 }
 
 // holdTwins sees to it that the observations that were there before, and now

@@ -46,6 +46,12 @@ var pool = sync.Pool{New: func() any { return make(map[string]struct{}, 256) }}
 
 // Entry is what the index has of the note in the project of that scope.
 func (n Note) Entry(scope, kind string) Entry {
+	return n.EntryFor(scope, kind, func(string) bool { return true })
+}
+
+// EntryFor is Entry with those words only whose lexemes are wanted: mostly all
+// of a note's are known.
+func (n Note) EntryFor(scope, kind string, wanted func(lexeme string) bool) Entry {
 	seen := pool.Get().(map[string]struct{})
 	defer func() {
 		clear(seen)
@@ -54,7 +60,6 @@ func (n Note) Entry(scope, kind string) Entry {
 	var e Entry
 	var b strings.Builder
 	b.Grow(512)
-	e.Words = make([]Word, 0, 48)
 	add := func(lexeme string) bool {
 		if _, there := seen[lexeme]; there || len(seen) == maxEntry {
 			return false
@@ -68,7 +73,7 @@ func (n Note) Entry(scope, kind string) Entry {
 	add(Kind(kind))
 	n.each(func(_ field, text string) {
 		scan(text, func(t token) {
-			if add(t.lexeme) && !t.whole && plausible(t.word) {
+			if add(t.lexeme) && !t.whole && plausible(t.word) && wanted(t.lexeme) {
 				e.Words = append(e.Words, Word{t.word, t.lexeme})
 			}
 		})
