@@ -41,7 +41,7 @@ func (l *Load) Refused() int64 { return l.refused.Load() }
 // waits for a short while, and is then told to come back: to be told at once is
 // better than to wait without end, and what nobody holds costs no memory.
 type Admission struct {
-	Requests int           // at once; zero means 64
+	Requests int           // at once; zero means 64; of those that record one event four count as one
 	Queue    int           // more of them that wait for their turn; zero means 4 × Requests
 	Wait     time.Duration // for their turn; zero means 1 s
 	Bytes    int64         // of the bodies of all of these; zero means 64 MiB
@@ -80,22 +80,32 @@ type gate struct {
 func newGate(a Admission) *gate {
 	a = a.withDefaults()
 	return &gate{
-		Admission: a, slots: semaphore.NewWeighted(int64(a.Requests)),
+		Admission: a, slots: semaphore.NewWeighted(placeWhole * int64(a.Requests)),
 		waits: semaphore.NewWeighted(int64(a.Waiting)), bytes: semaphore.NewWeighted(a.Bytes),
 	}
 }
 
-// admitted lets a request in when there is room for it. It goes before the
-// key is looked up, because that costs a connection as well.
-func (s *server) admitted(next echo.HandlerFunc) echo.HandlerFunc {
-	return func(c echo.Context) error {
-		p, err := s.gate.enter(c, s.cfg.BodyLimit)
-		if err != nil {
-			return err
+// What a request takes of the places. One event needs no connection of its own:
+// it shares a transaction with whoever is there, and the more of them there are
+// the less each costs (docs/adr/0039).
+const (
+	placeWhole = 4
+	placePart  = 1
+)
+
+// admitted lets a request in when there is room for it, and for so much. It
+// goes before the key is looked up, because that costs a connection as well.
+func (s *server) admitted(takes int64) echo.MiddlewareFunc {
+	return func(next echo.HandlerFunc) echo.HandlerFunc {
+		return func(c echo.Context) error {
+			p, err := s.gate.enter(c, takes, s.cfg.BodyLimit)
+			if err != nil {
+				return err
+			}
+			defer p.leave()
+			c.Set(keyPlace, p)
+			return next(c)
 		}
-		defer p.leave()
-		c.Set(keyPlace, p)
-		return next(c)
 	}
 }
 
@@ -103,6 +113,7 @@ func (s *server) admitted(next echo.HandlerFunc) echo.HandlerFunc {
 type place struct {
 	g     *gate
 	slots *semaphore.Weighted
+	takes int64 // of slots
 	count *atomic.Int64
 	size  int64
 }
@@ -113,9 +124,9 @@ func (p *place) wait() {
 	if p.slots == p.g.waits || !p.g.waits.TryAcquire(1) {
 		return
 	}
-	p.slots.Release(1)
+	p.slots.Release(p.takes)
 	p.count.Add(-1)
-	p.slots, p.count = p.g.waits, &p.g.Load.waiting
+	p.slots, p.takes, p.count = p.g.waits, 1, &p.g.Load.waiting
 	p.count.Add(1)
 }
 
@@ -123,10 +134,10 @@ func (p *place) leave() {
 	p.g.Load.bytes.Add(-p.size)
 	p.count.Add(-1)
 	p.g.bytes.Release(p.size)
-	p.slots.Release(1)
+	p.slots.Release(p.takes)
 }
 
-func (g *gate) enter(c echo.Context, bodyLimit int64) (*place, error) {
+func (g *gate) enter(c echo.Context, takes, bodyLimit int64) (*place, error) {
 	size := c.Request().ContentLength
 	if size < 0 || size > bodyLimit {
 		size = bodyLimit // it may be as much, and more is not read
@@ -134,7 +145,7 @@ func (g *gate) enter(c echo.Context, bodyLimit int64) (*place, error) {
 	size = min(size, g.Bytes)
 	slots, count := g.slots, &g.Load.running
 	if c.QueryParam("wait") == "true" {
-		slots, count = g.waits, &g.Load.waiting
+		slots, takes, count = g.waits, 1, &g.Load.waiting
 	}
 	if g.Load.queued.Add(1) > int64(g.Queue) {
 		g.Load.queued.Add(-1)
@@ -153,16 +164,16 @@ func (g *gate) enter(c echo.Context, bodyLimit int64) (*place, error) {
 		defer cancel()
 		return of.Acquire(ctx, n) == nil
 	}
-	if !acquire(slots, 1) {
+	if !acquire(slots, takes) {
 		return nil, g.full(c)
 	}
 	if !acquire(g.bytes, size) {
-		slots.Release(1)
+		slots.Release(takes)
 		return nil, g.full(c)
 	}
 	count.Add(1)
 	g.Load.bytes.Add(size)
-	return &place{g, slots, count, size}, nil
+	return &place{g, slots, takes, count, size}, nil
 }
 
 // full is the answer to who found no room. They are not all to come back in

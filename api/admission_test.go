@@ -83,6 +83,37 @@ func TestTheQueueIsBounded(t *testing.T) {
 	require.Equal(t, http.StatusOK, w.do(request{method: "GET", path: "/v1/jobs", key: "team"}).status)
 }
 
+// One event shares its transaction, and so takes a quarter of a place; what
+// takes a whole one waits for all four.
+func TestFourEventsShareAPlace(t *testing.T) {
+	t.Parallel()
+	load := &api.Load{}
+	w := newWorld(t, func(c *api.Config) {
+		c.Admission = api.Admission{Requests: 1, Queue: 1, Wait: 50 * time.Millisecond, Load: load}
+	})
+	tx, err := w.pool.Begin(t.Context())
+	require.NoError(t, err)
+	defer func() { _ = tx.Rollback(context.WithoutCancel(t.Context())) }()
+	_, err = tx.Exec(t.Context(), "LOCK TABLE api_keys IN ACCESS EXCLUSIVE MODE") // who has no place yet needs none of it
+	require.NoError(t, err)
+	post := func(path, body string) answer {
+		return w.do(request{method: "POST", path: path, key: "team", body: body})
+	}
+	answers := make(chan answer, 4)
+	for i := range 4 {
+		go func() { answers <- post("/v1/events", w.event(fmt.Sprint("e", i))) }()
+		require.Eventually(t, func() bool { return load.Running() == int64(i+1) }, patience, look)
+	}
+	require.Equal(t, http.StatusServiceUnavailable, post("/v1/events", w.event("e4")).status)
+	require.Equal(t, http.StatusServiceUnavailable, post("/v1/events/batch", "["+w.event("e5")+"]").status)
+	require.NoError(t, tx.Rollback(t.Context()))
+	for range 4 {
+		a := <-answers
+		require.Equal(t, http.StatusCreated, a.status, a.text)
+	}
+	require.Zero(t, load.Running()+load.Queued()+load.Bytes())
+}
+
 // The bodies of all requests together are bounded, whatever each says of its
 // length.
 func TestBodiesAreBoundedTogether(t *testing.T) {

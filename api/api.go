@@ -92,8 +92,12 @@ func New(cfg Config) http.Handler {
 	for _, r := range s.routes() {
 		var guard []echo.MiddlewareFunc
 		if r.scope != anyone {
-			if r.path != streamPath { // one that lives for hours has limits of its own
-				guard = append(guard, s.admitted)
+			switch r.path {
+			case streamPath: // one that lives for hours has limits of its own
+			case eventsPath:
+				guard = append(guard, s.admitted(placePart))
+			default:
+				guard = append(guard, s.admitted(placeWhole))
 			}
 			guard = append(guard, s.keyed(r.scope, r.path == eventsPath || r.path == batchPath))
 		}

@@ -67,9 +67,10 @@ RETURNING o.id;
 
 -- name: FindSessions :many
 -- For each place of a group of requests the newest session with that content id, of the
--- same platform where one was named (empty: none at all).
+-- same platform where one was named (empty: none at all). That there are few
+-- places is hidden from the planner, as in TryProjects.
 WITH want AS (
-    SELECT unnest(@places::int[]) AS place,
+    SELECT unnest(ARRAY(SELECT unnest(@places::int[]))) AS place,
            unnest(@team_ids::text[]) AS team_id,
            unnest(@project_ids::text[]) AS project_id,
            unnest(@content_ids::text[]) AS content_id,

@@ -143,7 +143,7 @@ func (q *Queries) EndSession(ctx context.Context, arg EndSessionParams) (ServerS
 
 const findSessions = `-- name: FindSessions :many
 WITH want AS (
-    SELECT unnest($1::int[]) AS place,
+    SELECT unnest(ARRAY(SELECT unnest($1::int[]))) AS place,
            unnest($2::text[]) AS team_id,
            unnest($3::text[]) AS project_id,
            unnest($4::text[]) AS content_id,
@@ -174,7 +174,8 @@ type FindSessionsRow struct {
 }
 
 // For each place of a group of requests the newest session with that content id, of the
-// same platform where one was named (empty: none at all).
+// same platform where one was named (empty: none at all). That there are few
+// places is hidden from the planner, as in TryProjects.
 func (q *Queries) FindSessions(ctx context.Context, arg FindSessionsParams) ([]FindSessionsRow, error) {
 	rows, err := q.db.Query(ctx, findSessions,
 		arg.Places,
