@@ -59,7 +59,7 @@ func TestThePlansOfTheDoorAreKept(t *testing.T) {
 		require.LessOrEqual(t, p.Custom, int64(5), fmt.Sprintf("%s: %d times planned anew, %d times kept", query, p.Custom, p.Generic))
 		kept[query] = true
 	}
-	for _, query := range []string{"TryProjects", "FindSessions", "InsertAgentEvents", "EnqueueJob", "EnqueueJobs", "InsertAudits"} {
+	for _, query := range []string{"TryProjects", "InsertAgentEvents", "EnqueueJob", "EnqueueJobs", "InsertAudits"} {
 		require.True(t, kept[query], query)
 	}
 }
