@@ -3,6 +3,7 @@ package outbox_test
 import (
 	"encoding/json"
 	"regexp"
+	"strings"
 	"testing"
 	"time"
 
@@ -13,6 +14,32 @@ import (
 )
 
 var plainSubject = regexp.MustCompile(`^ev(\.~?[A-Za-z0-9_-]{1,64}){4}$`)
+
+// What a ring names is a few envelopes that could be on the stream, or nothing.
+func FuzzNamesIn(f *testing.F) {
+	one := string(first(teamA, "one").Marshal())
+	f.Add(one)
+	f.Add(one + "\n" + one)
+	f.Add(one + "\n")
+	f.Add(strings.Repeat(one+"\n", outbox.MostNamed) + one)
+	f.Add("{}")
+	f.Fuzz(func(t *testing.T, lines string) {
+		asks, all := outbox.NamesIn(lines)
+		if !all {
+			require.Empty(t, asks)
+			return
+		}
+		require.NotEmpty(t, asks)
+		require.LessOrEqual(t, len(asks), outbox.MostNamed)
+		said := make([]string, len(asks))
+		for i, e := range asks {
+			said[i] = string(e.Marshal())
+		}
+		again, all := outbox.NamesIn(strings.Join(said, "\n"))
+		require.True(t, all)
+		require.Equal(t, asks, again)
+	})
+}
 
 func FuzzParseEvent(f *testing.F) {
 	f.Add([]byte(`{"job":"note_1","version":2,"type":"queued","kind":"note","team":"a","project":"b"}`))

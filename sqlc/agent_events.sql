@@ -3,12 +3,15 @@
 -- name: InsertAgentEvents :many
 -- Those that were not known, of any tenants, whose projects the transaction
 -- holds. In one order for everybody: no deadlocks. What was sent is not given
--- back.
+-- back. An event without a session of ours has the newest one of its content id
+-- (empty: none), of the same platform where one was named (empty: none at all).
 WITH want AS (
     SELECT unnest(@ids::text[]) AS id,
            unnest(@team_ids::text[]) AS team_id,
            unnest(@project_ids::text[]) AS project_id,
            unnest(@session_ids::text[]) AS session_id,
+           unnest(@content_ids::text[]) AS content_id,
+           unnest(@any_platform::bool[]) AS any_platform,
            unnest(@source_adapters::text[]) AS source_adapter,
            unnest(@source_event_ids::text[]) AS source_event_id,
            unnest(@idempotency_keys::text[]) AS idempotency_key,
@@ -23,13 +26,19 @@ WITH want AS (
 INSERT INTO agent_events (
     id, team_id, project_id, server_session_id, source_adapter, source_event_id, idempotency_key,
     event_type, platform_source, payload, metadata, occurred_at)
-SELECT w.id, w.team_id, w.project_id, NULLIF(w.session_id, ''), w.source_adapter, NULLIF(w.source_event_id, ''),
+SELECT w.id, w.team_id, w.project_id,
+       CASE WHEN w.content_id = '' THEN NULLIF(w.session_id, '') ELSE (
+           SELECT t.id FROM server_sessions t
+           WHERE t.team_id = w.team_id AND t.project_id = w.project_id AND t.content_session_id = w.content_id
+             AND (w.any_platform OR t.platform_source IS NOT DISTINCT FROM NULLIF(w.platform, ''))
+           ORDER BY t.created_at DESC, t.id DESC LIMIT 1) END,
+       w.source_adapter, NULLIF(w.source_event_id, ''),
        w.idempotency_key, w.event_type, NULLIF(w.platform, ''), w.payload::jsonb, w.metadata::jsonb, w.occurred_at
 FROM want w
 JOIN known k ON k.id = w.project_id AND k.team_id = w.team_id
 ORDER BY w.id
 ON CONFLICT DO NOTHING
-RETURNING id, received_at, created_at;
+RETURNING id, server_session_id, received_at, created_at;
 
 -- name: MergeAgentEvents :exec
 -- A known event takes on what is new in the metadata, nothing else.

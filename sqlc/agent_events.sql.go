@@ -284,27 +284,35 @@ WITH want AS (
            unnest($2::text[]) AS team_id,
            unnest($3::text[]) AS project_id,
            unnest($4::text[]) AS session_id,
-           unnest($5::text[]) AS source_adapter,
-           unnest($6::text[]) AS source_event_id,
-           unnest($7::text[]) AS idempotency_key,
-           unnest($8::text[]) AS event_type,
-           unnest($9::text[]) AS platform,
-           unnest($10::text[]) AS payload,
-           unnest($11::text[]) AS metadata,
-           unnest($12::timestamptz[]) AS occurred_at
+           unnest($5::text[]) AS content_id,
+           unnest($6::bool[]) AS any_platform,
+           unnest($7::text[]) AS source_adapter,
+           unnest($8::text[]) AS source_event_id,
+           unnest($9::text[]) AS idempotency_key,
+           unnest($10::text[]) AS event_type,
+           unnest($11::text[]) AS platform,
+           unnest($12::text[]) AS payload,
+           unnest($13::text[]) AS metadata,
+           unnest($14::timestamptz[]) AS occurred_at
 ), known AS MATERIALIZED ( -- once for each project, not for each row
     SELECT p.id, p.team_id FROM projects p WHERE p.id = ANY (ARRAY(SELECT DISTINCT unnest($3::text[])))
 )
 INSERT INTO agent_events (
     id, team_id, project_id, server_session_id, source_adapter, source_event_id, idempotency_key,
     event_type, platform_source, payload, metadata, occurred_at)
-SELECT w.id, w.team_id, w.project_id, NULLIF(w.session_id, ''), w.source_adapter, NULLIF(w.source_event_id, ''),
+SELECT w.id, w.team_id, w.project_id,
+       CASE WHEN w.content_id = '' THEN NULLIF(w.session_id, '') ELSE (
+           SELECT t.id FROM server_sessions t
+           WHERE t.team_id = w.team_id AND t.project_id = w.project_id AND t.content_session_id = w.content_id
+             AND (w.any_platform OR t.platform_source IS NOT DISTINCT FROM NULLIF(w.platform, ''))
+           ORDER BY t.created_at DESC, t.id DESC LIMIT 1) END,
+       w.source_adapter, NULLIF(w.source_event_id, ''),
        w.idempotency_key, w.event_type, NULLIF(w.platform, ''), w.payload::jsonb, w.metadata::jsonb, w.occurred_at
 FROM want w
 JOIN known k ON k.id = w.project_id AND k.team_id = w.team_id
 ORDER BY w.id
 ON CONFLICT DO NOTHING
-RETURNING id, received_at, created_at
+RETURNING id, server_session_id, received_at, created_at
 `
 
 type InsertAgentEventsParams struct {
@@ -312,6 +320,8 @@ type InsertAgentEventsParams struct {
 	TeamIds         []string
 	ProjectIds      []string
 	SessionIds      []string
+	ContentIds      []string
+	AnyPlatform     []bool
 	SourceAdapters  []string
 	SourceEventIds  []string
 	IdempotencyKeys []string
@@ -323,21 +333,25 @@ type InsertAgentEventsParams struct {
 }
 
 type InsertAgentEventsRow struct {
-	ID         string
-	ReceivedAt time.Time
-	CreatedAt  time.Time
+	ID              string
+	ServerSessionID *string
+	ReceivedAt      time.Time
+	CreatedAt       time.Time
 }
 
 // What agents did. Used by internal/observe only.
 // Those that were not known, of any tenants, whose projects the transaction
 // holds. In one order for everybody: no deadlocks. What was sent is not given
-// back.
+// back. An event without a session of ours has the newest one of its content id
+// (empty: none), of the same platform where one was named (empty: none at all).
 func (q *Queries) InsertAgentEvents(ctx context.Context, arg InsertAgentEventsParams) ([]InsertAgentEventsRow, error) {
 	rows, err := q.db.Query(ctx, insertAgentEvents,
 		arg.Ids,
 		arg.TeamIds,
 		arg.ProjectIds,
 		arg.SessionIds,
+		arg.ContentIds,
+		arg.AnyPlatform,
 		arg.SourceAdapters,
 		arg.SourceEventIds,
 		arg.IdempotencyKeys,
@@ -354,7 +368,12 @@ func (q *Queries) InsertAgentEvents(ctx context.Context, arg InsertAgentEventsPa
 	items := []InsertAgentEventsRow{}
 	for rows.Next() {
 		var i InsertAgentEventsRow
-		if err := rows.Scan(&i.ID, &i.ReceivedAt, &i.CreatedAt); err != nil {
+		if err := rows.Scan(
+			&i.ID,
+			&i.ServerSessionID,
+			&i.ReceivedAt,
+			&i.CreatedAt,
+		); err != nil {
 			return nil, err
 		}
 		items = append(items, i)

@@ -65,26 +65,6 @@ WHERE s.team_id = @team_id AND s.project_id = @project_id AND s.source_type = 's
   AND o.created_by_job_id IS NOT NULL AND o.created_by_job_id <> @job_id::text AND o.edited_at IS NULL
 RETURNING o.id;
 
--- name: FindSessions :many
--- For each place of a group of requests the newest session with that content id, of the
--- same platform where one was named (empty: none at all). That there are few
--- places is hidden from the planner, as in TryProjects.
-WITH want AS (
-    SELECT unnest(ARRAY(SELECT unnest(@places::int[]))) AS place,
-           unnest(@team_ids::text[]) AS team_id,
-           unnest(@project_ids::text[]) AS project_id,
-           unnest(@content_ids::text[]) AS content_id,
-           unnest(@any_platform::bool[]) AS any_platform,
-           unnest(@platforms::text[]) AS platform
-)
-SELECT w.place::int AS place, s.id FROM want w
-CROSS JOIN LATERAL (
-    SELECT t.id FROM server_sessions t
-    WHERE t.team_id = w.team_id AND t.project_id = w.project_id AND t.content_session_id = w.content_id
-      AND (w.any_platform OR t.platform_source IS NOT DISTINCT FROM NULLIF(w.platform, ''))
-    ORDER BY t.created_at DESC, t.id DESC LIMIT 1
-) s;
-
 -- name: KnownSessions :many
 SELECT s.id, s.team_id, s.project_id FROM server_sessions s
 JOIN (SELECT unnest(@ids::text[]) AS id, unnest(@team_ids::text[]) AS team_id, unnest(@project_ids::text[]) AS project_id) w

@@ -141,68 +141,6 @@ func (q *Queries) EndSession(ctx context.Context, arg EndSessionParams) (ServerS
 	return i, err
 }
 
-const findSessions = `-- name: FindSessions :many
-WITH want AS (
-    SELECT unnest(ARRAY(SELECT unnest($1::int[]))) AS place,
-           unnest($2::text[]) AS team_id,
-           unnest($3::text[]) AS project_id,
-           unnest($4::text[]) AS content_id,
-           unnest($5::bool[]) AS any_platform,
-           unnest($6::text[]) AS platform
-)
-SELECT w.place::int AS place, s.id FROM want w
-CROSS JOIN LATERAL (
-    SELECT t.id FROM server_sessions t
-    WHERE t.team_id = w.team_id AND t.project_id = w.project_id AND t.content_session_id = w.content_id
-      AND (w.any_platform OR t.platform_source IS NOT DISTINCT FROM NULLIF(w.platform, ''))
-    ORDER BY t.created_at DESC, t.id DESC LIMIT 1
-) s
-`
-
-type FindSessionsParams struct {
-	Places      []int32
-	TeamIds     []string
-	ProjectIds  []string
-	ContentIds  []string
-	AnyPlatform []bool
-	Platforms   []string
-}
-
-type FindSessionsRow struct {
-	Place int32
-	ID    string
-}
-
-// For each place of a group of requests the newest session with that content id, of the
-// same platform where one was named (empty: none at all). That there are few
-// places is hidden from the planner, as in TryProjects.
-func (q *Queries) FindSessions(ctx context.Context, arg FindSessionsParams) ([]FindSessionsRow, error) {
-	rows, err := q.db.Query(ctx, findSessions,
-		arg.Places,
-		arg.TeamIds,
-		arg.ProjectIds,
-		arg.ContentIds,
-		arg.AnyPlatform,
-		arg.Platforms,
-	)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	items := []FindSessionsRow{}
-	for rows.Next() {
-		var i FindSessionsRow
-		if err := rows.Scan(&i.Place, &i.ID); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
 const getSession = `-- name: GetSession :one
 SELECT id, team_id, project_id, external_session_id, content_session_id, idempotency_key, agent_id, agent_type, platform_source, generation_status, metadata, last_message, prompts, open_batch_job_id, started_at, ended_at, last_generated_at, created_at, updated_at, summary_job_id, summaries, summary_of, summarized FROM server_sessions
 WHERE id = $1 AND CASE WHEN team_id = $2 AND ($3::text = '' OR project_id = $3::text) THEN true END

@@ -32,7 +32,6 @@ type group struct {
 type item struct {
 	*incoming
 	rec     *recording
-	session string // "" for none
 	event   AgentEvent
 	created bool
 	pruned  bool // its job was done and taken away
@@ -56,7 +55,7 @@ func (g *group) store(ctx context.Context) error {
 	if err := g.admit(ctx); err != nil || len(g.items) == 0 {
 		return err
 	}
-	if err := g.linkSessions(ctx); err != nil || len(g.items) == 0 {
+	if err := g.checkSessions(ctx); err != nil || len(g.items) == 0 {
 		return err
 	}
 	if err := g.insert(ctx); err != nil {
@@ -153,32 +152,14 @@ func (g *group) drop() {
 	g.items = slices.DeleteFunc(g.items, func(it *item) bool { return it.rec.err != nil })
 }
 
-// linkSessions finds each event's session, "" where it has none. One that is
-// named by our id must be of the event's project; one that is named by the
-// client's own may be missing.
-func (g *group) linkSessions(ctx context.Context) error {
-	var find sqlc.FindSessionsParams
+// checkSessions refuses events whose session is named by our id and is not of
+// their project. One that is named by the client's own id may be missing.
+func (g *group) checkSessions(ctx context.Context) error {
 	var know sqlc.KnownSessionsParams
-	for i, it := range g.items {
-		switch {
-		case it.ServerSessionID != nil:
+	for _, it := range g.items {
+		if it.ServerSessionID != nil {
 			know.Ids, know.TeamIds = append(know.Ids, *it.ServerSessionID), append(know.TeamIds, it.team())
 			know.ProjectIds = append(know.ProjectIds, it.ProjectID)
-		case it.ContentSessionID != nil:
-			find.Places = append(find.Places, int32(i))
-			find.TeamIds, find.ProjectIds = append(find.TeamIds, it.team()), append(find.ProjectIds, it.ProjectID)
-			find.ContentIds = append(find.ContentIds, *it.ContentSessionID)
-			find.AnyPlatform = append(find.AnyPlatform, !it.HasPlatform)
-			find.Platforms = append(find.Platforms, deref(it.platform))
-		}
-	}
-	if len(find.Places) > 0 {
-		found, err := g.q.FindSessions(ctx, find)
-		if err != nil {
-			return fmt.Errorf("find sessions: %w", err)
-		}
-		for _, r := range found {
-			g.items[r.Place].session = r.ID
 		}
 	}
 	if len(know.Ids) == 0 {
@@ -196,8 +177,7 @@ func (g *group) linkSessions(ctx context.Context) error {
 		if it.ServerSessionID == nil {
 			continue
 		}
-		it.session = *it.ServerSessionID
-		if !known[sessionRef{it.team(), it.ProjectID, it.session}] {
+		if !known[sessionRef{it.team(), it.ProjectID, *it.ServerSessionID}] {
 			it.rec.err = forbidden("server_session_id must belong to project_id and team_id")
 		}
 	}
@@ -217,7 +197,12 @@ func (g *group) insert(ctx context.Context) error {
 		p.Ids = append(p.Ids, it.id)
 		p.TeamIds = append(p.TeamIds, it.team())
 		p.ProjectIds = append(p.ProjectIds, it.ProjectID)
-		p.SessionIds = append(p.SessionIds, it.session)
+		content := ""
+		if it.ServerSessionID == nil {
+			content = deref(it.ContentSessionID)
+		}
+		p.SessionIds, p.ContentIds = append(p.SessionIds, deref(it.ServerSessionID)), append(p.ContentIds, content)
+		p.AnyPlatform = append(p.AnyPlatform, !it.HasPlatform)
 		p.SourceAdapters = append(p.SourceAdapters, it.SourceType)
 		p.SourceEventIds = append(p.SourceEventIds, deref(it.SourceEventID))
 		p.IdempotencyKeys = append(p.IdempotencyKeys, it.key)
@@ -235,7 +220,7 @@ func (g *group) insert(ctx context.Context) error {
 		it := first[r.ID]
 		it.created = true
 		it.event = AgentEvent{
-			ID: it.id, ProjectID: it.ProjectID, TeamID: it.team(), ServerSessionID: orNil(it.session), SourceAdapter: it.SourceType,
+			ID: it.id, ProjectID: it.ProjectID, TeamID: it.team(), ServerSessionID: r.ServerSessionID, SourceAdapter: it.SourceType,
 			SourceEventID: it.SourceEventID, EventType: it.EventType, PlatformSource: it.platform, Payload: it.Payload,
 			Metadata: it.Metadata, OccurredAt: it.occurred, ReceivedAt: r.ReceivedAt.UTC(), CreatedAt: r.CreatedAt.UTC(),
 		}
@@ -256,9 +241,9 @@ func lists(n, of int) func() []string {
 }
 
 func newInsert(n int) sqlc.InsertAgentEventsParams {
-	list := lists(n, 11)
+	list := lists(n, 12)
 	return sqlc.InsertAgentEventsParams{
-		Ids: list(), TeamIds: list(), ProjectIds: list(), SessionIds: list(), SourceAdapters: list(), SourceEventIds: list(),
+		Ids: list(), TeamIds: list(), ProjectIds: list(), SessionIds: list(), ContentIds: list(), AnyPlatform: make([]bool, 0, n), SourceAdapters: list(), SourceEventIds: list(),
 		IdempotencyKeys: list(), EventTypes: list(), Platforms: list(), Payloads: list(), Metadatas: list(),
 		OccurredAts: make([]time.Time, 0, n),
 	}

@@ -247,7 +247,7 @@ var mutations = map[string]mutation{
 	}},
 	"InsertAgentEvents": {makes: true, call: func(ctx context.Context, q *sqlc.Queries, x target) error {
 		_, err := q.InsertAgentEvents(ctx, sqlc.InsertAgentEventsParams{
-			Ids: []string{x.event}, TeamIds: []string{x.scope.Team}, ProjectIds: []string{x.scope.Project}, SessionIds: []string{""},
+			Ids: []string{x.event}, TeamIds: []string{x.scope.Team}, ProjectIds: []string{x.scope.Project}, SessionIds: []string{""}, ContentIds: []string{""}, AnyPlatform: []bool{false},
 			SourceAdapters: []string{"api"}, SourceEventIds: []string{""}, IdempotencyKeys: []string{x.evkey}, EventTypes: []string{"x"},
 			Platforms: []string{""}, Payloads: []string{"{}"}, Metadatas: []string{"{}"}, OccurredAts: []time.Time{time.Now()},
 		})
