@@ -77,7 +77,7 @@ func TestThePlansOfTheDoorAreKept(t *testing.T) {
 	}
 	require.Empty(t, anew)
 	for _, query := range []string{
-		"TryProjects", "FindSessions", "KnownSessions", "InsertAgentEvents", "MergeAgentEvents", "GetAgentEvents", "EnqueueJob", "EnqueueJobs",
+		"TryProjects", "KnownSessions", "InsertAgentEvents", "MergeAgentEvents", "GetAgentEvents", "EnqueueJob", "EnqueueJobs",
 		"KnownProjects", "FindJobs", "LockSessions", "LockOpenBatches", "JoinBatch", "InsertAudits",
 	} {
 		require.True(t, kept[query], query)
