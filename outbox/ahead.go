@@ -12,6 +12,10 @@ import (
 // were not read yet.
 const mostAhead = 1024
 
+// mostMet is how many rows are looked through for one that a ring names: a read
+// may have been faster. Where there are more, something waits, and all is read.
+const mostMet = 128
+
 // ahead publishes what rings have named, and reports whether that was all they
 // rang for: then nothing has to be read. It does no more than save the read. What is
 // named is believed only as far as a message is: it goes out under the message
@@ -21,12 +25,12 @@ const mostAhead = 1024
 func (t *term) ahead(ctx context.Context) bool {
 	asks, all := t.cfg.Named()
 	if len(asks) == 0 || !t.caughtUp || !t.ensured || t.storeWait > 0 || t.now() < t.pubAt || t.cfg.TenantCap > 0 ||
-		t.inFlight >= t.cfg.InFlight || len(t.named)+len(asks) > mostAhead {
+		t.inFlight >= t.cfg.InFlight || len(t.named)+len(asks) > mostAhead || len(t.rows) > mostMet {
 		return all && len(asks) == 0
 	}
 	var rows []*row
 	for _, e := range asks {
-		if t.named[e] != nil {
+		if t.met(e) {
 			continue
 		}
 		if !t.idle(e.Kind) {
@@ -45,6 +49,19 @@ func (t *term) ahead(ctx context.Context) bool {
 		runtime.Gosched() // the message goes before we see to what else there is
 	}
 	return all
+}
+
+// met reports whether an ask is on its way already, by a ring or by a read.
+func (t *term) met(e events.Envelope) bool {
+	if t.named[e] != nil {
+		return true
+	}
+	for _, r := range t.rows {
+		if r.ask.Envelope == e {
+			return true
+		}
+	}
+	return false
 }
 
 // idle reports whether nothing of a kind waits for room, so that one more can go

@@ -79,6 +79,21 @@ func TestWhatARingNamesIsPublishedWithoutBeingRead(t *testing.T) {
 	})
 }
 
+func TestWhatWasReadBeforeTheRingIsNotPublishedTwice(t *testing.T) {
+	bubble(t, func(w *world) {
+		r, bell, stop := w.leads(&counting{store: w.store})
+		defer stop()
+		id := w.enqueue(1, teamA)[0]
+		pause(w.Context(), 2*time.Second)
+		synctest.Wait()
+		require.EqualValues(w, 2, r.State().Published)
+		told(bell, first(teamA, id))
+		pause(w.Context(), 2*time.Second)
+		require.EqualValues(w, 2, r.State().Published)
+		require.Zero(w, r.State().Duplicates)
+	})
+}
+
 // A job that is begun before its row is read leaves nothing behind, and one whose
 // message is lost is asked for again.
 func TestWhatWasNamedIsLookedAfter(t *testing.T) {
