@@ -2,6 +2,7 @@ package db_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/seed-245eaa15/obs/db"
 	"github.com/seed-245eaa15/obs/events"
+	"github.com/seed-245eaa15/obs/sqlc"
 )
 
 // A job that was asked for by itself is told to be queued by whatever step it
@@ -150,5 +152,60 @@ func TestTellingAndMovingAtTheSameTimeKeepTheOrder(t *testing.T) {
 	require.Len(t, got, movers*each)
 	for id, versions := range got {
 		require.Equal(t, []int{1, 2}, versions, id)
+	}
+}
+
+// Whoever takes a row away waits for one that tells of it, and tells nothing
+// of it again.
+func TestWhoTakesARowAwayWaitsForWhoTellsOfIt(t *testing.T) {
+	t.Parallel()
+	w := events.Holder{ID: "w"}
+	for name, takes := range map[string]func(b bundle, j events.Job) error{
+		"claim": func(b bundle, j events.Job) error {
+			claims, err := b.jobs.Begin(t.Context(), w, []events.Envelope{j.Envelope()})
+			return errors.Join(err, claims[0].Err)
+		},
+		"settle": func(b bundle, j events.Job) error {
+			claims, err := b.jobs.Look(t.Context(), w, []events.Envelope{j.Envelope()})
+			if err != nil {
+				return err
+			}
+			errs, err := b.jobs.Settle(t.Context(), []events.Step{{Job: claims[0].Job, Event: events.Event{Type: events.Completed, Actor: "worker"}, Begins: true}}, make([]func(context.Context, pgx.Tx) error, 1))
+			return errors.Join(append(errs, err)...)
+		},
+		"move": func(b bundle, j events.Job) error {
+			errs, err := b.jobs.Move(t.Context(), nil, []events.Step{{Job: j, Event: events.Event{Type: events.Cancelled, Actor: "key_1"}}})
+			return errors.Join(append(errs, err)...)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			job := b.enqueue(t, "a")[0]
+			tx, err := b.pool.Begin(t.Context())
+			require.NoError(t, err)
+			told, err := sqlc.New(tx).TellWaiting(t.Context(), sqlc.TellWaitingParams{Last: 1 << 40, MaxRows: 10})
+			require.NoError(t, err)
+			require.EqualValues(t, 1, told.Rows)
+			pid := tx.Conn().PgConn().PID()
+			done := make(chan error, 1)
+			go func() { done <- takes(b, job) }()
+			require.Eventually(t, func() bool {
+				var waits bool
+				err := b.pool.QueryRow(t.Context(), `SELECT EXISTS (SELECT FROM pg_stat_activity WHERE $1::int = ANY (pg_blocking_pids(pid)))`, pid).Scan(&waits)
+				return err == nil && waits
+			}, time.Minute, time.Millisecond)
+			require.NoError(t, tx.Commit(t.Context()))
+			require.NoError(t, <-done)
+			_, history, err := b.jobs.Get(t.Context(), scope, job.ID)
+			require.NoError(t, err)
+			fresh, err := b.jobs.Fresh(t.Context(), 10)
+			require.NoError(t, err)
+			require.Len(t, fresh, len(history))
+			for i, f := range fresh {
+				require.Equal(t, history[i], f.Event)
+			}
+			require.Zero(t, b.counts(t)[2], "rows of the outbox")
+		})
 	}
 }
