@@ -239,6 +239,7 @@ func fillGrown(b *testing.B, dir string, n int) {
 			FROM generate_series(0::bigint, %[1]d - 1) i)`, n)
 		tx, err := pool.Begin(ctx)
 		require.NoError(b, err)
+		defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }()
 		for _, sql := range []string{
 			"TRUNCATE " + table + " CASCADE",
 			fmt.Sprintf("UPDATE pg_index SET indisready = false, indisvalid = false WHERE indrelid = '%s'::regclass", table),
