@@ -75,6 +75,46 @@ func TestFeedTellsWhatIsCommittedLate(t *testing.T) {
 	require.Len(t, got, 25)
 }
 
+// late are transactions that have each asked for a job, and are open.
+type late []struct {
+	tx  pgx.Tx
+	job events.ID
+}
+
+func (l *late) open(t *testing.T, b bundle, name string) {
+	t.Helper()
+	tx, err := b.pool.Begin(t.Context())
+	require.NoError(t, err)
+	st := step(t, name)
+	_, err = b.jobs.Enqueue(t.Context(), tx, st)
+	require.NoError(t, err)
+	*l = append(*l, struct {
+		tx  pgx.Tx
+		job events.ID
+	}{tx, st.Job.ID})
+}
+
+// end commits one of them, or now and then rolls it back.
+func (l *late) end(t *testing.T, r *rand.Rand) (job events.ID, committed bool) {
+	t.Helper()
+	i := r.IntN(len(*l))
+	one := (*l)[i]
+	*l = append((*l)[:i], (*l)[i+1:]...)
+	if r.IntN(4) == 0 {
+		require.NoError(t, one.tx.Rollback(t.Context()))
+		return one.job, false
+	}
+	require.NoError(t, one.tx.Commit(t.Context()))
+	return one.job, true
+}
+
+func (l *late) rollback(t *testing.T) {
+	t.Helper()
+	for _, one := range *l {
+		require.NoError(t, one.tx.Rollback(t.Context()))
+	}
+}
+
 // However transactions overlap, and whatever is rolled back or not confirmed,
 // each event is told, and those of a job in their order.
 func TestFeedKeepsTheOrderOfEachJob(t *testing.T) {
@@ -88,31 +128,16 @@ func TestFeedKeepsTheOrderOfEachJob(t *testing.T) {
 			}
 			r := rand.New(rand.NewPCG(seed, 1))
 			got, want := map[events.ID][]int{}, map[events.ID]bool{}
-			type open struct {
-				tx pgx.Tx
-				st events.Step
-			}
-			var running []open
+			var running late
 			for n := range 150 {
 				switch k := r.IntN(10); {
 				case k < 4 && len(running) < 5:
-					tx, err := b.pool.Begin(t.Context())
-					require.NoError(t, err)
-					st := step(t, fmt.Sprint(n))
-					_, err = b.jobs.Enqueue(t.Context(), tx, st)
-					require.NoError(t, err)
-					running = append(running, open{tx, st})
+					running.open(t, b, fmt.Sprint(n))
 				case k < 7 && len(running) > 0:
-					i := r.IntN(len(running))
-					o := running[i]
-					running = append(running[:i], running[i+1:]...)
-					if r.IntN(4) == 0 {
-						require.NoError(t, o.tx.Rollback(t.Context()))
-						continue
+					if id, committed := running.end(t, r); committed {
+						want[id] = true
+						b.begin(t, events.Holder{ID: "w"}, b.get(t, id))
 					}
-					require.NoError(t, o.tx.Commit(t.Context()))
-					want[o.st.Job.ID] = true
-					b.begin(t, events.Holder{ID: "w"}, b.get(t, o.st.Job.ID))
 				case k < 8: // read and not confirmed
 					_, err := b.jobs.Fresh(t.Context(), 1+r.IntN(5))
 					require.NoError(t, err)
@@ -120,9 +145,7 @@ func TestFeedKeepsTheOrderOfEachJob(t *testing.T) {
 					told(t, b.jobs, 1+r.IntN(20), got)
 				}
 			}
-			for _, o := range running {
-				require.NoError(t, o.tx.Rollback(t.Context()))
-			}
+			running.rollback(t)
 			told(t, b.jobs, 100, got)
 			require.Len(t, got, len(want))
 			for id := range want {

@@ -3,6 +3,7 @@ package db_test
 import (
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -62,9 +63,9 @@ func fillTable(ctx context.Context, pool *pgxpool.Pool, table string, n int) err
 			SELECT w.id, v.version, w.team, w.project, v.status, v.status, v.attempt, w.at, v.actor, 'host-1-worker', 'v0', 'fill', 1
 			FROM work w CROSS JOIN (VALUES (1, 'queued', 0, 'key_0000000000000000'), (2, 'processing', 1, 'worker'), (3, 'completed', 1, 'worker')) v(version, status, attempt, actor)`
 	}
-	name := ""
+	var name strings.Builder
 	for i := range 7 { // as events.NewIDAt has them
-		name += fmt.Sprintf("substr('0123456789abcdefghijklmnopqrstuv', 1 + (sec >> %d & 31), 1) || ", 5*(6-i)) // seconds fit an int until 2038
+		name.WriteString(fmt.Sprintf("substr('0123456789abcdefghijklmnopqrstuv', 1 + (sec >> %d & 31), 1) || ", 5*(6-i))) // seconds fit an int until 2038
 	}
 	conn, err := pool.Acquire(ctx)
 	if err != nil {
@@ -81,7 +82,7 @@ func fillTable(ctx context.Context, pool *pgxpool.Pool, table string, n int) err
 				SELECT i, md5(i::text) AS hash, at, extract(epoch FROM at)::int AS sec
 				FROM (SELECT i, now() - interval '90 days' + i * interval '90 days' / %d AS at FROM generate_series(0, %[2]d - 1) i OFFSET 0) x OFFSET 0
 			) y OFFSET 0
-		) %[3]s`, name, n, insert),
+		) %[3]s`, name.String(), n, insert),
 		"REINDEX TABLE " + table,
 		"COMMIT",
 		"VACUUM (ANALYZE, FREEZE) " + table,

@@ -25,31 +25,16 @@ func TestAsksFromTheHeadAreAllThatWait(t *testing.T) {
 			b := setup(t)
 			b.jobs.LookAlways()
 			r := rand.New(rand.NewPCG(seed, 2))
-			type open struct {
-				tx pgx.Tx
-				st events.Step
-			}
-			var running []open
+			var running late
 			waiting := map[events.ID]bool{}
 			for n := range 120 {
 				switch k := r.IntN(10); {
 				case k < 3 && len(running) < 4:
-					tx, err := b.pool.Begin(t.Context())
-					require.NoError(t, err)
-					st := step(t, fmt.Sprint(n))
-					_, err = b.jobs.Enqueue(t.Context(), tx, st)
-					require.NoError(t, err)
-					running = append(running, open{tx, st})
+					running.open(t, b, fmt.Sprint(n))
 				case k < 5 && len(running) > 0:
-					i := r.IntN(len(running))
-					o := running[i]
-					running = append(running[:i], running[i+1:]...)
-					if r.IntN(3) == 0 {
-						require.NoError(t, o.tx.Rollback(t.Context()))
-						continue
+					if id, committed := running.end(t, r); committed {
+						waiting[id] = true
 					}
-					require.NoError(t, o.tx.Commit(t.Context()))
-					waiting[o.st.Job.ID] = true
 				case k < 8:
 					for id := range waiting {
 						b.begin(t, events.Holder{ID: "w"}, b.get(t, id))
@@ -66,9 +51,7 @@ func TestAsksFromTheHeadAreAllThatWait(t *testing.T) {
 					require.Equal(t, waiting, got)
 				}
 			}
-			for _, o := range running {
-				require.NoError(t, o.tx.Rollback(t.Context()))
-			}
+			running.rollback(t)
 		})
 	}
 }

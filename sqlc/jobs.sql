@@ -172,13 +172,13 @@ WITH step AS (
            CASE WHEN m.asks THEN m.next_attempt_at END,
            m.actor, m.process, m.build, m.request_id, m.reason, NULLIF(m.details, '')::jsonb, @schema::int
     FROM moved m
-), gone AS ( -- no join: the outbox is often empty when it is analyzed, and one would compare each with each
+), gone AS ( -- no join: the outbox is often empty when it is analyzed, and one would read all of it, and what is dead in it
     DELETE FROM outbox o
     WHERE o.id = ANY (ARRAY(
-        SELECT m.ask FROM moved m WHERE m.waited AND m.status <> 'queued'
-        UNION ALL -- one that waits and is asked for anew: this statement sees its row as it was before
-        SELECT b.ask FROM observation_generation_jobs b WHERE b.id = ANY (ARRAY(SELECT m.id FROM moved m WHERE m.waited AND m.asks))))
-      AND CASE WHEN (o.job_id, o.project_id, o.team_id) IN (SELECT m.id, m.project_id, m.team_id FROM moved m) THEN true END
+            SELECT m.ask FROM moved m WHERE m.waited AND m.status <> 'queued'
+            UNION ALL -- one that waits and is asked for anew: this statement sees its row as it was before
+            SELECT b.ask FROM observation_generation_jobs b WHERE b.id = ANY (ARRAY(SELECT m.id FROM moved m WHERE m.waited AND m.asks))))
+      AND CASE WHEN (o.job_id, o.project_id, o.team_id) IN (SELECT m.id, m.project_id, m.team_id FROM moved m WHERE m.waited) THEN true END
 ), again AS (
     INSERT INTO outbox (id, job_id, team_id, project_id, job_type, asked, priority, due_at) OVERRIDING SYSTEM VALUE
     SELECT m.ask, m.id, m.team_id, m.project_id, m.job_type, m.asked, m.priority, m.next_attempt_at
@@ -370,7 +370,7 @@ FOR UPDATE OF j SKIP LOCKED;
 -- name: KnownProjects :many
 SELECT DISTINCT p.id, p.team_id FROM projects p
 JOIN (SELECT unnest(ARRAY(SELECT unnest(@project_ids::text[]))) AS project_id, unnest(@team_ids::text[]) AS team_id) w
-  ON p.id = w.project_id AND CASE WHEN p.team_id = w.team_id THEN true END;
+  ON p.id = w.project_id AND p.id = ANY (ARRAY(SELECT unnest(@project_ids::text[]))) AND CASE WHEN p.team_id = w.team_id THEN true END;
 
 -- name: KnownJobs :many
 -- Tells an unknown job from one that belongs to somebody else.

@@ -25,10 +25,11 @@ WHERE id = @id AND CASE WHEN team_id = @team_id AND (@project_id::text = '' OR p
 
 -- name: MemoryByKey :one
 -- Which memory has a generation key, with what was asked for when it was made.
+-- The key says which row: with cold statistics the planner walked the tenant's.
 SELECT o.id, s.metadata AS source_metadata
 FROM observations o
 JOIN observation_sources s ON s.observation_id = o.id AND CASE WHEN s.team_id = o.team_id AND s.project_id = o.project_id THEN true END
-WHERE o.team_id = @team_id AND o.project_id = @project_id AND o.generation_key = @generation_key AND o.created_by_job_id IS NULL
+WHERE o.generation_key = @generation_key AND o.created_by_job_id IS NULL AND CASE WHEN o.team_id = @team_id AND o.project_id = @project_id THEN true END
   AND s.source_type = 'manual';
 
 -- name: EditMemory :one

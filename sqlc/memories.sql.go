@@ -312,14 +312,14 @@ const memoryByKey = `-- name: MemoryByKey :one
 SELECT o.id, s.metadata AS source_metadata
 FROM observations o
 JOIN observation_sources s ON s.observation_id = o.id AND CASE WHEN s.team_id = o.team_id AND s.project_id = o.project_id THEN true END
-WHERE o.team_id = $1 AND o.project_id = $2 AND o.generation_key = $3 AND o.created_by_job_id IS NULL
+WHERE o.generation_key = $1 AND o.created_by_job_id IS NULL AND CASE WHEN o.team_id = $2 AND o.project_id = $3 THEN true END
   AND s.source_type = 'manual'
 `
 
 type MemoryByKeyParams struct {
+	GenerationKey *string
 	TeamID        string
 	ProjectID     string
-	GenerationKey *string
 }
 
 type MemoryByKeyRow struct {
@@ -328,8 +328,9 @@ type MemoryByKeyRow struct {
 }
 
 // Which memory has a generation key, with what was asked for when it was made.
+// The key says which row: with cold statistics the planner walked the tenant's.
 func (q *Queries) MemoryByKey(ctx context.Context, arg MemoryByKeyParams) (MemoryByKeyRow, error) {
-	row := q.db.QueryRow(ctx, memoryByKey, arg.TeamID, arg.ProjectID, arg.GenerationKey)
+	row := q.db.QueryRow(ctx, memoryByKey, arg.GenerationKey, arg.TeamID, arg.ProjectID)
 	var i MemoryByKeyRow
 	err := row.Scan(&i.ID, &i.SourceMetadata)
 	return i, err

@@ -236,9 +236,10 @@ func fillGrown(b *testing.B, dir string, n int) {
 	} {
 		work := fmt.Sprintf(`WITH work AS NOT MATERIALIZED (
 			SELECT i, lpad(i::text, 12, '0') || substr(md5(i::text), 1, 19) AS name, now() - interval '90 days' + i * interval '90 days' / %d AS at, $1::text AS team, $2::text AS project, $3::text AS mark
-			FROM generate_series(0, %[1]d - 1) i)`, n)
+			FROM generate_series(0::bigint, %[1]d - 1) i)`, n)
 		tx, err := pool.Begin(ctx)
 		require.NoError(b, err)
+		defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }()
 		for _, sql := range []string{
 			"TRUNCATE " + table + " CASCADE",
 			fmt.Sprintf("UPDATE pg_index SET indisready = false, indisvalid = false WHERE indrelid = '%s'::regclass", table),
