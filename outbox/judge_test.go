@@ -20,7 +20,7 @@ func TestJudge(t *testing.T) {
 				j := &judge{way: way}
 				test(t, j, func(d time.Duration) time.Time { // so long did each of n take that are over now
 					began := time.Now()
-					time.Sleep(way + n*d)
+					_ = pause(t.Context(), way+n*d)
 					return began
 				})
 			})
@@ -55,7 +55,7 @@ func TestJudge(t *testing.T) {
 			j.batch(n, each(time.Millisecond))
 		}
 		require.True(t, j.synced())
-		time.Sleep(trustSynced)
+		_ = pause(t.Context(), trustSynced)
 		require.True(t, j.open(), "it is asked again from time to time")
 		require.False(t, j.synced())
 		j.singly(n, each(100*time.Microsecond))
@@ -71,7 +71,7 @@ func TestJudge(t *testing.T) {
 		}
 		require.False(t, j.synced())
 		require.False(t, j.open(), "it is left alone for a while")
-		time.Sleep(trustBusy)
+		_ = pause(t.Context(), trustBusy)
 		j.singly(n, each(10*time.Microsecond))
 		require.False(t, j.synced())
 	})
