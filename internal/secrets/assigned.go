@@ -145,7 +145,7 @@ func literal(v, kind string, quoted, loose bool) bool {
 	if len(v) < least || strings.Contains(v, markHead) || strings.ContainsAny(v[:1], "${%<*(") || strings.Contains(v, "${") || strings.Contains(v, "{{") {
 		return false
 	}
-	if strings.Contains(v, "://") || v[0] == '/' || strings.HasPrefix(v, "./") || strings.HasPrefix(v, "~/") || strings.ContainsAny(v, " \t") {
+	if strings.Contains(v, "://") || v[0] == '/' && !(len(v) >= 40 && mixed(v) && strings.HasSuffix(v, "=")) || strings.HasPrefix(v, "./") || strings.HasPrefix(v, "~/") || strings.ContainsAny(v, " \t") {
 		return false
 	}
 	var letters, figures, signs, other int

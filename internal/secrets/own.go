@@ -44,7 +44,7 @@ var ownRules = []ownRule{
 	{kindURL, []string{"://"}, `://[^\s:/@"'` + "`" + `]*:([^\s/@"'` + "`" + `]+)@`, false, func(s string) bool { return !strings.ContainsAny(s[:1], "$<{%") }, false},
 	{kindHeader, []string{"bearer "}, `(?i)\bbearer\s+([A-Za-z0-9._~+/-]{12,}=*)`, true, digits, false},
 	{kindHeader, []string{"basic "}, `(?i)\bbasic\s+([A-Za-z0-9+/]{10,}={0,2})`, true, func(s string) bool { return mixed(s) || strings.HasSuffix(s, "=") }, false},
-	{"cookie", []string{"cookie"}, `(?i)\b(?:set-)?cookie["']?\s*[:,]\s*["']?([^\r\n"']{8,})`, true, func(s string) bool { return strings.Contains(s, "=") && digits(s) }, false},
+	{"cookie", []string{"cookie"}, `(?i)\b(?:set-)?cookie["']?\s*[:,]\s*["']?([^\r\n"']{8,})`, true, func(s string) bool { return strings.Contains(s, "=") && digits(s) }, true},
 	{kindPassword, []string{"curl"}, `(?i)\bcurl\b[^\n]*?\s(?:-u|--user)[ =]?["']?[^\s:"']+:([^\s"']{3,})`, true, func(s string) bool { return s[0] != '$' }, true},
 	{kindPassword, []string{"machine "}, `(?i)machine\s+\S+\s+login\s+\S+\s+password\s+(\S+)`, true, nil, false},
 	{"azure-sas-signature", []string{"sig="}, `[?&]sig=([A-Za-z0-9%+/=]{32,})`, false, nil, false},
