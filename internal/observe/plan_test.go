@@ -242,7 +242,7 @@ func askMore(t *testing.T, w *world, session observe.Session, job events.ID, not
 	q := sqlc.New(w.pool)
 	_, err = q.NewestNotesOfSession(ctx, sqlc.NewestNotesOfSessionParams{SessionID: &session.ID, TeamID: w.team, ProjectID: w.project, MaxRows: 100})
 	require.NoError(t, err)
-	_, err = q.FirstToolUse(ctx, sqlc.FirstToolUseParams{SessionID: session.ID, TeamID: w.team, ProjectID: w.project})
+	_, err = q.ToolUsesOfOthers(ctx, sqlc.ToolUsesOfOthersParams{SessionIds: []string{session.ID}, ToolUses: []string{"toolu_1"}, TeamID: w.team, ProjectID: w.project})
 	require.NoError(t, err)
 	require.NoError(t, q.SessionGenerated(ctx, sqlc.SessionGeneratedParams{ID: session.ID, TeamID: w.team, ProjectID: w.project}))
 	key, secret, err := w.IssueKey(ctx, w.team, w.project, "tester", "", []string{observe.ScopeAll}, time.Time{})
