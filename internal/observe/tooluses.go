@@ -70,7 +70,9 @@ func namesUse(payload []byte) bool {
 }
 
 // isNamed reports that a twin is told by the id that the agent gave the use.
-func isNamed(twin string) bool { return strings.HasPrefix(twin, "id ") || strings.HasPrefix(twin, "asked id ") }
+func isNamed(twin string) bool {
+	return strings.HasPrefix(twin, "id ") || strings.HasPrefix(twin, "asked id ")
+}
 
 // toolUse is one of a session's, and the first event of a job that tells of it.
 type toolUse struct{ session, twin, event string }
