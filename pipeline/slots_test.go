@@ -50,7 +50,7 @@ func TestGatheringMore(t *testing.T) {
 		began := time.Now()
 		go func() {
 			for i := range 4 {
-				time.Sleep(time.Millisecond)
+				<-time.After(time.Millisecond)
 				more <- i
 			}
 		}()
@@ -79,9 +79,9 @@ func TestCollecting(t *testing.T) {
 		require.Len(t, l.collect(ctx), 1)
 		require.Zero(t, time.Since(began), "nobody is about to come")
 		go func() {
-			time.Sleep(time.Millisecond)
+			<-time.After(time.Millisecond)
 			l.done <- &attempt{}
-			time.Sleep(time.Millisecond)
+			<-time.After(time.Millisecond)
 			l.storing.Add(-1)
 			l.stored <- struct{}{}
 		}()
