@@ -76,13 +76,13 @@ func BenchmarkGrown(b *testing.B) {
 					if rounds[h.name] == nil {
 						rounds[h.name] = map[string][]float64{}
 					}
-					line := ""
+					var line strings.Builder
 					for n, unit := range []string{"µs", "B of WAL", "whole pages", "pages read"} {
 						v := (after[n] - before[n]) / float64(*grownRound)
 						rounds[h.name][name+" "+unit] = append(rounds[h.name][name+" "+unit], v)
-						line += fmt.Sprintf(", %.2f %s", v, unit)
+						fmt.Fprintf(&line, ", %.2f %s", v, unit)
 					}
-					b.Logf("%s, %s%s, load %.1f", h.name, name, line, load.Average())
+					b.Logf("%s, %s%s, load %.1f", h.name, name, line.String(), load.Average())
 				}
 			}
 		}
