@@ -244,25 +244,36 @@ func rpcError(code int, message string) any {
 }
 
 // rpcWriter makes the plain text with which the SDK refuses a request the
-// JSON-RPC error that clients can read.
+// JSON-RPC error that clients can read, and gives an error of it that names no
+// message the id that says so.
 type rpcWriter struct {
 	http.ResponseWriter
-	refused bool
+	refused, failed bool
 }
 
 func (w *rpcWriter) WriteHeader(status int) {
 	h := w.Header()
-	if w.refused = status >= http.StatusBadRequest && strings.HasPrefix(h.Get(echo.HeaderContentType), echo.MIMETextPlain); w.refused {
+	kind := h.Get(echo.HeaderContentType)
+	w.refused = status >= http.StatusBadRequest && strings.HasPrefix(kind, echo.MIMETextPlain)
+	w.failed = status >= http.StatusBadRequest && strings.HasPrefix(kind, echo.MIMEApplicationJSON)
+	if w.refused {
 		h.Set(echo.HeaderContentType, echo.MIMEApplicationJSON)
 	}
 	w.ResponseWriter.WriteHeader(status)
 }
 
 func (w *rpcWriter) Write(b []byte) (int, error) {
-	if !w.refused {
-		return w.ResponseWriter.Write(b)
+	body, err := b, error(nil)
+	switch {
+	case w.refused:
+		body, err = json.Marshal(rpcError(rpcInvalid, string(bytes.TrimSpace(b))))
+	case w.failed:
+		var message map[string]json.RawMessage
+		if json.Unmarshal(b, &message) == nil && message["id"] == nil { // the SDK writes a message at once
+			message["id"] = json.RawMessage("null")
+			body, err = json.Marshal(message)
+		}
 	}
-	body, err := json.Marshal(rpcError(rpcInvalid, string(bytes.TrimSpace(b))))
 	if err == nil {
 		_, err = w.ResponseWriter.Write(body)
 	}

@@ -495,3 +495,21 @@ func TestIdleStreamPings(t *testing.T) {
 		require.True(t, rec.Flushed)
 	})
 }
+
+// An error that belongs to no message has an id that says so, whoever wrote it.
+func TestMCPErrorsSayWhichMessageTheyAreOf(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	for body, id := range map[string]string{
+		`{"jsonrpc":"2.0","method":"notifications/initialized"}`: `"id":null`, // the SDK's own has none
+		`{"jsonrpc":"2.0","id":7,"method":"tools/list"}`:         `"id":7`,
+		`{"jsonrpc":`: `"id":null`,
+	} {
+		a := w.do(request{
+			method: http.MethodPost, path: "/v1/mcp", key: "team", body: body,
+			header: map[string]string{"Accept": bothTypes, "Mcp-Protocol-Version": "2026-07-28"}, // it wants a header more
+		})
+		require.Equal(t, http.StatusBadRequest, a.status, a.text)
+		require.Contains(t, a.text, id)
+	}
+}
