@@ -292,6 +292,9 @@ var mutations = map[string]mutation{
 	"ForgetToolUses": {call: func(ctx context.Context, q *sqlc.Queries, x target) error {
 		return q.ForgetToolUses(ctx, sqlc.ForgetToolUsesParams{JobID: string(x.queued.ID), TeamID: x.scope.Team, ProjectID: x.scope.Project})
 	}},
+	"TellQueued": {call: func(ctx context.Context, q *sqlc.Queries, x target) error {
+		return q.TellQueued(ctx, sqlc.TellQueuedParams{Ids: []string{string(x.queued.ID)}, TeamIds: []string{x.scope.Team}, ProjectIds: []string{x.scope.Project}})
+	}},
 	"PruneJobs": {call: func(ctx context.Context, q *sqlc.Queries, x target) error {
 		_, err := q.PruneJobs(ctx, sqlc.PruneJobsParams{
 			TeamID: x.scope.Team, ProjectID: x.scope.Project, Before: time.Now().Add(time.Hour), MaxRows: 100, Payloads: true,
