@@ -166,6 +166,11 @@ func vectorSuite(t *testing.T, pool *pgxpool.Pool, store vectorStore) {
 		s.put(t, scope, "m", placed{ids[0], epochOfTests, v}, placed{ids[5], epochOfTests, v})
 		var made time.Time
 		require.NoError(t, s.pool.QueryRow(t.Context(), "SELECT max(made_at) FROM observation_vectors WHERE project_id = $1", scope.Project).Scan(&made))
+		require.Eventually(t, func() bool { // a Postgres in WebAssembly has a clock of milliseconds
+			var later bool
+			require.NoError(t, s.pool.QueryRow(t.Context(), "SELECT clock_timestamp() > $1", made).Scan(&later))
+			return later
+		}, time.Minute, time.Millisecond)
 		s.put(t, scope, "m", placed{ids[9], epochOfTests, v})
 		minute := func(n int) time.Time { return epochOfTests.Add(time.Duration(n) * time.Minute) }
 		sorted := func(change ...func(*around)) []string {
