@@ -101,12 +101,12 @@ func TestSameNote(t *testing.T) {
 	require.False(t, search.SameNote(sketch(""), sketch("")), "nothing is like nothing")
 }
 
-var questionMade = regexp.MustCompile(`^[\pL\pN\pM'()|&!:*]*$`)
+var questionMade = regexp.MustCompile(`^[\pL\pN\pM\p{So}'()|&!:*]*$`)
 
 // Whatever is typed makes a question that Postgres can read: lexemes of
 // letters and digits in quotes, and what joins them.
 func FuzzParse(f *testing.F) {
-	for _, s := range []string{"relay or \"two workers\" -not", `"`, "-\"", "a*", "getUserById.go/x-y_z", "'s ’t", "\xff\x00", "-- - -", `"a b" or "c`, "数据 über*"} {
+	for _, s := range []string{"relay or \"two workers\" -not", `"`, "-\"", "a*", "getUserById.go/x-y_z", "'s ’t", "\xff\x00", "-- - -", `"a b" or "c`, "数据 über*", "㉳ 🦀 ship it 🚀*", "c++ f#"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
@@ -128,7 +128,7 @@ func FuzzParse(f *testing.F) {
 			t.Fatal(s)
 		}
 		for lexeme := range strings.FieldsSeq(n.Entry("@x", text).Vector) {
-			if !regexp.MustCompile(`^[@#]?[\pL\pN\pM]*$`).MatchString(lexeme) {
+			if !regexp.MustCompile(`^[@#]?([\pL\pN\pM]*|\p{So})$`).MatchString(lexeme) {
 				t.Fatalf("%q", lexeme)
 			}
 		}

@@ -87,7 +87,7 @@ func language(s string) (name string, signs int) {
 // or too few of them. Their words are not known here: each pair of letters is
 // one.
 func spaceless(r rune) bool {
-	return r >= 0x0E00 && (r == 'ー' || unicode.In(r, unicode.Han, unicode.Hiragana, unicode.Katakana, unicode.Hangul,
+	return r >= 0x0E00 && wordly(r) && (r == 'ー' || unicode.In(r, unicode.Han, unicode.Hiragana, unicode.Katakana, unicode.Hangul,
 		unicode.Thai, unicode.Lao, unicode.Khmer, unicode.Myanmar))
 }
 
