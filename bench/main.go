@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"runtime/debug"
 	"strings"
 	"syscall"
 	"time"
@@ -105,8 +104,6 @@ func run(ctx context.Context) int {
 		}
 		return 0
 	}
-	// What obs-relay sets for itself and obs server goes beyond; in this process it is everybody's who runs here, River's too.
-	debug.SetGCPercent(200)
 	r, err := measure(ctx, o, func(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) })
 	if err == nil || ctx.Err() == nil && len(r.Figures) > 0 {
 		r.print(os.Stdout)
