@@ -59,7 +59,7 @@ func TestWorkerKilledInMidJob(t *testing.T) {
 	worker := s.worker()
 	release := s.held("observations")
 	s.send(0, 50)
-	require.Eventually(t, func() bool { return s.locks() > 0 }, patience, look)
+	require.Eventually(t, func() bool { return s.storing("observations") > 0 }, patience, look)
 	worker.kill()
 	release()
 	require.Zero(t, s.jobs("completed"))

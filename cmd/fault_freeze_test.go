@@ -97,7 +97,7 @@ func TestX06WorkerFrozenInATransaction(t *testing.T) {
 	frozen := s.worker()
 	release := s.held("observations")
 	s.send(0, 20)
-	s.eventually("results are being stored", func() bool { return s.locks() > 0 })
+	s.eventually("results are being stored", func() bool { return s.storing("observations") > 0 })
 	frozen.signal(t, syscall.SIGSTOP)
 	release()
 	s.eventually("the transaction stands open", func() bool {

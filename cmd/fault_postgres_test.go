@@ -254,7 +254,7 @@ func TestX01CommitOfUnknownOutcome(t *testing.T) {
 	s.settled(2)
 	release2 := s.held("observations") // so that the job is done and its result waits
 	s.send(2, 10)
-	s.eventually("results wait", func() bool { return s.locks() > 0 })
+	s.eventually("results wait", func() bool { return s.storing("observations") > 0 })
 	hold()
 	release2()
 	waits()

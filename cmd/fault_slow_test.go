@@ -44,7 +44,7 @@ func TestF19ClocksAreOff(t *testing.T) {
 	require.Zero(t, s.history("reclaimed"), "no lease ran out")
 	release := s.held("observations")
 	s.send(100, 50)
-	s.eventually("results are being stored", func() bool { return s.locks() > 0 })
+	s.eventually("results are being stored", func() bool { return s.storing("observations") > 0 })
 	worker.kill()
 	release()
 	s.whole(150)

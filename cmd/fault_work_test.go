@@ -443,7 +443,7 @@ func TestF27OperatorsRace(t *testing.T) {
 	}
 	release := s.held("observations")
 	s.send(0, 1)
-	s.eventually("it is being settled", func() bool { return s.locks() == 1 })
+	s.eventually("it is being settled", func() bool { return s.storing("observations") == 1 })
 	job := s.oneJob("queued") // a brief one is so until it is settled
 	cancelled := make(chan int, 1)
 	go func() { cancelled <- act(job, "cancel") }()

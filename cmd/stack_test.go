@@ -329,6 +329,12 @@ func (s *stack) locks() int {
 	return s.count(`SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`)
 }
 
+// storing is how many transactions wait for a table that is held.
+func (s *stack) storing(table string) int {
+	s.t.Helper()
+	return s.count(`SELECT count(*) FROM pg_locks WHERE relation = CAST($1 AS text)::regclass AND NOT granted`, table)
+}
+
 func (s *stack) send(first, n int) {
 	s.t.Helper()
 	for at := first; at < first+n; at += 100 {
