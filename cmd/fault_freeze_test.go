@@ -97,8 +97,17 @@ func TestX06WorkerFrozenInATransaction(t *testing.T) {
 	frozen := s.worker()
 	release := s.held("observations")
 	s.send(0, 20)
-	s.eventually("results are being stored", func() bool { return s.storing("observations") > 0 })
-	frozen.signal(t, syscall.SIGSTOP)
+	s.eventually("it is stopped while it stores", func() bool {
+		if s.storing("observations") == 0 {
+			return false
+		}
+		frozen.signal(t, syscall.SIGSTOP)
+		if s.storing("observations") > 0 {
+			return true
+		}
+		frozen.signal(t, syscall.SIGCONT) // it had given up just then
+		return false
+	})
 	release()
 	s.eventually("the transaction stands open", func() bool {
 		return s.count(`SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state = 'idle in transaction'`) > 0

@@ -329,10 +329,11 @@ func (s *stack) locks() int {
 	return s.count(`SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`)
 }
 
-// storing is how many transactions wait for a table that is held.
+// storing is how many transactions of workers wait for a table that is held.
 func (s *stack) storing(table string) int {
 	s.t.Helper()
-	return s.count(`SELECT count(*) FROM pg_locks WHERE relation = CAST($1 AS text)::regclass AND NOT granted`, table)
+	return s.count(`SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+		WHERE l.relation = CAST($1 AS text)::regclass AND NOT l.granted AND a.application_name = 'obs-worker'`, table)
 }
 
 func (s *stack) send(first, n int) {
