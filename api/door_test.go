@@ -339,7 +339,8 @@ func TestServerStopsBeforeTheAnswer(t *testing.T) {
 			_, err = tx.Exec(t.Context(), "LOCK TABLE agent_events")
 			require.NoError(t, err)
 			ctx, cancel := context.WithCancelCause(t.Context())
-			rec, done := w.underWay(ctx, "/v1/events", "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'agent_events'::regclass")
+			rec, done := w.underWay(ctx, "/v1/events", `SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid)
+				WHERE datname = current_database() AND NOT granted AND relation = 'agent_events'::regclass`)
 			cancel(c.cause)
 			<-done
 			require.Equal(t, c.want, rec.Code, rec.Body)
