@@ -225,7 +225,7 @@ func TestCutOffBody(t *testing.T) {
 		require.NoError(t, res.Body.Close())
 	}
 	require.NoError(t, conn.Close())
-	require.Eventually(t, func() bool { return len(w.log.of(`"cut"`)) == 1 }, 10*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return len(w.log.of(`"cut"`)) == 1 }, time.Minute, 10*time.Millisecond)
 	require.Empty(t, w.log.of(`"ERROR"`))
 	require.Equal(t, before, w.rows())
 }
@@ -245,7 +245,7 @@ func (w *world) underWay(ctx context.Context, path, query string) (rec *httptest
 		var n int
 		err := w.pool.QueryRow(w.t.Context(), query).Scan(&n)
 		return err == nil && n == 1
-	}, 30*time.Second, 10*time.Millisecond)
+	}, time.Minute, 10*time.Millisecond)
 	return rec, done
 }
 
@@ -259,7 +259,7 @@ func TestClientLeaves(t *testing.T) {
 	cancel()
 	select {
 	case <-done:
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		require.FailNow(t, "the door waits for a client that is gone")
 	}
 	require.Empty(t, w.log.of(`"ERROR"`))
@@ -288,14 +288,14 @@ func TestDatabaseCutsConnections(t *testing.T) {
 	}
 	require.Eventually(t, func() bool {
 		return w.do(request{method: "GET", path: "/v1/jobs", key: "team"}).status == http.StatusOK
-	}, 10*time.Second, 10*time.Millisecond)
+	}, time.Minute, 10*time.Millisecond)
 }
 
 // TestDatabaseAway: a request is refused soon, as something to try again, and
 // says nothing of the database.
 func TestDatabaseAway(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, func(c *api.Config) { c.Timeout = 2 * time.Second })
+	w := newWorld(t, func(c *api.Config) { c.Timeout = time.Second }) // it is 30 s by itself
 	// Every connection is in use, and none comes back: what a hung database
 	// looks like from here.
 	var held []func()
@@ -307,7 +307,7 @@ func TestDatabaseAway(t *testing.T) {
 	began := time.Now()
 	a := w.do(request{method: "GET", path: "/v1/jobs", key: "team"})
 	require.Equal(t, http.StatusServiceUnavailable, a.status, a.text)
-	require.Less(t, time.Since(began), 5*time.Second)
+	require.Less(t, time.Since(began), 30*time.Second)
 	a.problem()
 	require.Equal(t, "1", a.header.Get("Retry-After"))
 
@@ -339,7 +339,8 @@ func TestServerStopsBeforeTheAnswer(t *testing.T) {
 			_, err = tx.Exec(t.Context(), "LOCK TABLE agent_events")
 			require.NoError(t, err)
 			ctx, cancel := context.WithCancelCause(t.Context())
-			rec, done := w.underWay(ctx, "/v1/events", "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'agent_events'::regclass")
+			rec, done := w.underWay(ctx, "/v1/events", `SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid)
+				WHERE datname = current_database() AND NOT granted AND relation = 'agent_events'::regclass`)
 			cancel(c.cause)
 			<-done
 			require.Equal(t, c.want, rec.Code, rec.Body)

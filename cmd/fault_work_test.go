@@ -447,7 +447,7 @@ func TestF27OperatorsRace(t *testing.T) {
 	job := s.oneJob("queued") // a brief one is so until it is settled
 	cancelled := make(chan int, 1)
 	go func() { cancelled <- act(job, "cancel") }()
-	s.eventually("the operator waits for the row", func() bool { return s.locks() == 2 })
+	s.eventually("the operator waits for the row", func() bool { return s.waiting("obs-server", "obs-worker") == 1 })
 	release()
 	require.Equal(t, http.StatusConflict, <-cancelled, "the worker was first")
 	s.settled(1)

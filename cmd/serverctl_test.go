@@ -148,10 +148,8 @@ func TestServerInTheBackground(t *testing.T) {
 	require.Equal(t, "silent", c.status(4).Health.Status)
 	require.NoError(t, syscall.Kill(hung, syscall.SIGCONT))
 
-	began := time.Now()
 	code, out = c.do("stop")
 	require.Zero(t, code, out)
-	require.Less(t, time.Since(began), 10*time.Second)
 	require.Equal(t, fmt.Sprintf("obs has stopped (pid %d)\n", hung), out)
 	require.Equal(t, 3, func() int { code, _ := c.do("status"); return code }())
 	require.NoFileExists(t, filepath.Join(c.dir, ".obs-server.pid"))
@@ -168,12 +166,12 @@ func TestServerThatCannotStart(t *testing.T) {
 	require.NoDirExists(t, c.dir)
 
 	began := time.Now()
-	code, out = c.do("start", "--addr", "127.0.0.1:0", "--database-url", "postgres://nobody@127.0.0.1:1/none", "--connect-timeout", "200ms")
+	code, out = c.do("start", "--addr", "127.0.0.1:0", "--timeout", "1h", "--database-url", "postgres://nobody@127.0.0.1:1/none", "--connect-timeout", "200ms")
 	require.Equal(t, 1, code)
 	require.Contains(t, out, "the server has ended: ")
 	require.Contains(t, out, "127.0.0.1:1", "the log's last line says why")
 	require.Equal(t, 1, strings.Count(out, "\n"), out)
-	require.Less(t, time.Since(began), 20*time.Second, "it does not wait for a dead one")
+	require.Less(t, time.Since(began), patience, "it does not wait for a dead one")
 
 	code, out = c.do("start", "--addr", "127.0.0.1:0", "--timeout", "2500ms", "--database-url", "postgres://nobody@127.0.0.1:1/none", "--connect-timeout", "30s")
 	require.Equal(t, 1, code)

@@ -322,20 +322,24 @@ func (s *stack) event(n int) map[string]any {
 	}
 }
 
-// send posts n events, numbered from first, a hundred at a time.
-// locks counts the statements that wait for somebody's transaction.
-func (s *stack) locks() int {
-	s.t.Helper()
-	return s.count(`SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`)
-}
-
 // storing is how many transactions of workers wait for a table that is held.
+// The databases of all tests are copies of one, and so are the numbers of their
+// tables: those of others' are in pg_locks as well.
 func (s *stack) storing(table string) int {
 	s.t.Helper()
 	return s.count(`SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid)
-		WHERE l.relation = CAST($1 AS text)::regclass AND NOT l.granted AND a.application_name = 'obs-worker'`, table)
+		WHERE a.datname = current_database() AND a.application_name = 'obs-worker'
+		  AND l.relation = CAST($1 AS text)::regclass AND NOT l.granted`, table)
 }
 
+// waiting is how many transactions of a program wait for one of another's.
+func (s *stack) waiting(program, other string) int {
+	s.t.Helper()
+	return s.count(`SELECT count(*) FROM pg_stat_activity a WHERE a.datname = current_database() AND a.application_name = $1
+		AND EXISTS (SELECT FROM unnest(pg_blocking_pids(a.pid)) pid JOIN pg_stat_activity b USING (pid) WHERE b.application_name = $2)`, program, other)
+}
+
+// send posts n events, numbered from first, a hundred at a time.
 func (s *stack) send(first, n int) {
 	s.t.Helper()
 	for at := first; at < first+n; at += 100 {

@@ -114,12 +114,7 @@ func TestStreamGoesOnOverServersAndBrokers(t *testing.T) {
 	}
 	f.follow(one, 40, func() { s.send(0, 20) })
 
-	var stopping time.Time
-	f.follow(one, 0, func() {
-		stopping = time.Now()
-		require.NoError(t, first.cmd.Process.Signal(syscall.SIGTERM))
-	})
-	require.Less(t, time.Since(stopping), 5*time.Second)
+	f.follow(one, 0, func() { require.NoError(t, first.cmd.Process.Signal(syscall.SIGTERM)) })
 	require.Zero(t, first.exit(t, patience))
 	s.send(40, 10)
 	f.follow(two, 50, nil)

@@ -178,7 +178,8 @@ func TestAProjectStaysWhileAJobIsMadeInIt(t *testing.T) {
 		}()
 		require.Eventually(t, func() bool {
 			var waits bool
-			err := b.pool.QueryRow(t.Context(), `SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)`).Scan(&waits)
+			err := b.pool.QueryRow(t.Context(), `SELECT EXISTS (SELECT FROM pg_locks JOIN pg_stat_activity USING (pid)
+				WHERE datname = current_database() AND NOT granted)`).Scan(&waits)
 			return err == nil && waits
 		}, time.Minute, time.Millisecond)
 		require.NoError(t, going.Commit(t.Context()))

@@ -93,7 +93,7 @@ func TestJobsFlowThroughAndTheChecksAreClean(t *testing.T) {
 	for i := range 10 {
 		f.fill(t, i*100, 100)
 	}
-	require.Eventually(t, func() bool { return f.completed(t) == 1000 }, 30*time.Second, 20*time.Millisecond)
+	require.Eventually(t, func() bool { return f.completed(t) == 1000 }, time.Minute, 20*time.Millisecond)
 	var fed int
 	require.Eventually(t, func() bool {
 		require.NoError(t, f.pool.QueryRow(t.Context(), `SELECT count(*) FROM job_feed`).Scan(&fed))
@@ -146,7 +146,7 @@ func TestAReleasedJobIsTakenUpAtOnce(t *testing.T) {
 	leave()
 	require.NoError(t, <-left)
 	since := time.Now()
-	require.Eventually(t, func() bool { return f.completed(t) == 1 }, 20*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return f.completed(t) == 1 }, time.Minute, time.Millisecond)
 	t.Logf("completed %v after the first worker had left", time.Since(since))
 	job, history, err := f.jobs.Get(t.Context(), scope, events.NewID("event", "0"))
 	require.NoError(t, err)

@@ -19,7 +19,7 @@ import (
 // allocations a job in a large one.
 const (
 	settleTrips        = 1 // the statement is its own transaction
-	settleWritingTrips = 4 // begin, the steps, what is written together, commit
+	settleWritingTrips = 3 // begin with the steps, what is written together, commit
 	settleAllocs       = 8
 	briefAllocs        = 3
 )
@@ -118,7 +118,8 @@ func benchSettle(b *testing.B, size int, writing, brief bool) {
 	b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N*size), "µs/job")
 }
 
-// counter counts the statements that go to Postgres.
+// counter counts what goes to Postgres: single statements, and those that are
+// sent together as one.
 type counter struct{ atomic.Int64 }
 
 func (c *counter) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQueryStartData) context.Context {
@@ -127,3 +128,11 @@ func (c *counter) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQ
 }
 
 func (c *counter) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
+
+func (c *counter) TraceBatchStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceBatchStartData) context.Context {
+	c.Add(1)
+	return ctx
+}
+
+func (c *counter) TraceBatchQuery(context.Context, *pgx.Conn, pgx.TraceBatchQueryData) {}
+func (c *counter) TraceBatchEnd(context.Context, *pgx.Conn, pgx.TraceBatchEndData)     {}

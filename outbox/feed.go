@@ -212,7 +212,7 @@ func (f *follower) publish(ctx context.Context, letters []letter) (told int, err
 	for i, l := range letters {
 		msgs[i] = l.msg
 	}
-	if f.pub.batches(len(msgs)) {
+	if f.pub.ordered(len(msgs)) {
 		if acks, err := f.pub.batch(ctx, msgs); err == nil {
 			if err := acks[0].err; err != nil {
 				return 0, err

@@ -54,6 +54,7 @@ type ack struct {
 type publisher struct {
 	js      jetstream.JetStream
 	mode    Mode
+	copies  int // of the stream
 	timeout time.Duration
 	single  atomic.Int64 // Unix nanoseconds; until then this server gets no batches
 
@@ -66,8 +67,13 @@ type publisher struct {
 	judge judge // used by Auto
 }
 
-func newPublisher(js jetstream.JetStream, mode Mode, timeout time.Duration) *publisher {
-	return &publisher{js: js, mode: mode, timeout: timeout, line: make(chan struct{}, 1)}
+func newPublisher(js jetstream.JetStream, mode Mode, copies int, timeout time.Duration) *publisher {
+	return &publisher{js: js, mode: mode, copies: copies, timeout: timeout, line: make(chan struct{}, 1)}
+}
+
+// replicated reports whether the stream may have copies on other servers.
+func (p *publisher) replicated() bool {
+	return p.copies > 1 || p.js.Conn().ConnectedClusterName() != ""
 }
 
 // newJS is the caller's JetStream with the limits that publishing needs: by
@@ -112,10 +118,18 @@ func (p *publisher) batches(n int) bool {
 	return n >= 2 && p.batching() && (p.mode == Atomic || n >= fewForBatch)
 }
 
+// ordered is batches where the messages have to keep their order: without a
+// chain the next one waits for the answer to the one before it.
+func (p *publisher) ordered(n int) bool {
+	return p.batches(n) || n >= 2 && p.mode == Auto && p.knowsBatches() && p.replicated()
+}
+
 // batching reports whether many messages go in batches, which is dear for few.
 func (p *publisher) batching() bool {
-	return time.Now().UnixNano() >= p.single.Load() && (p.mode == Atomic || p.mode == Auto && p.judge.synced())
+	return p.knowsBatches() && (p.mode == Atomic || p.mode == Auto && p.judge.synced())
 }
+
+func (p *publisher) knowsBatches() bool { return time.Now().UnixNano() >= p.single.Load() }
 
 // singly publishes message by message.
 func (p *publisher) singly(ctx context.Context, msgs []*nats.Msg) []ack {
@@ -137,8 +151,12 @@ const mistrust = time.Second
 // behind it through, whatever became of those before it. Nil: the chain broke,
 // since somebody else published in between, or the stream knew one of them or
 // did not take it.
+//
+// Never where the stream has copies: there nats-server compares the expected
+// message only when all have agreed to store it, and takes one that does not
+// fit for a disk that is broken. Then each copy is closed for good.
 func (p *publisher) chain(ctx context.Context, msgs []*nats.Msg) []ack {
-	if len(msgs) < 2 {
+	if len(msgs) < 2 || p.replicated() {
 		return nil
 	}
 	began := time.Now()

@@ -3,9 +3,14 @@ package outbox
 import (
 	"errors"
 	"fmt"
+	"net"
+	"net/url"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
@@ -29,7 +34,7 @@ func TestAChainVouchesForWhatItStored(t *testing.T) {
 	}
 	_, err = js.PublishMsg(t.Context(), msg("known", 10))
 	require.NoError(t, err)
-	p := newPublisher(js, Async, time.Minute)
+	p := newPublisher(js, Async, 1, time.Minute)
 	acks := p.publish(t.Context(), []*nats.Msg{msg("refused", 2000), msg("known", 10), msg("new", 10)})
 	require.True(t, isRefused(acks[0].err), "%+v", acks[0])
 	require.Equal(t, ack{seq: 1, duplicate: true}, acks[1])
@@ -37,6 +42,69 @@ func TestAChainVouchesForWhatItStored(t *testing.T) {
 	m, err := stream.GetMsg(t.Context(), acks[2].seq)
 	require.NoError(t, err)
 	require.Equal(t, "new", m.Header.Get(jetstream.MsgIDHeader))
+}
+
+// A stream with copies on other servers stays alive, whatever was on it when
+// messages came of which one has to follow the other.
+func TestAChainIsNotForCopies(t *testing.T) {
+	t.Parallel()
+	nc := cluster(t)
+	js, err := jetstream.New(nc)
+	require.NoError(t, err)
+	cfg := jetstream.StreamConfig{Name: "S", Subjects: []string{"s"}, Storage: jetstream.MemoryStorage, Replicas: 3, AllowAtomicPublish: true}
+	require.Eventually(t, func() bool {
+		_, err := js.CreateOrUpdateStream(t.Context(), cfg)
+		return err == nil
+	}, time.Minute, 50*time.Millisecond, "the stream is made")
+	msgs := func(ids ...string) []*nats.Msg {
+		all := make([]*nats.Msg, len(ids))
+		for i, id := range ids {
+			all[i] = &nats.Msg{Subject: "s", Header: nats.Header{jetstream.MsgIDHeader: {id}, jetstream.ExpectedStreamHeader: {"S"}}}
+		}
+		return all
+	}
+	// A stream that somebody else gave its copies is one as well.
+	for copies, p := range map[int]*publisher{1: newPublisher(js, Auto, 1, time.Minute), 3: newPublisher(js, Auto, 3, time.Minute)} {
+		id := func(n string) string { return fmt.Sprint(copies, n) }
+		for range 2 { // the second time the first is known, and is not the last one any more
+			for i, a := range p.publish(t.Context(), msgs(id("a"), id("b"), id("c"))) {
+				require.NoError(t, a.err, "message %d with %d copies", i, copies)
+			}
+			for _, a := range p.publish(t.Context(), msgs(id("a"), id("d"))) {
+				require.NoError(t, a.err)
+			}
+		}
+	}
+}
+
+// cluster is a connection to three servers that know each other.
+func cluster(t *testing.T) *nats.Conn {
+	t.Helper()
+	var routes []*url.URL
+	for range 3 {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		require.NoError(t, err)
+		routes = append(routes, &url.URL{Scheme: "nats", Host: l.Addr().String()})
+		require.NoError(t, l.Close()) // to whom it is given: they have to know each other before they begin
+	}
+	var urls []string
+	for i, route := range routes {
+		port, err := strconv.Atoi(route.Port())
+		require.NoError(t, err)
+		srv, err := server.NewServer(&server.Options{
+			ServerName: fmt.Sprint("n", i), Host: "127.0.0.1", Port: -1, JetStream: true, StoreDir: t.TempDir(), NoSigs: true, NoLog: true,
+			Cluster: server.ClusterOpts{Name: "c", Host: "127.0.0.1", Port: port}, Routes: routes,
+		})
+		require.NoError(t, err)
+		srv.Start()
+		t.Cleanup(func() { srv.Shutdown(); srv.WaitForShutdown() })
+		require.Eventually(t, func() bool { return srv.Addr() != nil }, time.Minute, 10*time.Millisecond)
+		urls = append(urls, srv.ClientURL())
+	}
+	nc, err := nats.Connect(strings.Join(urls, ","))
+	require.NoError(t, err)
+	t.Cleanup(nc.Close)
+	return nc
 }
 
 // Whatever else is published, known before, refused or made anew: what is said
@@ -56,7 +124,7 @@ func TestPublisherTellsWhatTheStreamHas(t *testing.T) {
 		stream, err := js.CreateStream(t.Context(), cfg)
 		require.NoError(t, err)
 		defer func() { _ = js.DeleteStream(t.Context(), name) }()
-		p := newPublisher(js, rapid.SampledFrom([]Mode{Auto, Async, Atomic}).Draw(t, "mode"), 5*time.Second)
+		p := newPublisher(js, rapid.SampledFrom([]Mode{Auto, Async, Atomic}).Draw(t, "mode"), 1, 5*time.Second)
 		known := 0          // ids so far
 		purged := uint64(0) // up to here
 		msg := func(id int, size int) *nats.Msg {

@@ -3,6 +3,7 @@ package outbox_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -36,23 +37,41 @@ func TestEachAskIsPublishedOnce(t *testing.T) {
 func TestALateCommitIsFound(t *testing.T) {
 	t.Parallel()
 	p := newPostgres(t)
-	w := newWorld(t, p)
+	asked := &missed{postgres: p}
+	w := newWorld(t, asked)
 	r, _ := w.relay(nil)
 	w.enqueue(1, teamA)
 	w.until("the first is published", w.onStream(1))
-
-	// Its row is taken now and seen only after the next one's.
-	tx, err := p.pool.Begin(t.Context())
-	require.NoError(t, err)
-	_, err = p.Jobs.Enqueue(t.Context(), tx, step(t, 1000, teamA))
-	require.NoError(t, err)
-	w.enqueue(1, teamA)
-	w.until("a later one is published", w.onStream(2))
-	require.NoError(t, tx.Commit(t.Context()))
-	committed := time.Now()
-	w.until("the late one is published", w.onStream(3))
-	require.Less(t, time.Since(committed), time.Second, "well before the sweep")
+	// The sweep finds it as well, and is first where the machine is slow: not each time.
+	for n := 1; asked.found.Load() == 0; n += 2 {
+		require.Less(t, n, 60, "only the sweep finds them")
+		// Its row is taken now and seen only after the next one's.
+		tx, err := p.pool.Begin(t.Context())
+		require.NoError(t, err)
+		_, err = p.Jobs.Enqueue(t.Context(), tx, step(t, 1000+n, teamA))
+		require.NoError(t, err)
+		w.enqueue(1, teamA)
+		w.until("a later one is published", w.onStream(n+1))
+		require.NoError(t, tx.Commit(t.Context()))
+		w.until("the late one is published", w.onStream(n+2))
+	}
 	require.Empty(t, r.State().Error)
+}
+
+// missed counts the rows that were asked for by their numbers, and found.
+type missed struct {
+	postgres
+	found atomic.Int64
+}
+
+func (m *missed) Asks(ctx context.Context, q events.AskQuery) ([]events.Ask, error) {
+	asks, err := m.postgres.Asks(ctx, q)
+	for _, a := range asks {
+		if slices.Contains(q.Rows, a.Row) {
+			m.found.Add(1)
+		}
+	}
+	return asks, err
 }
 
 func TestACommitLaterThanAnyGapIsFoundByTheSweep(t *testing.T) {

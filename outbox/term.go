@@ -110,7 +110,7 @@ type parcel struct {
 func newTerm(r *Relay, js jetstream.JetStream) *term {
 	return &term{
 		relay: r, store: r.store, cfg: r.cfg, js: js,
-		pub:      newPublisher(js, r.cfg.Mode, r.cfg.PublishTimeout),
+		pub:      newPublisher(js, r.cfg.Mode, r.cfg.Streams.Replicas, r.cfg.PublishTimeout),
 		start:    time.Now(),
 		rows:     map[int64]*row{},
 		named:    map[events.Envelope]*row{},
@@ -123,7 +123,7 @@ func newTerm(r *Relay, js jetstream.JetStream) *term {
 }
 
 func (t *term) feedPublisher() *publisher {
-	return newPublisher(t.js, t.cfg.Mode, t.cfg.PublishTimeout)
+	return newPublisher(t.js, t.cfg.Mode, t.cfg.Streams.Replicas, t.cfg.PublishTimeout)
 }
 
 func (t *term) now() time.Duration { return time.Since(t.start) }

@@ -78,13 +78,11 @@ func startDev(t *testing.T, args ...string) *dev {
 // end stops it as SIGINT does, and gives its exit code.
 func (d *dev) end() int {
 	d.t.Helper()
-	began := time.Now()
 	d.stop()
 	select {
 	case code := <-d.code:
-		require.Less(d.t, time.Since(began), 5*time.Second)
 		return code
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		require.Fail(d.t, "it does not end")
 		return -1
 	}
@@ -248,7 +246,7 @@ func TestDemoInterrupted(t *testing.T) {
 	select {
 	case code := <-done:
 		require.Equal(t, 1, code)
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		require.Fail(t, "it does not end")
 	}
 	require.Equal(t, "obs: interrupted\n", stderr.String())

@@ -135,7 +135,7 @@ func TestTimeIsBounded(t *testing.T) {
 			call.Timeout, call.Stdout = 300*time.Millisecond, io.Discard
 			began := time.Now()
 			err := hook.Run(t.Context(), call)
-			require.Less(t, time.Since(began), 10*time.Second, "without a bound it would be for ever")
+			require.Less(t, time.Since(began), time.Minute, "without a bound it would be for ever")
 			if name != "server" {
 				require.ErrorIs(t, err, context.DeadlineExceeded)
 			}

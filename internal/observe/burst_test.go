@@ -173,7 +173,7 @@ func TestAWorkerWaitsForThoseWhoJoin(t *testing.T) {
 		var n int
 		err := w.pool.QueryRow(t.Context(), "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'").Scan(&n)
 		return err == nil && n == 1
-	}, 10*time.Second, 5*time.Millisecond, "the claim waits")
+	}, time.Minute, 5*time.Millisecond, "the claim waits")
 	require.Empty(t, claimed)
 	require.NoError(t, tx.Commit(t.Context()))
 	claim := <-claimed

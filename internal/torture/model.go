@@ -225,25 +225,31 @@ func (c call) describe() string {
 }
 
 // byJob deals the calls out to the jobs that they are about. A submit that
-// was not answered is about the job of the one with the same key that was.
+// was not answered may be about each job that those with the same key were told
+// of: a session has as many summaries as it was ended anew.
 func byJob(calls []call) map[string][]call {
 	type name struct {
 		tenant int
 		key    string
 	}
-	known := map[name]string{}
+	known := map[name][]string{}
 	for _, c := range calls {
-		if c.Op == opSubmit && c.Job != "" {
-			known[name{c.Tenant, c.Key}] = c.Job
+		if at := (name{c.Tenant, c.Key}); c.Op == opSubmit && c.Job != "" && !slices.Contains(known[at], c.Job) {
+			known[at] = append(known[at], c.Job)
 		}
 	}
 	jobs := map[string][]call{}
 	for _, c := range calls {
-		if c.Op == opSubmit && c.Job == "" {
-			c.Job = known[name{c.Tenant, c.Key}]
+		var about []string
+		switch {
+		case c.Job != "":
+			about = []string{c.Job}
+		case c.Op == opSubmit:
+			about = known[name{c.Tenant, c.Key}]
 		}
-		if c.Job != "" {
-			jobs[c.Job] = append(jobs[c.Job], c)
+		for _, job := range about {
+			c.Job = job
+			jobs[job] = append(jobs[job], c)
 		}
 	}
 	return jobs

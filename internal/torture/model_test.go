@@ -136,6 +136,27 @@ func TestCallsFindTheirJobs(t *testing.T) {
 	require.Len(t, jobs["j2"], 2)
 }
 
+// An end without an answer may have made any of its session's summaries.
+func TestAnUnansweredEndFitsEachSummary(t *testing.T) {
+	t.Parallel()
+	end := func(job, status string, code int) call {
+		return call{Op: opSubmit, Key: endOf + "s", Job: job, Status: status, Code: code}
+	}
+	calls := []call{
+		at(1, 5, call{Op: opSubmit, Key: endOf + "s", Error: "cut"}),
+		at(6, 7, end("j1", "completed", 200)), // nobody was told that it was made
+		at(8, 9, end("j2", "queued", 200)),
+	}
+	for job, cs := range byJob(calls) {
+		res, err := linear(cs, "")
+		require.NoError(t, err)
+		require.Equal(t, porcupine.Ok, res, job)
+	}
+	res, err := linear(byJob(calls[1:])["j1"], "")
+	require.NoError(t, err)
+	require.Equal(t, porcupine.Illegal, res, "without it nobody can have made j1")
+}
+
 func TestRecordIsReadBack(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "calls.jsonl")

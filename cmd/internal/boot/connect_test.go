@@ -36,10 +36,8 @@ func TestWhatIsDownIsToldInOneLine(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			began := time.Now()
 			code, stderr := worker(t.Context(), nil, "--database-url", c.database, "--nats-url", c.nats, "--connect-timeout", "1s", "--addr", "off")
 			require.Equal(t, boot.ExitFailed, code)
-			require.Less(t, time.Since(began), 4*time.Second)
 			require.Len(t, stderr.lines(), 1, "%s", stderr)
 			for _, want := range c.says {
 				require.Contains(t, stderr.String(), want)
@@ -73,9 +71,9 @@ func TestWrongPasswordOfNATSIsToldAtOnce(t *testing.T) {
 
 	began := time.Now()
 	url := strings.Replace(guarded.ClientURL(), "nats://", "nats://u:secret@", 1)
-	code, stderr := worker(t.Context(), nil, "--database-url", testenv.Postgres(t), "--nats-url", url, "--addr", "off")
+	code, stderr := worker(t.Context(), nil, "--database-url", testenv.Postgres(t), "--nats-url", url, "--connect-timeout", "1h", "--addr", "off")
 	require.Equal(t, boot.ExitFailed, code)
-	require.Less(t, time.Since(began), 5*time.Second, "waiting would not help")
+	require.Less(t, time.Since(began), 5*time.Minute, "waiting would not help")
 	require.Contains(t, stderr.String(), "Authorization Violation")
 	require.NotContains(t, stderr.String(), "secret")
 }
@@ -86,9 +84,9 @@ func TestPostgresThatRefusesIsToldAtOnce(t *testing.T) {
 	url := testenv.EmptyPostgres(t)
 	_, after, ok := strings.Cut(url, "?")
 	require.True(t, ok, url)
-	code, stderr := worker(t.Context(), nil, "--database-url", "postgres://postgres@/nowhere?"+after, "--nats-url", someNATS, "--addr", "off")
+	code, stderr := worker(t.Context(), nil, "--database-url", "postgres://postgres@/nowhere?"+after, "--nats-url", someNATS, "--connect-timeout", "1h", "--addr", "off")
 	require.Equal(t, boot.ExitFailed, code)
-	require.Less(t, time.Since(began), 5*time.Second, "waiting would not help")
+	require.Less(t, time.Since(began), 5*time.Minute, "waiting would not help")
 	require.Len(t, stderr.lines(), 1)
 	require.Contains(t, stderr.String(), `database "nowhere" does not exist; mend that, or set --database-url (OBS_DATABASE_URL)`)
 }

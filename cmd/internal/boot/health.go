@@ -24,6 +24,8 @@ import (
 const (
 	lookEvery  = 2 * time.Second
 	lookWithin = 2 * time.Second
+
+	_ = uint(5*time.Second - lookEvery - lookWithin) // or it does not compile
 )
 
 // Health knows how the process's links are, and answers from what it saw last.
