@@ -176,7 +176,7 @@ func (h *house) recordSome(b *testing.B, n int) (told []events.Envelope) {
 func (h *house) store(b *testing.B, told []events.Envelope) {
 	b.Helper()
 	for _, e := range told {
-		_, err := h.js.PublishAsync(h.streams.JobSubject(e.Kind), e.Marshal())
+		_, err := h.js.PublishAsync(h.streams.JobSubject(e.Kind), e.Marshal(), jetstream.WithStallWait(time.Minute))
 		require.NoError(b, err)
 	}
 	<-h.js.PublishAsyncComplete()
