@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
@@ -28,14 +29,22 @@ type flow struct {
 	worker  *pipeline.Worker
 	done    atomic.Int64
 	wake    chan struct{}
+	at      time.Time // in the names of jobs; zero: they have none
 }
 
 func newFlow(tb testing.TB, slots int, mode outbox.Mode) *flow {
 	tb.Helper()
-	f := &flow{bundle: bundle{pool: testenv.Pool(tb)}, streams: outbox.Streams{Kinds: []events.Kind{"event"}}, wake: make(chan struct{}, 1)}
-	_, err := f.pool.Exec(tb.Context(), `INSERT INTO teams VALUES ('t', 't'); INSERT INTO projects (id, team_id, name) VALUES ('p', 't', 'p')`)
+	pool := testenv.Pool(tb)
+	_, err := pool.Exec(tb.Context(), `INSERT INTO teams VALUES ('t', 't'); INSERT INTO projects (id, team_id, name) VALUES ('p', 't', 'p')`)
 	require.NoError(tb, err)
+	return newFlowOn(tb, pool, slots, mode)
+}
+
+func newFlowOn(tb testing.TB, pool *pgxpool.Pool, slots int, mode outbox.Mode) *flow {
+	tb.Helper()
+	f := &flow{bundle: bundle{pool: pool}, streams: outbox.Streams{Kinds: []events.Kind{"event"}}, wake: make(chan struct{}, 1)}
 	f.jobs = db.NewJobs(f.pool, db.JobsConfig{Process: "test"})
+	var err error
 	f.js, err = jetstream.New(testenv.NATS(tb))
 	require.NoError(tb, err)
 	require.NoError(tb, outbox.Ensure(tb.Context(), f.js, f.streams))
@@ -65,7 +74,7 @@ func (f *flow) fill(tb testing.TB, from, n int) {
 	steps := make([]events.Step, n)
 	for i := range steps {
 		name := fmt.Sprint(from + i)
-		st, err := events.New(events.Job{ID: events.NewID("event", name), Kind: "event", Scope: scope, SourceType: "thing", SourceID: name}, events.Event{Actor: "test"})
+		st, err := events.New(events.Job{ID: events.NewIDAt("event", f.at, name), Kind: "event", Scope: scope, SourceType: "thing", SourceID: name}, events.Event{Actor: "test"})
 		require.NoError(tb, err)
 		steps[i] = st
 	}

@@ -91,6 +91,27 @@ func TestMigrateTellsJobsTheirRows(t *testing.T) {
 	require.Equal(t, events.ID("b"), asks[0].Envelope.Job)
 }
 
+// Until when events have names without a time stands where some have: an event
+// with an id of its source's says nothing of that.
+func TestMigrateNotesTheNamesOfEvents(t *testing.T) {
+	t.Parallel()
+	noted := func(pool *pgxpool.Pool) (until []string) {
+		require.NoError(t, pool.QueryRow(t.Context(), `SELECT array_agg(to_char(occurred_until AT TIME ZONE 'UTC', 'YYYY-MM-DD')) FROM hashed_events`).Scan(&until))
+		return until
+	}
+	require.Empty(t, noted(testenv.Pool(t)), "a new database has none")
+	for want, insert := range map[string]string{
+		"2026-03-02": `('a', 't', 'p', 'hook', NULL, 'a', 'x', '2026-03-02Z'), ('b', 't', 'p', 'hook', NULL, 'b', 'x', '2026-03-01Z'), ('c', 't', 'p', 'hook', 'toolu_1', 'c', 'x', '2026-03-04Z')`,
+		"1970-01-01": `('c', 't', 'p', 'hook', 'toolu_1', 'c', 'x', '2026-03-04Z')`,
+	} {
+		pool := before(t, "event_names")
+		_, err := pool.Exec(t.Context(), `INSERT INTO agent_events (id, team_id, project_id, source_adapter, source_event_id, idempotency_key, event_type, occurred_at) VALUES `+insert)
+		require.NoError(t, err)
+		require.NoError(t, db.Migrate(t.Context(), pool))
+		require.Equal(t, []string{want}, noted(pool))
+	}
+}
+
 func TestOpenSaysWhatIsWrong(t *testing.T) {
 	t.Parallel()
 	_, err := db.Open(context.Background(), db.Config{URL: "postgres://nobody@127.0.0.1:1/none"})

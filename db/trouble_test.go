@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-245eaa15/obs/db"
+	"github.com/seed-245eaa15/obs/internal/load"
 	"github.com/seed-245eaa15/obs/sqlc"
 )
 
@@ -111,8 +112,13 @@ func hold(b *testing.B, url, sql string) {
 // them, and then has a worker do them: what the first tenth of them costs, and
 // what the last does.
 func BenchmarkDeadConsumer(b *testing.B) {
-	f := newFlow(b, 1000, "")
-	server := postmaster(b, f.pool)
+	pg := startDurable(b, openTempDir(b))
+	pg.database(b, "dead")
+	pool, err := db.Open(b.Context(), db.Config{URL: pg.URL("dead"), MaxConns: 10})
+	require.NoError(b, err)
+	b.Cleanup(pool.Close)
+	f := newFlowOn(b, pool, 1000, "")
+	server := pg.postmaster
 	for b.Loop() {
 		ctx, cancel := context.WithCancel(b.Context())
 		done := make(chan error, 1)
@@ -122,9 +128,11 @@ func BenchmarkDeadConsumer(b *testing.B) {
 		for i := range 10 {
 			before := treeCPU(b, server)
 			for at := 0; at < n/10; at += 500 {
+				f.at = time.Now()
 				f.fill(b, made+i*n/10+at, min(500, n/10-at))
 			}
 			enqueued = append(enqueued, float64((treeCPU(b, server)-before).Microseconds())/float64(n/10))
+			b.Logf("%d wait, load %.0f", (i+1)*n/10, load.Average())
 		}
 		b.Logf("postgres, µs a job, of each tenth of %d: enqueued, and relayed as far as the stream holds them: %.0f", n, enqueued)
 		idle := treeCPU(b, server) + ourCPU(b)
@@ -141,13 +149,16 @@ func BenchmarkDeadConsumer(b *testing.B) {
 		b.Logf("while they wait: %.1f %% of a core", float64(treeCPU(b, server)+ourCPU(b)-idle)/float64(10*time.Second)*100)
 
 		go func() { done <- f.worker.Run(ctx) }()
-		var drained []float64
+		var drained, rates, busy []float64
 		for i := range 10 {
-			before := treeCPU(b, server) + ourCPU(b)
+			before, began := treeCPU(b, server)+ourCPU(b), time.Now()
 			require.Eventually(b, func() bool { return int(f.done.Load()) >= made+(i+1)*n/10 }, time.Hour, time.Millisecond)
 			drained = append(drained, float64((treeCPU(b, server)+ourCPU(b)-before).Microseconds())/float64(n/10))
+			rates = append(rates, float64(n/10)/time.Since(began).Seconds())
+			busy = append(busy, load.Average())
+			b.Logf("tenth %d: %.0f µs a job of all processes, %.0f jobs/s, load %.0f", i+1, drained[i], rates[i], busy[i])
 		}
-		b.Logf("all processes, µs a job, of each tenth that was done: %.0f", drained)
+		b.Logf("all processes, µs a job, of each tenth that was done: %.0f; jobs/s %.0f; load %.0f", drained, rates, busy)
 		b.ReportMetric(drained[0], "first-µs/job")
 		b.ReportMetric(drained[9], "last-µs/job")
 		cancel()

@@ -1,5 +1,14 @@
 -- What agents did. Used by internal/observe only.
 
+-- name: HashedEvents :one
+-- Until when events have names that are nothing but a hash.
+SELECT occurred_until FROM hashed_events;
+
+-- name: KnownAgentEvents :many
+SELECT e.id FROM agent_events e
+JOIN (SELECT unnest(@ids::text[]) AS id, unnest(@team_ids::text[]) AS team_id, unnest(@project_ids::text[]) AS project_id) w
+  ON e.id = w.id AND e.id = ANY(@ids::text[]) AND CASE WHEN e.project_id = w.project_id AND e.team_id = w.team_id THEN true END;
+
 -- name: InsertAgentEvents :many
 -- Those that were not known, of any tenants, whose projects the transaction
 -- holds. In one order for everybody: no deadlocks. What was sent is not given

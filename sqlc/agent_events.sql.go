@@ -277,8 +277,21 @@ func (q *Queries) GetAgentEvents(ctx context.Context, arg GetAgentEventsParams) 
 	return items, nil
 }
 
-const insertAgentEvents = `-- name: InsertAgentEvents :many
+const hashedEvents = `-- name: HashedEvents :one
 
+SELECT occurred_until FROM hashed_events
+`
+
+// What agents did. Used by internal/observe only.
+// Until when events have names that are nothing but a hash.
+func (q *Queries) HashedEvents(ctx context.Context) (time.Time, error) {
+	row := q.db.QueryRow(ctx, hashedEvents)
+	var occurred_until time.Time
+	err := row.Scan(&occurred_until)
+	return occurred_until, err
+}
+
+const insertAgentEvents = `-- name: InsertAgentEvents :many
 WITH want AS (
     SELECT unnest($1::text[]) AS id,
            unnest($2::text[]) AS team_id,
@@ -339,7 +352,6 @@ type InsertAgentEventsRow struct {
 	CreatedAt       time.Time
 }
 
-// What agents did. Used by internal/observe only.
 // Those that were not known, of any tenants, whose projects the transaction
 // holds. In one order for everybody: no deadlocks. What was sent is not given
 // back. An event without a session of ours has the newest one of its content id
@@ -406,6 +418,38 @@ func (q *Queries) JoinBatch(ctx context.Context, arg JoinBatchParams) ([]string,
 		arg.ProjectIds,
 		arg.JobIds,
 	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []string{}
+	for rows.Next() {
+		var id string
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		items = append(items, id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const knownAgentEvents = `-- name: KnownAgentEvents :many
+SELECT e.id FROM agent_events e
+JOIN (SELECT unnest($1::text[]) AS id, unnest($2::text[]) AS team_id, unnest($3::text[]) AS project_id) w
+  ON e.id = w.id AND e.id = ANY($1::text[]) AND CASE WHEN e.project_id = w.project_id AND e.team_id = w.team_id THEN true END
+`
+
+type KnownAgentEventsParams struct {
+	Ids        []string
+	TeamIds    []string
+	ProjectIds []string
+}
+
+func (q *Queries) KnownAgentEvents(ctx context.Context, arg KnownAgentEventsParams) ([]string, error) {
+	rows, err := q.db.Query(ctx, knownAgentEvents, arg.Ids, arg.TeamIds, arg.ProjectIds)
 	if err != nil {
 		return nil, err
 	}

@@ -82,7 +82,8 @@ type Service struct {
 	trusted  cache[keyRef, struct{}] // keys that were good a moment ago
 	presumed cache[[sha256.Size]byte, Caller]
 	words    vocabulary
-	sizes    cache[events.Scope, int] // of projects, in observations
+	sizes    cache[events.Scope, int]  // of projects, in observations
+	hashed   atomic.Pointer[time.Time] // see hashedUntil
 	join     func(*writing) pipeline.Commit
 	sources  *loader[eventRef, sqlc.AgentEvent]
 	projects *loader[events.Scope, knownProject] // those that known has not

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/seed-245eaa15/obs/events"
 	"github.com/seed-245eaa15/obs/sqlc"
 )
 
@@ -136,7 +135,7 @@ func (e NewEvent) prepare(team string, wrong *issues, path []any) incoming {
 
 	// The identity is that of what was sent, before anything is made storable.
 	in.key = AgentEventKey(team, e, in.platform, canonical)
-	in.id = string(events.NewID("ae", team, e.ProjectID, in.key))
+	in.id = agentEventID(team, e, in.key)
 	in.EventType, in.platform = plain(e.EventType), plainPtr(in.platform)
 	in.ContentSessionID, in.SourceEventID = plainPtr(e.ContentSessionID), plainPtr(e.SourceEventID)
 	in.ServerSessionID = plainPtr(e.ServerSessionID)

@@ -87,6 +87,73 @@ func TestRecordAgainChangesNothingButMetadata(t *testing.T) {
 	w.check(t)
 }
 
+// What was stored when a name was nothing but a hash is known again by it,
+// whether its name would be another one today or not.
+func TestAnEventKeepsTheNameThatItHas(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	evs := []observe.NewEvent{w.event(1), w.event(2), w.event(3), w.event(4)}
+	evs[1].SourceEventID, evs[2].SourceEventID = new("session/toolu_1"), new("toolu_1")
+	first, err := w.Record(t.Context(), w.me, evs, observe.RecordOptions{Batch: true})
+	require.NoError(t, err)
+	var old []string
+	for _, r := range first[:3] {
+		var key string
+		require.NoError(t, w.pool.QueryRow(t.Context(), "SELECT idempotency_key FROM agent_events WHERE id = $1", r.Event.ID).Scan(&key))
+		name := string(events.NewID("ae", w.team, w.project, key))
+		old = append(old, name)
+		w.exec(t, "UPDATE agent_events SET id = '"+name+"' WHERE id = '"+r.Event.ID+"'")
+	}
+	require.NotEqual(t, first[0].Event.ID, old[0])
+	require.NotEqual(t, first[1].Event.ID, old[1])
+	require.Equal(t, first[2].Event.ID, old[2])
+	w.exec(t, "INSERT INTO hashed_events SELECT max(occurred_at) FROM agent_events WHERE source_event_id IS NULL AND id = '"+old[0]+"'")
+
+	later := newWorldOn(t, w.pool)
+	later.team, later.project, later.me = w.team, w.project, w.me
+	evs[1].OccurredAtEpoch += 1e9 // sent again by who takes the time anew
+	again := later.record(t, append(evs, w.event(5))...)
+	for i, r := range again {
+		require.Equal(t, i == 4, r.Created, i)
+		require.NotNil(t, r.Job)
+	}
+	for i, name := range old {
+		require.Equal(t, name, again[i].Event.ID)
+	}
+	require.Equal(t, first[3].Event.ID, again[3].Event.ID)
+	require.Equal(t, 5, w.count(t, "agent_events"))
+	for i, r := range later.record(t, evs...) {
+		require.False(t, r.Created)
+		require.Equal(t, again[i].Event, r.Event)
+		require.Equal(t, again[i].Job.ID, r.Job.ID)
+	}
+	require.Equal(t, 5, w.count(t, "agent_events"))
+	require.Equal(t, 5, w.count(t, "observation_generation_jobs"))
+	w.check(t)
+}
+
+// What has an order in an event's identity is in front of its name: the events
+// of a time, and those of a session, are neighbours in the indexes.
+func TestNamesOfEventsAreInOrder(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	name := func(n int, source *string) string {
+		e := w.event(n)
+		e.SourceEventID = source
+		return w.record(t, e)[0].Event.ID
+	}
+	require.Less(t, name(1, nil), name(2, nil))
+	require.Less(t, name(2, nil), name(100_000_000, nil))
+	const front = len("ae_") + 7
+	require.Equal(t, name(1, new("a/toolu_1"))[:front], name(9, new("a/toolu_2"))[:front])
+	require.NotEqual(t, name(1, new("a/toolu_1")), name(1, new("a/toolu_2")))
+	require.NotEqual(t, name(1, new("a/toolu_1"))[:front], name(1, new("b/toolu_1"))[:front])
+	require.NotEqual(t, name(1, new("a/b/toolu_1"))[:front], name(1, new("a/toolu_1"))[:front])
+	require.NotEqual(t, name(1, new("/toolu_1")), name(1, new("toolu_1")))
+	require.Equal(t, name(1, new("a/toolu_1")), name(2, new("a/toolu_1")), "whatever the time")
+	w.check(t)
+}
+
 func TestTheSameEventTwiceInOneRequestIsOne(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
