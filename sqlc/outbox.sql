@@ -5,19 +5,20 @@
 -- Each form of asks has a query of its own, so that each has its one plan. All
 -- but the id is hidden from the planner: statistics of a moment in which all
 -- asks were delayed, or none was there, made it read and sort the whole table.
-SELECT id, job_id, team_id, project_id, job_type, asked, priority, due_at, told FROM outbox WHERE id > @after::bigint AND CASE WHEN due_at IS NULL THEN true END ORDER BY id LIMIT @max_rows::int;
+-- So did a limit near to what it believes to wait: it is a query, to hide it too.
+SELECT id, job_id, team_id, project_id, job_type, asked, priority, due_at, told FROM outbox WHERE id > @after::bigint AND CASE WHEN due_at IS NULL THEN true END ORDER BY id LIMIT (SELECT @max_rows::int);
 
 -- name: AsksIn :many
 SELECT id, job_id, team_id, project_id, job_type, asked, priority, due_at, told FROM outbox WHERE id = ANY(@row_ids::bigint[]) AND (due_at IS NULL OR due_at <= now()) ORDER BY id;
 
 -- name: AsksDelayed :many
-SELECT id, job_id, team_id, project_id, job_type, asked, priority, due_at, told FROM outbox WHERE due_at IS NOT NULL AND due_at <= now() ORDER BY due_at LIMIT @max_rows::int;
+SELECT id, job_id, team_id, project_id, job_type, asked, priority, due_at, told FROM outbox WHERE due_at IS NOT NULL AND due_at <= now() ORDER BY due_at LIMIT (SELECT @max_rows::int);
 
 -- name: AsksOfTenant :many
 SELECT id, job_id, team_id, project_id, job_type, asked, priority, due_at, told FROM outbox
 WHERE id > @after::bigint
   AND CASE WHEN due_at IS NULL AND job_type = @job_type AND team_id = @team_id AND project_id = @project_id THEN true END
-ORDER BY id LIMIT @max_rows::int;
+ORDER BY id LIMIT (SELECT @max_rows::int);
 
 -- name: WaitingRows :many
 SELECT id FROM outbox WHERE id = ANY(@row_ids::bigint[]);
