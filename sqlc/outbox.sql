@@ -73,11 +73,19 @@ WHERE l.locktype = 'relation' AND l.mode = 'RowExclusiveLock' AND l.granted
   AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = current_database())
   AND l.relation = CAST(@name::text AS regclass) AND l.pid IS DISTINCT FROM pg_backend_pid();
 
--- name: ForgetStrayAsks :exec
+-- name: ForgetStrayAsks :one
 -- A job that was deleted with its tenant leaves its row here, for there is no
 -- foreign key: it would be checked at every step of a job. It may have been
--- made anew since, and then knows another row.
-DELETE FROM outbox o WHERE NOT EXISTS (SELECT FROM observation_generation_jobs j WHERE j.id = o.job_id AND j.ask = o.id);
+-- made anew since, and then knows another row. Each of these rows costs a look
+-- at its job, so they are some at a time. Gives the last row looked at.
+WITH part AS MATERIALIZED (
+    SELECT o.id, o.job_id FROM outbox o WHERE o.id > @after::bigint ORDER BY o.id LIMIT (SELECT @max_rows::int)
+), gone AS (
+    DELETE FROM outbox o WHERE o.id = ANY (ARRAY(
+        SELECT p.id FROM part p
+        WHERE NOT COALESCE((SELECT j.ask = p.id FROM observation_generation_jobs j WHERE j.id = p.job_id), false)))
+)
+SELECT count(*) AS rows, COALESCE(max(p.id), 0)::bigint AS last FROM part p;
 
 -- name: SeeWorker :exec
 INSERT INTO workers (id, name, build, slots) VALUES (@id, @name, @build, @slots)

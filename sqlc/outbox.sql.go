@@ -254,16 +254,36 @@ func (q *Queries) ForgetLostWorkers(ctx context.Context, arg ForgetLostWorkersPa
 	return err
 }
 
-const forgetStrayAsks = `-- name: ForgetStrayAsks :exec
-DELETE FROM outbox o WHERE NOT EXISTS (SELECT FROM observation_generation_jobs j WHERE j.id = o.job_id AND j.ask = o.id)
+const forgetStrayAsks = `-- name: ForgetStrayAsks :one
+WITH part AS MATERIALIZED (
+    SELECT o.id, o.job_id FROM outbox o WHERE o.id > $1::bigint ORDER BY o.id LIMIT (SELECT $2::int)
+), gone AS (
+    DELETE FROM outbox o WHERE o.id = ANY (ARRAY(
+        SELECT p.id FROM part p
+        WHERE NOT COALESCE((SELECT j.ask = p.id FROM observation_generation_jobs j WHERE j.id = p.job_id), false)))
+)
+SELECT count(*) AS rows, COALESCE(max(p.id), 0)::bigint AS last FROM part p
 `
+
+type ForgetStrayAsksParams struct {
+	After   int64
+	MaxRows int32
+}
+
+type ForgetStrayAsksRow struct {
+	Rows int64
+	Last int64
+}
 
 // A job that was deleted with its tenant leaves its row here, for there is no
 // foreign key: it would be checked at every step of a job. It may have been
-// made anew since, and then knows another row.
-func (q *Queries) ForgetStrayAsks(ctx context.Context) error {
-	_, err := q.db.Exec(ctx, forgetStrayAsks)
-	return err
+// made anew since, and then knows another row. Each of these rows costs a look
+// at its job, so they are some at a time. Gives the last row looked at.
+func (q *Queries) ForgetStrayAsks(ctx context.Context, arg ForgetStrayAsksParams) (ForgetStrayAsksRow, error) {
+	row := q.db.QueryRow(ctx, forgetStrayAsks, arg.After, arg.MaxRows)
+	var i ForgetStrayAsksRow
+	err := row.Scan(&i.Rows, &i.Last)
+	return i, err
 }
 
 const freshFeed = `-- name: FreshFeed :many
