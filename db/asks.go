@@ -13,31 +13,40 @@ import (
 )
 
 // Asks reads queued jobs' asks; see outbox.Store.
-func (s *Jobs) Asks(ctx context.Context, q events.AskQuery) ([]events.Ask, error) {
-	var rows []sqlc.AsksAfterRow
-	var err error
+func (s *Jobs) Asks(ctx context.Context, q events.AskQuery) (asks []events.Ask, err error) {
 	limit := int32(max(q.Limit, 1))
+	var late span
 	switch {
 	case q.Delayed:
-		rows, err = asked(s.q.AsksDelayed(ctx, limit))
+		asks, late, err = asked(s.q.AsksDelayed(ctx, limit))
 	case q.Tenant != nil:
-		rows, err = asked(s.q.AsksOfTenant(ctx, sqlc.AsksOfTenantParams{
+		asks, late, err = asked(s.q.AsksOfTenant(ctx, sqlc.AsksOfTenantParams{
 			After: q.After, JobType: string(q.Kind), TeamID: q.Tenant.Team, ProjectID: q.Tenant.Project, MaxRows: limit,
 		}))
 	default:
-		rows, err = s.floor.read(ctx, s.q, sqlc.AsksAfterParams{After: q.After, MaxRows: limit})
+		asks, late, err = asked(s.floor.read(ctx, s.q, sqlc.AsksAfterParams{After: q.After, MaxRows: limit}))
 		if err == nil && len(q.Rows) > 0 {
-			var more []sqlc.AsksAfterRow
-			more, err = asked(s.q.AsksIn(ctx, q.Rows))
-			rows = append(more, rows...)
+			var more []events.Ask
+			var later span
+			more, later, err = asked(s.q.AsksIn(ctx, q.Rows))
+			asks = append(more, asks...)
+			late.add(later)
 		}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read asks: %w", err)
 	}
-	s.untold.saw(rows)
+	s.untold.saw(late)
+	return asks, nil
+}
+
+// asked is what was read, and in which rows jobs are of which nobody was told.
+// The queries have the same columns.
+func asked[R sqlc.AsksAfterRow | sqlc.AsksInRow | sqlc.AsksDelayedRow | sqlc.AsksOfTenantRow](rows []R, err error) ([]events.Ask, span, error) {
 	asks := make([]events.Ask, len(rows))
-	for i, r := range rows {
+	var late span
+	for i := range rows {
+		r := sqlc.AsksAfterRow(rows[i])
 		asks[i] = events.Ask{
 			Row: r.ID, Priority: int(r.Priority), DueAt: timeOf(r.DueAt),
 			Envelope: events.Envelope{
@@ -45,17 +54,11 @@ func (s *Jobs) Asks(ctx context.Context, q events.AskQuery) ([]events.Ask, error
 				Scope: events.Scope{Team: r.TeamID, Project: r.ProjectID},
 			},
 		}
+		if !r.Told {
+			late.add(span{r.ID, r.ID})
+		}
 	}
-	return asks, nil
-}
-
-// asked is the rows of one query as those of another: they have the same columns.
-func asked[R sqlc.AsksInRow | sqlc.AsksDelayedRow | sqlc.AsksOfTenantRow](rows []R, err error) ([]sqlc.AsksAfterRow, error) {
-	same := make([]sqlc.AsksAfterRow, len(rows))
-	for i, r := range rows {
-		same[i] = sqlc.AsksAfterRow(r)
-	}
-	return same, err
+	return asks, late, err
 }
 
 // Waiting tells which rows of the outbox are still there.

@@ -20,7 +20,7 @@ func TellSoon(j *Jobs) {
 	u := &j.untold
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.old.add(u.young.first, u.young.last)
+	u.old.add(u.young)
 	u.young, u.turned = span{}, time.Time{}
 }
 

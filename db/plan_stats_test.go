@@ -242,6 +242,25 @@ func TestHotQueriesReadLittleWhateverTheStatisticsSay(t *testing.T) {
 	}
 }
 
+// The planner took reading and sorting all that waits for cheaper than reading
+// it in order, where a read is of much of what it believes to be there.
+func TestAReadOfABacklogReadsNoMoreThanItWasAskedFor(t *testing.T) {
+	t.Parallel()
+	b, rec := recorded(t)
+	b.exec(t, `ALTER TABLE outbox SET (autovacuum_enabled = off)`)
+	b.exec(t, `INSERT INTO outbox (job_id, team_id, project_id, job_type, asked)
+		SELECT 'event_' || i, 't', 'p', 'event', 1 FROM generate_series(1, 10000) i`)
+	for _, q := range []events.AskQuery{{Limit: 3000}, {Limit: 3000, Tenant: &scope, Kind: "event"}} {
+		asks, err := b.jobs.Asks(t.Context(), q)
+		require.NoError(t, err)
+		require.Len(t, asks, 3000)
+	}
+	for _, query := range []string{"AsksAfter", "AsksOfTenant"} {
+		rows, where := b.run(t, rec.calls[query], 1).most()
+		require.LessOrEqual(t, rows, 3000.0, "%s: %s", query, where)
+	}
+}
+
 // run runs a call again, with lists of at most size elements, undoes it, and
 // gives its plan with what each node read.
 func (b bundle) run(t *testing.T, call pgx.TraceQueryStartData, size int) (plan planNode) {

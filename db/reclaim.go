@@ -20,6 +20,8 @@ const (
 	// relay waits for it.
 	scanPages = 2048
 	scanFor   = 100 * time.Millisecond
+	// strayRows of the outbox are looked at in one statement.
+	strayRows = 2000
 )
 
 // reclaims is how far the job table was read for jobs of lost workers.
@@ -31,6 +33,9 @@ type reclaims struct {
 	last time.Time // when the last whole reading began
 	now  time.Time // when this one did
 	held bool      // some job of theirs was in somebody's transaction
+
+	stray   int64     // rows of the outbox up to this one were looked at for their jobs; 0: none is being looked at
+	cleared time.Time // when all of them last were
 }
 
 func (r *reclaims) pages() int64 { return cmp.Or(r.part, scanPages) }
@@ -39,8 +44,9 @@ func (r *reclaims) pages() int64 { return cmp.Or(r.part, scanPages) }
 // see outbox.Store. Nothing indexes who holds a job, so it reads the job table:
 // when a worker was lost, at first, and every ten minutes in case a claim was
 // stored just while its worker was being forgotten. A large table is read in
-// parts, one at each call. Then it also clears away what jobs that were deleted
-// with their tenant have left.
+// parts, one at each call. Where nobody was lost it clears away, every ten
+// minutes and in parts as well, what jobs that were deleted with their tenant
+// have left: that costs a look at the job of each ask, and nobody waits for it.
 func (s *Jobs) Reclaim(ctx context.Context, lease time.Duration) (events.Lost, error) {
 	r := &s.reclaims
 	r.mu.Lock()
@@ -53,7 +59,8 @@ func (s *Jobs) Reclaim(ctx context.Context, lease time.Duration) (events.Lost, e
 			return lost, fmt.Errorf("look for lost workers: %w", err)
 		}
 		if len(gone) == 0 && !r.last.IsZero() && began.Sub(r.last) < scanAgain {
-			return lost, nil
+			lost.More, err = s.forgetStrays(ctx, began)
+			return lost, err
 		}
 		r.gone, r.now, r.held = gone, began, false
 	}
@@ -85,11 +92,26 @@ func (s *Jobs) Reclaim(ctx context.Context, lease time.Duration) (events.Lost, e
 			return lost, fmt.Errorf("forget lost workers: %w", err)
 		}
 	}
-	if err := s.q.ForgetStrayAsks(ctx); err != nil {
-		return lost, fmt.Errorf("forget deleted jobs: %w", err)
-	}
 	r.last = r.now
 	return lost, nil
+}
+
+// forgetStrays does so for as long as a call may take, and tells whether there
+// are more to look at.
+func (s *Jobs) forgetStrays(ctx context.Context, began time.Time) (more bool, err error) {
+	r := &s.reclaims
+	for r.stray > 0 || began.Sub(r.cleared) >= scanAgain {
+		part, err := s.q.ForgetStrayAsks(ctx, sqlc.ForgetStrayAsksParams{After: r.stray, MaxRows: strayRows})
+		if err != nil {
+			return false, fmt.Errorf("forget deleted jobs: %w", err)
+		}
+		if r.stray = part.Last; part.Rows < strayRows {
+			r.stray, r.cleared = 0, began
+		} else if time.Since(began) >= scanFor {
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 // reclaimFrom does so for one part of the table.

@@ -86,9 +86,16 @@ func TestWhatDeletedJobsHaveLeftIsClearedAway(t *testing.T) {
 	b := setup(t)
 	jobs := b.enqueue(t, "a", "b", "c")
 	b.exec(t, `DELETE FROM observation_generation_jobs WHERE source_id <> 'c'`)
+	b.exec(t, `INSERT INTO outbox (job_id, team_id, project_id, job_type, asked)
+		SELECT 'event_' || i, 't', 'p', 'event', 1 FROM generate_series(1, 4500) i`) // more than are looked at at once
 	b.enqueue(t, "b") // it is made anew, and has two rows
 	_, err := b.jobs.Reclaim(t.Context(), time.Hour)
 	require.NoError(t, err)
+	for more := true; more; {
+		lost, err := b.jobs.Reclaim(t.Context(), time.Hour)
+		require.NoError(t, err)
+		more = lost.More
+	}
 	asks, err := b.jobs.Asks(t.Context(), events.AskQuery{Limit: 10})
 	require.NoError(t, err)
 	require.Len(t, asks, 2)

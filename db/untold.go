@@ -31,24 +31,18 @@ const (
 	tellRows = 5000 // looked at in one statement
 )
 
-func (s *span) add(first, last int64) {
+func (s *span) add(o span) {
 	switch {
-	case last == 0:
+	case o.last == 0:
 	case s.last == 0:
-		*s = span{first, last}
+		*s = o
 	default:
-		s.first, s.last = min(s.first, first), max(s.last, last)
+		s.first, s.last = min(s.first, o.first), max(s.last, o.last)
 	}
 }
 
-// saw notes rows that were read and have something to tell.
-func (u *untold) saw(rows []sqlc.AsksAfterRow) {
-	var s span
-	for i := range rows {
-		if !rows[i].Told {
-			s.add(rows[i].ID, rows[i].ID)
-		}
-	}
+// saw notes where rows that were read have something to tell.
+func (u *untold) saw(s span) {
 	if s.last == 0 {
 		return
 	}
@@ -57,7 +51,7 @@ func (u *untold) saw(rows []sqlc.AsksAfterRow) {
 	if u.young.last == 0 && u.old.last == 0 {
 		u.turned = time.Now()
 	}
-	u.young.add(s.first, s.last)
+	u.young.add(s)
 }
 
 // due gives the rows to look at, once they had time.
@@ -89,7 +83,7 @@ func (s *Jobs) tellWaiting(ctx context.Context) error {
 		ripe.first = looked.Last + 1
 	}
 	s.untold.mu.Lock()
-	s.untold.old.add(ripe.first, ripe.last)
+	s.untold.old.add(ripe)
 	s.untold.mu.Unlock()
 	if err != nil {
 		return fmt.Errorf("tell of jobs that wait: %w", err)

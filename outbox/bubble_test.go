@@ -119,12 +119,15 @@ type counting struct {
 	store
 	asked atomic.Int64
 	asks  atomic.Int64 // of these, for asks
+	rows  atomic.Int64 // asks that were read
 }
 
 func (c *counting) Asks(ctx context.Context, q events.AskQuery) ([]events.Ask, error) {
 	c.asked.Add(1)
 	c.asks.Add(1)
-	return c.store.Asks(ctx, q)
+	asks, err := c.store.Asks(ctx, q)
+	c.rows.Add(int64(len(asks)))
+	return asks, err
 }
 
 func (c *counting) Waiting(ctx context.Context, rows []int64) ([]int64, error) {

@@ -10,9 +10,9 @@ import (
 
 const (
 	// roomyRows is how many asks of one tenant, lane and priority are kept in
-	// memory: two batches. What comes behind is only remembered as "from row x
-	// on".
-	roomyRows = 1900
+	// memory. What comes behind is only remembered as "from row x on", and read
+	// once more.
+	roomyRows = 8 << 10
 	// tenantRows is the same when someRows are kept in all.
 	tenantRows = 512
 	someRows   = 16 << 10

@@ -128,7 +128,9 @@ func (t *term) read(ctx context.Context) error {
 	if !full {
 		t.forgetNamed(now)
 	}
-	t.caughtUp = t.caughtUp || !full
+	if !t.caughtUp && !full { // all was read from the start, as by a sweep
+		t.caughtUp, t.sweepAt = true, t.now()+time.Second
+	}
 	t.paced(n, full)
 	return nil
 }
@@ -296,6 +298,7 @@ func (t *term) bound() int {
 
 func (t *term) keep(a events.Ask, tenant *tenant) {
 	now := t.now()
+	a.Envelope.Kind, a.Envelope.Scope = tenant.lane.kind, tenant.scope // one copy for all
 	r := &row{ask: a, tenant: tenant, since: now, read: now}
 	t.rows[a.Row] = r
 	tenant.lane.push(r, false)
@@ -317,7 +320,7 @@ func (t *term) lane(kind events.Kind) *lane {
 func (t *term) refill(ctx context.Context, l *lane) error {
 	for range min(len(l.hungry), refills) {
 		tenant := l.hungry[0]
-		limit := t.bound()
+		limit := min(t.bound(), readRows)
 		asks, err := t.store.Asks(ctx, events.AskQuery{
 			Tenant: &tenant.scope, Kind: l.kind, After: tenant.from - 1, Limit: limit,
 		})

@@ -242,9 +242,20 @@ func TestTheStreamIsShallow(t *testing.T) {
 		require.Len(w, w.pull(5), 5)
 		require.GreaterOrEqual(w, w.once(r), 5, "what was taken, and some more where that was quick")
 		s := r.State()
-		require.Less(w, s.Waiting, 2000, "the backlog stays in the store")
+		require.Less(w, s.Waiting, 9000, "the backlog stays in the store")
 		require.Equal(w, 1, s.Lanes[0].Spilled)
 	})
+}
+
+// Reading is the relay's dearest part: what fits into memory is read once.
+func TestABacklogIsReadOnce(t *testing.T) {
+	t.Parallel()
+	w := memory(t)
+	w.enqueue(5000, teamA)
+	w.cfg.WindowMin = 5000
+	c := &counting{store: w.store}
+	require.Equal(t, 5000, w.once(outbox.New(c, nil, w.js, w.cfg)))
+	require.EqualValues(t, 5000, c.rows.Load())
 }
 
 func TestABacklogIsWorkedOff(t *testing.T) {

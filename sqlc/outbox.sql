@@ -5,19 +5,20 @@
 -- Each form of asks has a query of its own, so that each has its one plan. All
 -- but the id is hidden from the planner: statistics of a moment in which all
 -- asks were delayed, or none was there, made it read and sort the whole table.
-SELECT id, job_id, team_id, project_id, job_type, asked, priority, due_at, told FROM outbox WHERE id > @after::bigint AND CASE WHEN due_at IS NULL THEN true END ORDER BY id LIMIT @max_rows::int;
+-- So did a limit near to what it believes to wait: it is a query, to hide it too.
+SELECT id, job_id, team_id, project_id, job_type, asked, priority, due_at, told FROM outbox WHERE id > @after::bigint AND CASE WHEN due_at IS NULL THEN true END ORDER BY id LIMIT (SELECT @max_rows::int);
 
 -- name: AsksIn :many
 SELECT id, job_id, team_id, project_id, job_type, asked, priority, due_at, told FROM outbox WHERE id = ANY(@row_ids::bigint[]) AND (due_at IS NULL OR due_at <= now()) ORDER BY id;
 
 -- name: AsksDelayed :many
-SELECT id, job_id, team_id, project_id, job_type, asked, priority, due_at, told FROM outbox WHERE due_at IS NOT NULL AND due_at <= now() ORDER BY due_at LIMIT @max_rows::int;
+SELECT id, job_id, team_id, project_id, job_type, asked, priority, due_at, told FROM outbox WHERE due_at IS NOT NULL AND due_at <= now() ORDER BY due_at LIMIT (SELECT @max_rows::int);
 
 -- name: AsksOfTenant :many
 SELECT id, job_id, team_id, project_id, job_type, asked, priority, due_at, told FROM outbox
 WHERE id > @after::bigint
   AND CASE WHEN due_at IS NULL AND job_type = @job_type AND team_id = @team_id AND project_id = @project_id THEN true END
-ORDER BY id LIMIT @max_rows::int;
+ORDER BY id LIMIT (SELECT @max_rows::int);
 
 -- name: WaitingRows :many
 SELECT id FROM outbox WHERE id = ANY(@row_ids::bigint[]);
@@ -72,11 +73,19 @@ WHERE l.locktype = 'relation' AND l.mode = 'RowExclusiveLock' AND l.granted
   AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = current_database())
   AND l.relation = CAST(@name::text AS regclass) AND l.pid IS DISTINCT FROM pg_backend_pid();
 
--- name: ForgetStrayAsks :exec
+-- name: ForgetStrayAsks :one
 -- A job that was deleted with its tenant leaves its row here, for there is no
 -- foreign key: it would be checked at every step of a job. It may have been
--- made anew since, and then knows another row.
-DELETE FROM outbox o WHERE NOT EXISTS (SELECT FROM observation_generation_jobs j WHERE j.id = o.job_id AND j.ask = o.id);
+-- made anew since, and then knows another row. Each of these rows costs a look
+-- at its job, so they are some at a time. Gives the last row looked at.
+WITH part AS MATERIALIZED (
+    SELECT o.id, o.job_id FROM outbox o WHERE o.id > @after::bigint ORDER BY o.id LIMIT (SELECT @max_rows::int)
+), gone AS (
+    DELETE FROM outbox o WHERE o.id = ANY (ARRAY(
+        SELECT p.id FROM part p
+        WHERE NOT COALESCE((SELECT j.ask = p.id FROM observation_generation_jobs j WHERE j.id = p.job_id), false)))
+)
+SELECT count(*) AS rows, COALESCE(max(p.id), 0)::bigint AS last FROM part p;
 
 -- name: SeeWorker :exec
 INSERT INTO workers (id, name, build, slots) VALUES (@id, @name, @build, @slots)

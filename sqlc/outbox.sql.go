@@ -13,7 +13,7 @@ import (
 
 const asksAfter = `-- name: AsksAfter :many
 
-SELECT id, job_id, team_id, project_id, job_type, asked, priority, due_at, told FROM outbox WHERE id > $1::bigint AND CASE WHEN due_at IS NULL THEN true END ORDER BY id LIMIT $2::int
+SELECT id, job_id, team_id, project_id, job_type, asked, priority, due_at, told FROM outbox WHERE id > $1::bigint AND CASE WHEN due_at IS NULL THEN true END ORDER BY id LIMIT (SELECT $2::int)
 `
 
 type AsksAfterParams struct {
@@ -38,6 +38,7 @@ type AsksAfterRow struct {
 // Each form of asks has a query of its own, so that each has its one plan. All
 // but the id is hidden from the planner: statistics of a moment in which all
 // asks were delayed, or none was there, made it read and sort the whole table.
+// So did a limit near to what it believes to wait: it is a query, to hide it too.
 func (q *Queries) AsksAfter(ctx context.Context, arg AsksAfterParams) ([]AsksAfterRow, error) {
 	rows, err := q.db.Query(ctx, asksAfter, arg.After, arg.MaxRows)
 	if err != nil {
@@ -69,7 +70,7 @@ func (q *Queries) AsksAfter(ctx context.Context, arg AsksAfterParams) ([]AsksAft
 }
 
 const asksDelayed = `-- name: AsksDelayed :many
-SELECT id, job_id, team_id, project_id, job_type, asked, priority, due_at, told FROM outbox WHERE due_at IS NOT NULL AND due_at <= now() ORDER BY due_at LIMIT $1::int
+SELECT id, job_id, team_id, project_id, job_type, asked, priority, due_at, told FROM outbox WHERE due_at IS NOT NULL AND due_at <= now() ORDER BY due_at LIMIT (SELECT $1::int)
 `
 
 type AsksDelayedRow struct {
@@ -164,7 +165,7 @@ const asksOfTenant = `-- name: AsksOfTenant :many
 SELECT id, job_id, team_id, project_id, job_type, asked, priority, due_at, told FROM outbox
 WHERE id > $1::bigint
   AND CASE WHEN due_at IS NULL AND job_type = $2 AND team_id = $3 AND project_id = $4 THEN true END
-ORDER BY id LIMIT $5::int
+ORDER BY id LIMIT (SELECT $5::int)
 `
 
 type AsksOfTenantParams struct {
@@ -253,16 +254,36 @@ func (q *Queries) ForgetLostWorkers(ctx context.Context, arg ForgetLostWorkersPa
 	return err
 }
 
-const forgetStrayAsks = `-- name: ForgetStrayAsks :exec
-DELETE FROM outbox o WHERE NOT EXISTS (SELECT FROM observation_generation_jobs j WHERE j.id = o.job_id AND j.ask = o.id)
+const forgetStrayAsks = `-- name: ForgetStrayAsks :one
+WITH part AS MATERIALIZED (
+    SELECT o.id, o.job_id FROM outbox o WHERE o.id > $1::bigint ORDER BY o.id LIMIT (SELECT $2::int)
+), gone AS (
+    DELETE FROM outbox o WHERE o.id = ANY (ARRAY(
+        SELECT p.id FROM part p
+        WHERE NOT COALESCE((SELECT j.ask = p.id FROM observation_generation_jobs j WHERE j.id = p.job_id), false)))
+)
+SELECT count(*) AS rows, COALESCE(max(p.id), 0)::bigint AS last FROM part p
 `
+
+type ForgetStrayAsksParams struct {
+	After   int64
+	MaxRows int32
+}
+
+type ForgetStrayAsksRow struct {
+	Rows int64
+	Last int64
+}
 
 // A job that was deleted with its tenant leaves its row here, for there is no
 // foreign key: it would be checked at every step of a job. It may have been
-// made anew since, and then knows another row.
-func (q *Queries) ForgetStrayAsks(ctx context.Context) error {
-	_, err := q.db.Exec(ctx, forgetStrayAsks)
-	return err
+// made anew since, and then knows another row. Each of these rows costs a look
+// at its job, so they are some at a time. Gives the last row looked at.
+func (q *Queries) ForgetStrayAsks(ctx context.Context, arg ForgetStrayAsksParams) (ForgetStrayAsksRow, error) {
+	row := q.db.QueryRow(ctx, forgetStrayAsks, arg.After, arg.MaxRows)
+	var i ForgetStrayAsksRow
+	err := row.Scan(&i.Rows, &i.Last)
+	return i, err
 }
 
 const freshFeed = `-- name: FreshFeed :many
