@@ -202,6 +202,44 @@ func TestARingAfterASilence(t *testing.T) {
 	})
 }
 
+// Where jobs come by themselves but fast, they are read together; where they
+// come slowly, each as soon as may be.
+func TestRingsThatComeFastAreReadTogether(t *testing.T) {
+	bubble(t, func(w *world) {
+		c := &counting{store: w.store}
+		w.store = c
+		wake := make(chan struct{}, 1)
+		w.cfg.Wake, w.cfg.WindowMin = wake, 500
+		ctx, cancel := context.WithCancel(w.Context())
+		r := outbox.New(w.store, nil, w.js, w.cfg)
+		ended := make(chan error)
+		go func() { ended <- r.Run(ctx) }()
+		reads := func(n int, every time.Duration) int {
+			pause(ctx, time.Second)
+			before, published := c.asks.Load(), r.State().Published
+			for range n {
+				w.enqueue(1, teamA)
+				select {
+				case wake <- struct{}{}:
+				default:
+				}
+				pause(ctx, every)
+			}
+			pause(ctx, 6*time.Millisecond)
+			synctest.Wait()
+			w.pull(n) // makes room
+			require.EqualValues(w, n, r.State().Published-published)
+			return int(c.asks.Load() - before)
+		}
+		fast, slow := reads(200, 100*time.Microsecond), reads(25, 2*time.Millisecond)
+		w.Logf("%d reads of 200 asks in 20 ms, %d of 25 in 50", fast, slow)
+		require.Less(w, fast, 12)
+		require.GreaterOrEqual(w, slow, 25)
+		cancel()
+		require.NoError(w, <-ended)
+	})
+}
+
 // away is a store that does not answer for a while.
 type away struct {
 	store

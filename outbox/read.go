@@ -124,6 +124,9 @@ func (t *term) read(ctx context.Context) error {
 		return wrap("read asks", err)
 	}
 	n := t.takeAll(asks)
+	// Read as fast as it rings, a few thousand jobs a second come in handfuls, and
+	// each has a publish, a look and a settlement of its own.
+	t.readGap = min(max(ringGap, time.Duration(n/ringGapOf)*ringGap), ringGapMost)
 	full := len(asks) >= q.Limit
 	if !full {
 		t.forgetNamed(now)

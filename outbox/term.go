@@ -22,6 +22,8 @@ const (
 	feedWait    = 10 * time.Millisecond  // after something was queued or published, events are looked for
 	idleSlack   = 250 * time.Millisecond // how much too early an idle relay does what it has to
 	ringGap     = time.Millisecond       // after a read, however often it rings
+	ringGapMost = 5 * time.Millisecond   // … where much comes: see read
+	ringGapOf   = 3                      // asks in the read before that make it longer by ringGap
 	sweepShare  = 50                     // a sweep is repeated after so many times what it took
 	checkWait   = time.Second            // between two checks of what was sent
 	cappedWait  = 50 * time.Millisecond  // … while a tenant's cap holds something back
@@ -60,6 +62,7 @@ type term struct {
 	readAt    time.Duration
 	readWait  time.Duration
 	hasRead   time.Duration // when the last read ended
+	readGap   time.Duration // from then on, before a ring has it read again
 	delayedAt time.Duration
 	delayed   int // rows to read of those
 	sweepAt   time.Duration
@@ -151,7 +154,7 @@ func (t *term) run(ctx context.Context) {
 		case <-t.cfg.Wake:
 			t.feedSoon()
 			if t.cfg.Named == nil || !t.ahead(ctx) {
-				t.readAt = min(t.readAt, max(t.now(), t.hasRead+ringGap))
+				t.readAt = min(t.readAt, max(t.now(), t.hasRead+t.readGap))
 				t.readWait = 0
 			}
 		case <-t.cfg.WakeFeed:

@@ -34,14 +34,17 @@ func (l *lane) settleLoop(ctx context.Context) {
 }
 
 const (
-	linger   = 2 * time.Millisecond  // how long those are waited for that are about to come
-	lingerBy = 25 * time.Millisecond // … while there is a transaction under way, which they might wait for anyway
+	linger     = 2 * time.Millisecond  // how long those are waited for that are about to come
+	lingerMany = 8 * time.Millisecond  // … where so many came within lingerBy
+	lingerBy   = 25 * time.Millisecond // … while there is a transaction under way, which they might wait for anyway
+	manyCome   = 16
 )
 
 // collect takes what is finished. What is brief is worth waiting for, since a
 // transaction for twice as many costs little more: for those that are not
 // finished, if they are more, and beside another transaction until it ends or
-// half of what the lane does is there.
+// half of what the lane does is there; and where they come one by one and fast,
+// until an eighth of that is there.
 func (l *lane) collect(ctx context.Context) []*attempt {
 	select {
 	case l.collecting <- struct{}{}:
@@ -65,9 +68,13 @@ func (l *lane) collect(ctx context.Context) []*attempt {
 		if l.storing.Load() > 0 {
 			as = gatherMore(as, cap(l.done)/2, l.done, lingerBy, l.stored)
 		}
+		if l.many >= manyCome && time.Since(l.collected) < lingerBy {
+			as = gatherMore(as, cap(l.done)/8, l.done, lingerMany, nil)
+		}
 		if n := int(l.handling.Load()); n > len(as) {
 			as = gatherMore(as, len(as)+n, l.done, linger, nil)
 		}
+		l.many, l.collected = len(as), time.Now()
 		return as
 	case <-ctx.Done():
 		return nil

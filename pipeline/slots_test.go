@@ -67,6 +67,45 @@ func TestGatheringMore(t *testing.T) {
 	})
 }
 
+// Where many come one by one, they are settled by the eighth of what the lane does.
+func TestCollectingWhereManyCome(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := newLane(&Worker{}, "a", Lane{Slots: 400, Brief: true}, nil)
+		come := func(n int) {
+			for range n {
+				l.done <- &attempt{}
+			}
+		}
+		collect := func() []*attempt {
+			l.storing.Store(0) // no transaction is under way
+			return l.collect(t.Context())
+		}
+		come(manyCome)
+		require.Len(t, collect(), manyCome)
+		go func() {
+			for range 100 {
+				<-time.After(100 * time.Microsecond)
+				l.done <- &attempt{}
+			}
+		}()
+		began := time.Now()
+		require.Len(t, collect(), 50)
+		require.Equal(t, 5*time.Millisecond, time.Since(began))
+		require.Len(t, collect(), 50)
+		come(1)
+		require.Len(t, collect(), 1)
+		require.Equal(t, 10*time.Millisecond+lingerMany, time.Since(began), "but no longer than that")
+		come(manyCome)
+		require.Len(t, collect(), manyCome)
+		<-time.After(lingerBy)
+		come(1)
+		began = time.Now()
+		require.Len(t, collect(), 1)
+		require.Zero(t, time.Since(began), "what comes alone goes at once")
+	})
+}
+
 // A settler that collects beside a transaction waits for its end, or for half
 // of what the lane does; one by itself only for handlers that run.
 func TestCollecting(t *testing.T) {
