@@ -186,7 +186,7 @@ func claimedJob(r *sqlc.ClaimJobsRow, worker string) (events.Job, error) {
 func waitingJob(r *sqlc.LookAtJobsRow) events.Job {
 	j := events.Job{
 		ID: events.ID(r.ID), Kind: events.Kind(r.JobType), Scope: events.Scope{Team: r.TeamID, Project: r.ProjectID},
-		SourceType: r.SourceType, SourceID: r.SourceID, Args: []byte(r.Payload), Priority: int(r.Priority),
+		SourceType: r.SourceType, SourceID: r.SourceID, Args: r.Payload, Priority: int(r.Priority),
 		MaxAttempts: int(r.MaxAttempts), RequestID: r.RequestID, CreatedAt: r.CreatedAt.UTC(),
 		Status: events.StatusQueued, Version: int(r.Version), Asked: int(r.Asked), Attempts: int(r.Attempts),
 	}

@@ -8,14 +8,17 @@
 -- the times of those. Each id is there once. One whose project is not there is
 -- not made. Who asks, and why, is mostly the same for all; where it is not,
 -- actor_of and reason_of say so by the job's id. To join what was made with
--- what was wanted would take a tenth more time.
+-- what was wanted would take a tenth more time. Arguments with escapes go
+-- through jsonb, which refuses what no text can be: json would keep it, and
+-- whoever reads one field of it would fail.
 WITH known AS ( -- as a foreign key would, but once for each project
     SELECT p.id, p.team_id FROM projects p WHERE p.id = ANY (@projects::text[]) FOR KEY SHARE
 ), made AS (
     INSERT INTO observation_generation_jobs (
         id, team_id, project_id, job_type, source_type, source_id, payload, request_id, priority, max_attempts,
         status, version, asked, ask, next_attempt_at, created_at, updated_at)
-    SELECT w.id, w.team_id, w.project_id, w.job_type, w.source_type, w.source_id, w.payload::jsonb, w.request_id,
+    SELECT w.id, w.team_id, w.project_id, w.job_type, w.source_type, w.source_id,
+           CASE WHEN @escapes::bool THEN CAST(CAST(w.payload AS jsonb) AS json) ELSE CAST(w.payload AS json) END, w.request_id,
            w.priority, w.max_attempts, 'queued', 1, 1, nextval('outbox_id_seq'),
            CASE WHEN w.delay_us > 0 THEN statement_timestamp() + interval '1 microsecond' * w.delay_us END,
            statement_timestamp(), statement_timestamp()
@@ -68,7 +71,7 @@ WITH made AS (
     INSERT INTO observation_generation_jobs (
         id, team_id, project_id, job_type, source_type, source_id, payload, request_id, priority, max_attempts,
         status, version, asked, ask, created_at, updated_at)
-    SELECT @id::text, p.team_id, p.id, @job_type::text, @source_type::text, @source_id::text, CAST(@payload::text AS jsonb), @request_id::text,
+    SELECT @id::text, p.team_id, p.id, @job_type::text, @source_type::text, @source_id::text, CASE WHEN @escapes::bool THEN CAST(CAST(@payload::text AS jsonb) AS json) ELSE CAST(@payload::text AS json) END, @request_id::text,
            @priority::int, @max_attempts::int, 'queued', 1, 1, nextval('outbox_id_seq'), statement_timestamp(), statement_timestamp()
     FROM projects p WHERE p.id = @project_id::text AND CASE WHEN p.team_id = @team_id::text THEN true END
     FOR KEY SHARE
@@ -258,15 +261,14 @@ WITH limits AS MATERIALIZED (
     SELECT @worker::text, @worker::text, 'epoch'::timestamptz WHERE EXISTS (SELECT FROM moved)
     ON CONFLICT DO NOTHING
 )
-SELECT m.id, m.team_id, m.project_id, m.job_type, m.source_type, m.source_id, m.payload::text AS payload, m.request_id, m.priority, m.max_attempts,
+SELECT m.id, m.team_id, m.project_id, m.job_type, m.source_type, m.source_id, m.payload, m.request_id, m.priority, m.max_attempts,
        m.version, m.asked, m.attempts, m.last_error, m.created_at, m.updated_at
 FROM moved m;
 
 -- name: LookAtJobs :many
 -- The jobs that wait for just these attempts, as they are, for those who do
--- brief ones: nothing is locked or written. began_at is when they begin. A
--- payload that is read as JSON would be parsed by the client, to no use.
-SELECT j.id, j.team_id, j.project_id, j.job_type, j.source_type, j.source_id, j.payload::text AS payload, j.request_id, j.priority, j.max_attempts,
+-- brief ones: nothing is locked or written. began_at is when they begin.
+SELECT j.id, j.team_id, j.project_id, j.job_type, j.source_type, j.source_id, j.payload, j.request_id, j.priority, j.max_attempts,
        j.version, j.asked, j.attempts, j.last_error, j.created_at, GREATEST(statement_timestamp(), j.updated_at)::timestamptz AS began_at
 FROM (
     SELECT unnest(@ids::text[]) AS id,
@@ -281,7 +283,7 @@ JOIN observation_generation_jobs j ON j.id = w.id AND j.id = ANY(@ids::text[])
 
 -- name: LookAtJob :many
 -- LookAtJobs for one, as EnqueueJob is to EnqueueJobs.
-SELECT j.id, j.team_id, j.project_id, j.job_type, j.source_type, j.source_id, j.payload::text AS payload, j.request_id, j.priority, j.max_attempts,
+SELECT j.id, j.team_id, j.project_id, j.job_type, j.source_type, j.source_id, j.payload, j.request_id, j.priority, j.max_attempts,
        j.version, j.asked, j.attempts, j.last_error, j.created_at, GREATEST(statement_timestamp(), j.updated_at)::timestamptz AS began_at
 FROM observation_generation_jobs j
 WHERE j.id = @id::text

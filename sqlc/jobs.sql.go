@@ -64,7 +64,7 @@ WITH limits AS MATERIALIZED (
     SELECT $7::text, $7::text, 'epoch'::timestamptz WHERE EXISTS (SELECT FROM moved)
     ON CONFLICT DO NOTHING
 )
-SELECT m.id, m.team_id, m.project_id, m.job_type, m.source_type, m.source_id, m.payload::text AS payload, m.request_id, m.priority, m.max_attempts,
+SELECT m.id, m.team_id, m.project_id, m.job_type, m.source_type, m.source_id, m.payload, m.request_id, m.priority, m.max_attempts,
        m.version, m.asked, m.attempts, m.last_error, m.created_at, m.updated_at
 FROM moved m
 `
@@ -90,7 +90,7 @@ type ClaimJobsRow struct {
 	JobType     string
 	SourceType  string
 	SourceID    string
-	Payload     string
+	Payload     []byte
 	RequestID   string
 	Priority    int16
 	MaxAttempts int32
@@ -302,9 +302,9 @@ WITH made AS (
     INSERT INTO observation_generation_jobs (
         id, team_id, project_id, job_type, source_type, source_id, payload, request_id, priority, max_attempts,
         status, version, asked, ask, created_at, updated_at)
-    SELECT $1::text, p.team_id, p.id, $2::text, $3::text, $4::text, CAST($5::text AS jsonb), $6::text,
-           $7::int, $8::int, 'queued', 1, 1, nextval('outbox_id_seq'), statement_timestamp(), statement_timestamp()
-    FROM projects p WHERE p.id = $9::text AND CASE WHEN p.team_id = $10::text THEN true END
+    SELECT $1::text, p.team_id, p.id, $2::text, $3::text, $4::text, CASE WHEN $5::bool THEN CAST(CAST($6::text AS jsonb) AS json) ELSE CAST($6::text AS json) END, $7::text,
+           $8::int, $9::int, 'queued', 1, 1, nextval('outbox_id_seq'), statement_timestamp(), statement_timestamp()
+    FROM projects p WHERE p.id = $10::text AND CASE WHEN p.team_id = $11::text THEN true END
     FOR KEY SHARE
     ON CONFLICT DO NOTHING
     RETURNING ask, created_at
@@ -312,13 +312,13 @@ WITH made AS (
     INSERT INTO observation_generation_job_events (
         job_id, version, team_id, project_id, event_type, status_after, attempt, at,
         actor, process, build, request_id, schema)
-    SELECT $1::text, 1, $10::text, $9::text, 'queued', 'queued', 0, m.created_at,
-           $11::text, $12::text, $13::text, $6::text, $14::int
+    SELECT $1::text, 1, $11::text, $10::text, 'queued', 'queued', 0, m.created_at,
+           $12::text, $13::text, $14::text, $7::text, $15::int
     FROM made m
 ), asked AS (
     INSERT INTO outbox (id, job_id, team_id, project_id, job_type, asked, priority, told, at, actor, process, build, request_id, schema) OVERRIDING SYSTEM VALUE
-    SELECT m.ask, $1::text, $10::text, $9::text, $2::text, 1, $7::int,
-           false, m.created_at, $11::text, $12::text, $13::text, $6::text, $14::int
+    SELECT m.ask, $1::text, $11::text, $10::text, $2::text, 1, $8::int,
+           false, m.created_at, $12::text, $13::text, $14::text, $7::text, $15::int
     FROM made m
 )
 SELECT m.created_at FROM made m
@@ -329,6 +329,7 @@ type EnqueueJobParams struct {
 	JobType     string
 	SourceType  string
 	SourceID    string
+	Escapes     bool
 	Payload     string
 	RequestID   string
 	Priority    int32
@@ -351,6 +352,7 @@ func (q *Queries) EnqueueJob(ctx context.Context, arg EnqueueJobParams) (time.Ti
 		arg.JobType,
 		arg.SourceType,
 		arg.SourceID,
+		arg.Escapes,
 		arg.Payload,
 		arg.RequestID,
 		arg.Priority,
@@ -375,22 +377,23 @@ WITH known AS ( -- as a foreign key would, but once for each project
     INSERT INTO observation_generation_jobs (
         id, team_id, project_id, job_type, source_type, source_id, payload, request_id, priority, max_attempts,
         status, version, asked, ask, next_attempt_at, created_at, updated_at)
-    SELECT w.id, w.team_id, w.project_id, w.job_type, w.source_type, w.source_id, w.payload::jsonb, w.request_id,
+    SELECT w.id, w.team_id, w.project_id, w.job_type, w.source_type, w.source_id,
+           CASE WHEN $2::bool THEN CAST(CAST(w.payload AS jsonb) AS json) ELSE CAST(w.payload AS json) END, w.request_id,
            w.priority, w.max_attempts, 'queued', 1, 1, nextval('outbox_id_seq'),
            CASE WHEN w.delay_us > 0 THEN statement_timestamp() + interval '1 microsecond' * w.delay_us END,
            statement_timestamp(), statement_timestamp()
     FROM (
-        SELECT unnest($2::text[]) AS id,
-               unnest($3::text[]) AS team_id,
-               unnest($4::text[]) AS project_id,
-               unnest($5::text[]) AS job_type,
-               unnest($6::text[]) AS source_type,
-               unnest($7::text[]) AS source_id,
-               unnest($8::text[]) AS payload,
-               unnest($9::text[]) AS request_id,
-               unnest($10::int[]) AS priority,
-               unnest($11::int[]) AS max_attempts,
-               unnest($12::bigint[]) AS delay_us
+        SELECT unnest($3::text[]) AS id,
+               unnest($4::text[]) AS team_id,
+               unnest($5::text[]) AS project_id,
+               unnest($6::text[]) AS job_type,
+               unnest($7::text[]) AS source_type,
+               unnest($8::text[]) AS source_id,
+               unnest($9::text[]) AS payload,
+               unnest($10::text[]) AS request_id,
+               unnest($11::int[]) AS priority,
+               unnest($12::int[]) AS max_attempts,
+               unnest($13::bigint[]) AS delay_us
     ) w
     JOIN known k ON k.id = w.project_id AND k.team_id = w.team_id
     ORDER BY w.id
@@ -401,8 +404,8 @@ WITH known AS ( -- as a foreign key would, but once for each project
         job_id, version, team_id, project_id, event_type, status_after, attempt, at, next_at,
         actor, process, build, request_id, reason, schema)
     SELECT m.id, 1, m.team_id, m.project_id, 'queued', 'queued', 0, m.created_at, m.next_attempt_at,
-           COALESCE($13::jsonb ->> m.id, $14::text), $15::text, $16::text, m.request_id,
-           COALESCE($17::jsonb ->> m.id, $18::text), $19::int
+           COALESCE($14::jsonb ->> m.id, $15::text), $16::text, $17::text, m.request_id,
+           COALESCE($18::jsonb ->> m.id, $19::text), $20::int
     FROM made m
 ), asked AS (
     INSERT INTO outbox (id, job_id, team_id, project_id, job_type, asked, priority, due_at) OVERRIDING SYSTEM VALUE
@@ -410,10 +413,10 @@ WITH known AS ( -- as a foreign key would, but once for each project
 ), fed AS (
     INSERT INTO job_feed (team_id, project_id, job_type, event_type, status_after, actor, process, build, schema,
         job_ids, versions, attempts, ats, next_ats, request_ids, reasons)
-    SELECT m.team_id, m.project_id, m.job_type, 'queued', 'queued', COALESCE($13::jsonb ->> m.id, $14::text) AS actor,
-           $15::text, $16::text, $19::int,
+    SELECT m.team_id, m.project_id, m.job_type, 'queued', 'queued', COALESCE($14::jsonb ->> m.id, $15::text) AS actor,
+           $16::text, $17::text, $20::int,
            array_agg(m.id), array_agg(1), array_agg(0), array_agg(m.created_at), array_agg(COALESCE(m.next_attempt_at, 'epoch')),
-           array_agg(m.request_id), array_agg(COALESCE($17::jsonb ->> m.id, $18::text))
+           array_agg(m.request_id), array_agg(COALESCE($18::jsonb ->> m.id, $19::text))
     FROM made m
     GROUP BY m.team_id, m.project_id, m.job_type, 6
 )
@@ -422,6 +425,7 @@ SELECT m.id, m.created_at, m.next_attempt_at FROM made m
 
 type EnqueueJobsParams struct {
 	Projects    []string
+	Escapes     bool
 	Ids         []string
 	TeamIds     []string
 	ProjectIds  []string
@@ -456,10 +460,13 @@ type EnqueueJobsRow struct {
 // the times of those. Each id is there once. One whose project is not there is
 // not made. Who asks, and why, is mostly the same for all; where it is not,
 // actor_of and reason_of say so by the job's id. To join what was made with
-// what was wanted would take a tenth more time.
+// what was wanted would take a tenth more time. Arguments with escapes go
+// through jsonb, which refuses what no text can be: json would keep it, and
+// whoever reads one field of it would fail.
 func (q *Queries) EnqueueJobs(ctx context.Context, arg EnqueueJobsParams) ([]EnqueueJobsRow, error) {
 	rows, err := q.db.Query(ctx, enqueueJobs,
 		arg.Projects,
+		arg.Escapes,
 		arg.Ids,
 		arg.TeamIds,
 		arg.ProjectIds,
@@ -953,7 +960,7 @@ func (q *Queries) ListJobs(ctx context.Context, arg ListJobsParams) ([]Job, erro
 }
 
 const lookAtJob = `-- name: LookAtJob :many
-SELECT j.id, j.team_id, j.project_id, j.job_type, j.source_type, j.source_id, j.payload::text AS payload, j.request_id, j.priority, j.max_attempts,
+SELECT j.id, j.team_id, j.project_id, j.job_type, j.source_type, j.source_id, j.payload, j.request_id, j.priority, j.max_attempts,
        j.version, j.asked, j.attempts, j.last_error, j.created_at, GREATEST(statement_timestamp(), j.updated_at)::timestamptz AS began_at
 FROM observation_generation_jobs j
 WHERE j.id = $1::text
@@ -976,7 +983,7 @@ type LookAtJobRow struct {
 	JobType     string
 	SourceType  string
 	SourceID    string
-	Payload     string
+	Payload     []byte
 	RequestID   string
 	Priority    int16
 	MaxAttempts int32
@@ -1033,7 +1040,7 @@ func (q *Queries) LookAtJob(ctx context.Context, arg LookAtJobParams) ([]LookAtJ
 }
 
 const lookAtJobs = `-- name: LookAtJobs :many
-SELECT j.id, j.team_id, j.project_id, j.job_type, j.source_type, j.source_id, j.payload::text AS payload, j.request_id, j.priority, j.max_attempts,
+SELECT j.id, j.team_id, j.project_id, j.job_type, j.source_type, j.source_id, j.payload, j.request_id, j.priority, j.max_attempts,
        j.version, j.asked, j.attempts, j.last_error, j.created_at, GREATEST(statement_timestamp(), j.updated_at)::timestamptz AS began_at
 FROM (
     SELECT unnest($1::text[]) AS id,
@@ -1062,7 +1069,7 @@ type LookAtJobsRow struct {
 	JobType     string
 	SourceType  string
 	SourceID    string
-	Payload     string
+	Payload     []byte
 	RequestID   string
 	Priority    int16
 	MaxAttempts int32
@@ -1075,8 +1082,7 @@ type LookAtJobsRow struct {
 }
 
 // The jobs that wait for just these attempts, as they are, for those who do
-// brief ones: nothing is locked or written. began_at is when they begin. A
-// payload that is read as JSON would be parsed by the client, to no use.
+// brief ones: nothing is locked or written. began_at is when they begin.
 func (q *Queries) LookAtJobs(ctx context.Context, arg LookAtJobsParams) ([]LookAtJobsRow, error) {
 	rows, err := q.db.Query(ctx, lookAtJobs,
 		arg.Ids,
