@@ -189,8 +189,7 @@ WITH step AS (
     FROM moved m
 ), told AS (
     SELECT m.team_id, m.project_id, m.job_type, array_agg(m.id) AS ids, array_agg(m.attempts) AS attempts, array_agg(m.request_id) AS request_ids,
-           array_agg(m.version - 1) AS first, array_agg(m.began_at) AS began_ats, array_agg(m.version) AS second, array_agg(m.updated_at) AS ended_ats,
-           array_fill('epoch'::timestamptz, ARRAY[count(*)::int]) AS never, array_fill(''::text, ARRAY[count(*)::int]) AS nothing
+           array_agg(m.version - 1) AS first, array_agg(m.began_at) AS began_ats, array_agg(m.version) AS second, array_agg(m.updated_at) AS ended_ats
     FROM moved m
     GROUP BY m.team_id, m.project_id, m.job_type
 ), gone AS ( -- no join: the outbox is often empty when it is analyzed, and one would compare each with each
@@ -207,14 +206,16 @@ WITH step AS (
     GROUP BY g.team_id, g.project_id, g.job_type, g.actor, g.process, g.build, g.schema
     UNION ALL
     SELECT t.team_id, t.project_id, t.job_type, 'processing', 'processing', $6::text, $7::text, $8::text, $9::int,
-           t.ids, t.first, t.attempts, t.began_ats, t.never, t.request_ids, t.nothing
+           t.ids, t.first, t.attempts, t.began_ats, '{}'::timestamptz[], t.request_ids, '{}'::text[]
     FROM told t
     UNION ALL
     SELECT t.team_id, t.project_id, t.job_type, 'completed', 'completed', $6::text, $7::text, $8::text, $9::int,
-           t.ids, t.second, t.attempts, t.ended_ats, t.never, t.request_ids, t.nothing
+           t.ids, t.second, t.attempts, t.ended_ats, '{}'::timestamptz[], t.request_ids, '{}'::text[]
     FROM told t
 )
-SELECT t.ids::text[] FROM told t
+SELECT cardinality(t.ids)::int AS stored,
+       CASE WHEN (SELECT count(*) FROM moved) < cardinality($1::text[]) THEN t.ids ELSE '{}' END::text[] AS ids
+FROM told t
 `
 
 type CompleteJobsParams struct {
@@ -229,11 +230,17 @@ type CompleteJobsParams struct {
 	Schema     int32
 }
 
+type CompleteJobsRow struct {
+	Stored int32
+	Ids    []string
+}
+
 // Two steps at once: what LookAtJobs gave begins, and is completed. It is what
 // events.Job.Apply makes of a queued job, processing and completed, and each
-// row has to be at the version that was looked at. Gives the ids of those that
-// were; as in MoveJobs, all but the id is hidden from the planner.
-func (q *Queries) CompleteJobs(ctx context.Context, arg CompleteJobsParams) ([][]string, error) {
+// row has to be at the version that was looked at. Gives how many of each
+// tenant's were, and their ids if any was not. As in MoveJobs, all but the id
+// is hidden from the planner. In the feed's rows lists of nothing are empty.
+func (q *Queries) CompleteJobs(ctx context.Context, arg CompleteJobsParams) ([]CompleteJobsRow, error) {
 	rows, err := q.db.Query(ctx, completeJobs,
 		arg.Ids,
 		arg.TeamIds,
@@ -249,13 +256,13 @@ func (q *Queries) CompleteJobs(ctx context.Context, arg CompleteJobsParams) ([][
 		return nil, err
 	}
 	defer rows.Close()
-	items := [][]string{}
+	items := []CompleteJobsRow{}
 	for rows.Next() {
-		var t_ids []string
-		if err := rows.Scan(&t_ids); err != nil {
+		var i CompleteJobsRow
+		if err := rows.Scan(&i.Stored, &i.Ids); err != nil {
 			return nil, err
 		}
-		items = append(items, t_ids)
+		items = append(items, i)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, err
@@ -960,8 +967,8 @@ func (q *Queries) ListJobs(ctx context.Context, arg ListJobsParams) ([]Job, erro
 }
 
 const lookAtJob = `-- name: LookAtJob :many
-SELECT j.id, j.team_id, j.project_id, j.job_type, j.source_type, j.source_id, j.payload, j.request_id, j.priority, j.max_attempts,
-       j.version, j.asked, j.attempts, j.last_error, j.created_at, GREATEST(statement_timestamp(), j.updated_at)::timestamptz AS began_at
+SELECT 0::int AS number, j.source_type, j.source_id, j.payload, j.request_id, j.priority, j.max_attempts,
+       j.version, j.attempts, j.last_error, j.created_at, GREATEST(statement_timestamp(), j.updated_at)::timestamptz AS began_at
 FROM observation_generation_jobs j
 WHERE j.id = $1::text
   AND CASE WHEN j.asked = $2::int AND j.status = 'queued' AND j.attempts < j.max_attempts
@@ -977,10 +984,7 @@ type LookAtJobParams struct {
 }
 
 type LookAtJobRow struct {
-	ID          string
-	TeamID      string
-	ProjectID   string
-	JobType     string
+	Number      int32
 	SourceType  string
 	SourceID    string
 	Payload     []byte
@@ -988,7 +992,6 @@ type LookAtJobRow struct {
 	Priority    int16
 	MaxAttempts int32
 	Version     int32
-	Asked       int32
 	Attempts    int32
 	LastError   *string
 	CreatedAt   time.Time
@@ -1012,10 +1015,7 @@ func (q *Queries) LookAtJob(ctx context.Context, arg LookAtJobParams) ([]LookAtJ
 	for rows.Next() {
 		var i LookAtJobRow
 		if err := rows.Scan(
-			&i.ID,
-			&i.TeamID,
-			&i.ProjectID,
-			&i.JobType,
+			&i.Number,
 			&i.SourceType,
 			&i.SourceID,
 			&i.Payload,
@@ -1023,7 +1023,6 @@ func (q *Queries) LookAtJob(ctx context.Context, arg LookAtJobParams) ([]LookAtJ
 			&i.Priority,
 			&i.MaxAttempts,
 			&i.Version,
-			&i.Asked,
 			&i.Attempts,
 			&i.LastError,
 			&i.CreatedAt,
@@ -1040,21 +1039,23 @@ func (q *Queries) LookAtJob(ctx context.Context, arg LookAtJobParams) ([]LookAtJ
 }
 
 const lookAtJobs = `-- name: LookAtJobs :many
-SELECT j.id, j.team_id, j.project_id, j.job_type, j.source_type, j.source_id, j.payload, j.request_id, j.priority, j.max_attempts,
-       j.version, j.asked, j.attempts, j.last_error, j.created_at, GREATEST(statement_timestamp(), j.updated_at)::timestamptz AS began_at
+SELECT w.number::int AS number, j.source_type, j.source_id, j.payload, j.request_id, j.priority, j.max_attempts,
+       j.version, j.attempts, j.last_error, j.created_at, GREATEST(statement_timestamp(), j.updated_at)::timestamptz AS began_at
 FROM (
-    SELECT unnest($1::text[]) AS id,
-           unnest($2::text[]) AS team_id,
-           unnest($3::text[]) AS project_id,
-           unnest($4::text[]) AS job_type,
-           unnest($5::int[]) AS asked
+    SELECT unnest($1::int[]) AS number,
+           unnest($2::text[]) AS id,
+           unnest($3::text[]) AS team_id,
+           unnest($4::text[]) AS project_id,
+           unnest($5::text[]) AS job_type,
+           unnest($6::int[]) AS asked
 ) w
-JOIN observation_generation_jobs j ON j.id = w.id AND j.id = ANY($1::text[])
+JOIN observation_generation_jobs j ON j.id = w.id AND j.id = ANY($2::text[])
  AND CASE WHEN j.asked = w.asked AND j.status = 'queued' AND j.attempts < j.max_attempts
            AND j.job_type = w.job_type AND j.project_id = w.project_id AND j.team_id = w.team_id THEN true END
 `
 
 type LookAtJobsParams struct {
+	Numbers    []int32
 	Ids        []string
 	TeamIds    []string
 	ProjectIds []string
@@ -1063,10 +1064,7 @@ type LookAtJobsParams struct {
 }
 
 type LookAtJobsRow struct {
-	ID          string
-	TeamID      string
-	ProjectID   string
-	JobType     string
+	Number      int32
 	SourceType  string
 	SourceID    string
 	Payload     []byte
@@ -1074,17 +1072,18 @@ type LookAtJobsRow struct {
 	Priority    int16
 	MaxAttempts int32
 	Version     int32
-	Asked       int32
 	Attempts    int32
 	LastError   *string
 	CreatedAt   time.Time
 	BeganAt     time.Time
 }
 
-// The jobs that wait for just these attempts, as they are, for those who do
-// brief ones: nothing is locked or written. began_at is when they begin.
+// The jobs that wait for just these attempts, by their numbers in the lists, as
+// they are but for what was compared, for those who do brief ones: nothing is
+// locked or written. began_at is when they begin.
 func (q *Queries) LookAtJobs(ctx context.Context, arg LookAtJobsParams) ([]LookAtJobsRow, error) {
 	rows, err := q.db.Query(ctx, lookAtJobs,
+		arg.Numbers,
 		arg.Ids,
 		arg.TeamIds,
 		arg.ProjectIds,
@@ -1099,10 +1098,7 @@ func (q *Queries) LookAtJobs(ctx context.Context, arg LookAtJobsParams) ([]LookA
 	for rows.Next() {
 		var i LookAtJobsRow
 		if err := rows.Scan(
-			&i.ID,
-			&i.TeamID,
-			&i.ProjectID,
-			&i.JobType,
+			&i.Number,
 			&i.SourceType,
 			&i.SourceID,
 			&i.Payload,
@@ -1110,7 +1106,6 @@ func (q *Queries) LookAtJobs(ctx context.Context, arg LookAtJobsParams) ([]LookA
 			&i.Priority,
 			&i.MaxAttempts,
 			&i.Version,
-			&i.Asked,
 			&i.Attempts,
 			&i.LastError,
 			&i.CreatedAt,
