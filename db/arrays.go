@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgproto3"
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
@@ -14,7 +15,7 @@ import (
 // asking, for each element, what it is and how it is written: the statements
 // that move jobs are made of such lists. Everything else is pgx's.
 func fastArrays(_ context.Context, conn *pgx.Conn) error {
-	m, shared := conn.TypeMap(), &room{}
+	m, shared := conn.TypeMap(), &room{to: conn.PgConn().Frontend()}
 	for _, name := range []string{"_text", "_int4", "_int8", "_timestamptz"} {
 		t, ok := m.TypeForName(name)
 		if !ok {
@@ -75,7 +76,7 @@ func (l list[T]) Encode(value any, buf []byte) ([]byte, error) {
 			size += l.size(v)
 		}
 	}
-	buf = l.room.grow(buf, size)
+	buf = l.room.args(buf, size)
 	buf = binary.BigEndian.AppendUint32(buf, 1) // dimension
 	buf = binary.BigEndian.AppendUint32(buf, 0) // no element is NULL
 	buf = binary.BigEndian.AppendUint32(buf, l.element)
@@ -87,28 +88,50 @@ func (l list[T]) Encode(value any, buf []byte) ([]byte, error) {
 	return buf, nil
 }
 
-// room is where a connection writes its lists, statement after statement: grown
-// list by list, those of a statement came to five times their size in garbage.
-// pgx writes all arguments of a statement one behind the other into one buffer,
-// and copies them into its message before it begins the next one. So what is
-// written here from the beginning is either new, or the same as was there.
-type room struct{ buf []byte }
+// room is where a connection writes its lists, and the messages that have them,
+// statement after statement: grown list by list, those of a statement came to
+// five times their size in garbage. pgx writes all arguments of a statement one
+// behind the other into one buffer, copies them into its message before it
+// begins the next one, and has a new buffer for messages after each large one.
+// So what is written here from the beginning is either new, or the same as was
+// there.
+type room struct {
+	lists, messages []byte
+	to              *pgproto3.Frontend
+	most            int // bytes of what is to be sent next
+}
 
-// mostRoom is how many bytes a connection keeps.
+// mostRoom is how many bytes a connection keeps, of each.
 const mostRoom = 512 << 10
 
-// grow gives what buf has, with room for n more bytes.
-func (r *room) grow(buf []byte, n int) []byte {
+// args gives what buf has, with room for n more bytes, and makes room for the
+// message that has them.
+func (r *room) args(buf []byte, n int) []byte {
+	const others = 1 << 10 // what a message has besides
+	r.most = len(buf) + n + others
+	r.to.Send(r)
+	return grow(&r.lists, buf, n)
+}
+
+// A room is a message of no bytes.
+
+func (*room) Frontend()                           {}
+func (*room) Decode([]byte) error                 { return nil }
+func (r *room) Encode(dst []byte) ([]byte, error) { return grow(&r.messages, dst, r.most), nil }
+
+// grow gives what buf has, with room for n more bytes, in what is kept unless
+// that would be too much.
+func grow(kept *[]byte, buf []byte, n int) []byte {
 	need := len(buf) + n
 	switch {
 	case cap(buf) >= need:
 		return buf
 	case need > mostRoom:
 		return slices.Grow(buf, n)
-	case cap(r.buf) < need:
-		r.buf = make([]byte, 0, min(max(2*need, 1<<10), mostRoom))
+	case cap(*kept) < need:
+		*kept = make([]byte, 0, min(max(2*need, 1<<10), mostRoom))
 	}
-	return append(r.buf[:0], buf...)
+	return append((*kept)[:0], buf...)
 }
 
 func appendText(buf []byte, v string) []byte {
@@ -129,20 +152,3 @@ func appendTime(buf []byte, v time.Time) []byte {
 	us := (v.Unix()-epoch)*1_000_000 + int64(v.Nanosecond())/1000
 	return binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint32(buf, 8), uint64(us))
 }
-
-// Reserve makes room for a statement whose arguments have about n bytes, which
-// the transaction's connection is going to be asked next. The connection's
-// buffer is new after each large message; grown argument by argument, it came
-// to several times the message's size in garbage.
-func Reserve(tx pgx.Tx, n int) {
-	if conn := tx.Conn(); conn != nil && n <= mostRoom {
-		conn.PgConn().Frontend().Send(reservation(n))
-	}
-}
-
-// reservation is a message of no bytes.
-type reservation int
-
-func (reservation) Frontend()                           {}
-func (reservation) Decode([]byte) error                 { return nil }
-func (r reservation) Encode(dst []byte) ([]byte, error) { return slices.Grow(dst, int(r)), nil }

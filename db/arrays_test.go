@@ -102,7 +102,6 @@ func TestListsOfOneConnectionDoNotMeet(t *testing.T) {
 		}
 		err := pgx.BeginFunc(context.Background(), pool, func(tx pgx.Tx) error {
 			for _, args := range asked {
-				db.Reserve(tx, rapid.IntRange(0, 600_000).Draw(r, "reserved"))
 				rows, err := tx.Query(context.Background(), sql, args...)
 				if err != nil {
 					return err

@@ -3,10 +3,12 @@ package db_test
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-245eaa15/obs/db"
@@ -185,5 +187,42 @@ func TestAProjectStaysWhileAJobIsMadeInIt(t *testing.T) {
 		require.NoError(t, going.Commit(t.Context()))
 		require.ErrorIs(t, <-late, db.ErrNoProject)
 		require.Equal(t, [4]int{0, 0, n, n - 1}, b.counts(t), "what the relay was to tell stays, what asks is cleared later")
+	}
+}
+
+// Arguments are kept as they are, but for what no text of Postgres can be:
+// whoever reads one field of them by SQL would fail.
+func TestArgumentsAreKeptAsTheyAreOrRefused(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	n := 0
+	add := func(many bool, args string) (events.ID, error) {
+		n++
+		steps := []events.Step{step(t, fmt.Sprint("job ", n))}
+		steps[0].Job.Args = json.RawMessage(args)
+		if many {
+			steps = append(steps, step(t, fmt.Sprint("beside ", n)))
+		}
+		_, err := b.jobs.Enqueue(t.Context(), nil, steps...)
+		return steps[0].Job.ID, err
+	}
+	for _, many := range []bool{false, true} {
+		for _, good := range []string{`{"b": 1,  "a":[1.50, 2]}`, `"a"`, `{"a":"\\u0000 \\ud800"}`, `{"a":"\u00e9\ud83d\ude00"}`} {
+			id, err := add(many, good)
+			require.NoError(t, err, good)
+			require.JSONEq(t, good, string(b.get(t, id).Args))
+			if !strings.Contains(good, `\u`) {
+				require.Equal(t, good, string(b.get(t, id).Args))
+			}
+			claims, err := b.jobs.Look(t.Context(), events.Holder{ID: "w"}, []events.Envelope{b.get(t, id).Envelope()})
+			require.NoError(t, err)
+			require.Equal(t, b.get(t, id).Args, claims[0].Job.Args)
+		}
+		for _, bad := range []string{`{"a":"\u0000"}`, `{"a":"\ud800"}`, `{"a":"\\\u0000"}`} {
+			_, err := add(many, bad)
+			var pg *pgconn.PgError
+			require.ErrorAs(t, err, &pg, bad)
+			require.Equal(t, "22", pg.Code[:2], bad)
+		}
 	}
 }

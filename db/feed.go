@@ -77,11 +77,14 @@ func (s *Jobs) Fresh(ctx context.Context, limit int) ([]events.FeedEvent, error)
 				Event: events.Event{
 					Job: events.ID(job), Version: int(r.Versions[i]), Type: events.Type(r.EventType), Attempt: int(r.Attempts[i]),
 					Status: events.Status(r.StatusAfter), At: r.Ats[i].UTC(), Actor: r.Actor, Process: r.Process, Build: r.Build,
-					RequestID: r.RequestIds[i], Reason: r.Reasons[i], Schema: int(r.Schema),
+					RequestID: r.RequestIds[i], Schema: int(r.Schema),
 				},
 			}
-			if at := r.NextAts[i]; at.Unix() != 0 {
-				e.Event.NextAt = at.UTC()
+			if len(r.Reasons) > 0 { // or none of the row's events has one
+				e.Event.Reason = r.Reasons[i]
+			}
+			if len(r.NextAts) > 0 && r.NextAts[i].Unix() != 0 {
+				e.Event.NextAt = r.NextAts[i].UTC()
 			}
 			fresh = append(fresh, e)
 		}

@@ -1,6 +1,7 @@
 package db
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -107,6 +108,7 @@ func (s *Jobs) Add(ctx context.Context, tx pgx.Tx, steps ...events.Step) ([]*eve
 		p.SourceTypes = append(p.SourceTypes, j.SourceType)
 		p.SourceIds = append(p.SourceIds, j.SourceID)
 		p.Payloads = append(p.Payloads, cmp.Or(string(j.Args), "{}"))
+		p.Escapes = p.Escapes || escaped(j.Args)
 		p.RequestIds = append(p.RequestIds, j.RequestID)
 		p.Priorities = append(p.Priorities, int32(j.Priority))
 		p.MaxAttempts = append(p.MaxAttempts, int32(j.MaxAttempts))
@@ -163,6 +165,10 @@ func newJob(st *events.Step) (events.Job, error) {
 	return j, nil
 }
 
+// escaped reports whether arguments may say what no text of Postgres can be: NUL,
+// or half a surrogate pair.
+func escaped(args []byte) bool { return bytes.Contains(args, []byte(`\u`)) }
+
 // addOne is Add for one job that is due at once and asked for without a
 // reason, by a statement that is cheaper to begin.
 func (s *Jobs) addOne(ctx context.Context, tx pgx.Tx, st *events.Step) (*events.Job, error) {
@@ -173,7 +179,7 @@ func (s *Jobs) addOne(ctx context.Context, tx pgx.Tx, st *events.Step) (*events.
 	q := s.in(tx)
 	at, err := q.EnqueueJob(ctx, sqlc.EnqueueJobParams{
 		ID: string(j.ID), TeamID: j.Scope.Team, ProjectID: j.Scope.Project, JobType: string(j.Kind), SourceType: j.SourceType, SourceID: j.SourceID,
-		Payload: cmp.Or(string(j.Args), "{}"), RequestID: j.RequestID, Priority: int32(j.Priority), MaxAttempts: int32(j.MaxAttempts),
+		Payload: cmp.Or(string(j.Args), "{}"), Escapes: escaped(j.Args), RequestID: j.RequestID, Priority: int32(j.Priority), MaxAttempts: int32(j.MaxAttempts),
 		Actor: st.Event.Actor, Process: s.cfg.Process, Build: s.cfg.Build, Schema: events.Schema,
 	})
 	if errors.Is(err, pgx.ErrNoRows) {

@@ -131,18 +131,15 @@ func (s *Jobs) Look(ctx context.Context, worker events.Holder, es []events.Envel
 	if err != nil {
 		return nil, fmt.Errorf("look at %d jobs: %w", len(es), err)
 	}
-	found := make(map[string]*sqlc.LookAtJobsRow, len(rows))
-	for k := range rows {
-		found[rows[k].ID] = &rows[k]
-	}
 	claims := make([]events.Claim, len(es))
-	for i, e := range es {
+	for i := range claims {
 		claims[i].Err = events.ErrHeld
-		if row := found[string(e.Job)]; row != nil {
-			if job := waitingJob(row); job.Envelope() == e {
-				claims[i].Job, claims[i].Err = job.Apply(events.Event{Type: events.Processing, At: row.BeganAt.UTC(), Process: worker.ID})
-			}
-		}
+	}
+	for k := range rows {
+		row := &rows[k]
+		c := &claims[row.Number]
+		job := waitingJob(es[row.Number], row)
+		c.Job, c.Err = job.Apply(events.Event{Type: events.Processing, At: row.BeganAt.UTC(), Process: worker.ID})
 	}
 	return claims, nil
 }
@@ -150,8 +147,16 @@ func (s *Jobs) Look(ctx context.Context, worker events.Holder, es []events.Envel
 // look reads the rows, of one job by a statement that is cheaper to begin.
 func (s *Jobs) look(ctx context.Context, es []events.Envelope) ([]sqlc.LookAtJobsRow, error) {
 	if len(es) != 1 {
-		p, _ := claimParams(es)
-		return s.q.LookAtJobs(ctx, sqlc.LookAtJobsParams{Ids: p.Ids, TeamIds: p.TeamIds, ProjectIds: p.ProjectIds, JobTypes: p.JobTypes, Asked: p.Asked})
+		n := len(es)
+		p := sqlc.LookAtJobsParams{
+			Numbers: make([]int32, n), Ids: make([]string, n), TeamIds: make([]string, n), ProjectIds: make([]string, n),
+			JobTypes: make([]string, n), Asked: make([]int32, n),
+		}
+		for i := range es {
+			e := &es[i]
+			p.Numbers[i], p.Ids[i], p.TeamIds[i], p.ProjectIds[i], p.JobTypes[i], p.Asked[i] = int32(i), string(e.Job), e.Scope.Team, e.Scope.Project, string(e.Kind), int32(e.Asked)
+		}
+		return s.q.LookAtJobs(ctx, p)
 	}
 	e := &es[0]
 	one, err := s.q.LookAtJob(ctx, sqlc.LookAtJobParams{
@@ -167,10 +172,10 @@ func (s *Jobs) look(ctx context.Context, es []events.Envelope) ([]sqlc.LookAtJob
 // claimedJob is the job of a row that ClaimJobs has changed, by the state
 // machine: the row must be what it makes of the job before.
 func claimedJob(r *sqlc.ClaimJobsRow, worker string) (events.Job, error) {
-	j := waitingJob(&sqlc.LookAtJobsRow{
-		ID: r.ID, TeamID: r.TeamID, ProjectID: r.ProjectID, JobType: r.JobType, SourceType: r.SourceType, SourceID: r.SourceID,
-		Payload: r.Payload, RequestID: r.RequestID, Priority: r.Priority, MaxAttempts: r.MaxAttempts,
-		Version: r.Version - 1, Asked: r.Asked, Attempts: r.Attempts - 1, LastError: r.LastError, CreatedAt: r.CreatedAt,
+	e := events.Envelope{Job: events.ID(r.ID), Kind: events.Kind(r.JobType), Scope: events.Scope{Team: r.TeamID, Project: r.ProjectID}, Asked: int(r.Asked)}
+	j := waitingJob(e, &sqlc.LookAtJobsRow{
+		SourceType: r.SourceType, SourceID: r.SourceID, Payload: r.Payload, RequestID: r.RequestID, Priority: r.Priority, MaxAttempts: r.MaxAttempts,
+		Version: r.Version - 1, Attempts: r.Attempts - 1, LastError: r.LastError, CreatedAt: r.CreatedAt,
 	})
 	next, err := j.Apply(events.Event{Type: events.Processing, Version: int(r.Version), At: r.UpdatedAt.UTC(), Process: worker})
 	if err == nil && next.Attempts != int(r.Attempts) {
@@ -182,13 +187,14 @@ func claimedJob(r *sqlc.ClaimJobsRow, worker string) (events.Job, error) {
 	return next, nil
 }
 
-// waitingJob is a queued job as far as it matters to one that begins it.
-func waitingJob(r *sqlc.LookAtJobsRow) events.Job {
+// waitingJob is a queued job as far as it matters to one that begins it. What
+// its message says of it was compared with its row.
+func waitingJob(e events.Envelope, r *sqlc.LookAtJobsRow) events.Job {
 	j := events.Job{
-		ID: events.ID(r.ID), Kind: events.Kind(r.JobType), Scope: events.Scope{Team: r.TeamID, Project: r.ProjectID},
-		SourceType: r.SourceType, SourceID: r.SourceID, Args: []byte(r.Payload), Priority: int(r.Priority),
+		ID: e.Job, Kind: e.Kind, Scope: e.Scope,
+		SourceType: r.SourceType, SourceID: r.SourceID, Args: r.Payload, Priority: int(r.Priority),
 		MaxAttempts: int(r.MaxAttempts), RequestID: r.RequestID, CreatedAt: r.CreatedAt.UTC(),
-		Status: events.StatusQueued, Version: int(r.Version), Asked: int(r.Asked), Attempts: int(r.Attempts),
+		Status: events.StatusQueued, Version: int(r.Version), Asked: e.Asked, Attempts: int(r.Attempts),
 	}
 	if r.LastError != nil {
 		j.LastError = *r.LastError

@@ -143,15 +143,15 @@ func (s *Jobs) complete(ctx context.Context, q *sqlc.Queries, steps []events.Ste
 		return nil, fmt.Errorf("complete %d jobs: %w", len(p.Ids), err)
 	}
 	stored := 0
-	for _, ids := range groups {
-		stored += len(ids)
+	for _, g := range groups {
+		stored += int(g.Stored)
 	}
 	if stored == len(p.Ids) {
 		return open, nil
 	}
 	moved := make(map[string]bool, stored)
-	for _, ids := range groups {
-		for _, id := range ids {
+	for _, g := range groups {
+		for _, id := range g.Ids {
 			moved[id] = true
 		}
 	}

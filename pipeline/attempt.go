@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"runtime"
@@ -22,6 +23,7 @@ type attempt struct {
 	job    events.Job    // as claimed, or looked at; under lane.mu until it is finished
 	brief  bool          // likewise: the ledger does not know of the attempt yet
 	asking bool          // likewise: and is being told
+	timed  bool          // likewise: there is a limit to its time
 	msg    jetstream.Msg // under lane.mu: the newest delivery
 	began  time.Time
 	cancel context.CancelCauseFunc
@@ -33,7 +35,10 @@ type attempt struct {
 	why      Done           // likewise, where the handler said so
 	err      error          // of a failure
 	verdict  verdict        // of the lane's breaker
-	step     events.Step
+	end      events.Type    // what that means for the job, why, and when it is tried again
+	reason   string
+	details  json.RawMessage
+	delay    time.Duration
 	spoiled  error // what the commit returned when it was last run
 	tries    int   // transactions that were to settle it and did not answer
 }
@@ -58,7 +63,7 @@ func (l *lane) start(work context.Context, m jetstream.Msg, job events.Job, brie
 		l.free.give(1)
 		return nil
 	}
-	a := &attempt{lane: l, job: job, msg: m, brief: brief, began: time.Now()}
+	a := &attempt{lane: l, job: job, msg: m, brief: brief, timed: !brief, began: time.Now()}
 	ctx, cancel := context.WithCancelCause(work)
 	a.ctx, a.cancel = ctx, cancel
 	l.running[job.ID] = a
@@ -156,7 +161,7 @@ func (a *attempt) finish(commit Commit, err error) {
 	a.commit, a.err = commit, err
 	a.verdict = a.lane.judge(a, err)
 	a.decide()
-	if a.brief && !a.asking && a.step.Event.Type == events.Released && stopped(a.err) {
+	if a.brief && !a.asking && a.end == events.Released && stopped(a.err) {
 		a.lane.giveBack(a)
 		return
 	}
@@ -165,17 +170,13 @@ func (a *attempt) finish(commit Commit, err error) {
 
 // decide says what the attempt's end means for the job.
 func (a *attempt) decide() {
-	e := events.Event{
-		Actor: "worker", Process: a.lane.w.holder.ID, Build: a.lane.w.holder.Build, RequestID: a.job.RequestID,
-	}
-	a.step = events.Step{Job: a.job, Begins: a.brief}
+	a.details, a.delay = nil, 0
 	if a.err == nil {
-		e.Type, e.Reason = events.Completed, reason(string(a.why))
-		a.step.Event = e
+		a.end, a.reason = events.Completed, reason(string(a.why))
 		return
 	}
 	a.commit = nil
-	e.Reason = reason(a.err.Error())
+	a.reason = reason(a.err.Error())
 	permanent, _ := errors.AsType[*permanentError](a.err)
 	retry, _ := errors.AsType[*retryError](a.err)
 	hold, _ := errors.AsType[*holdError](a.err)
@@ -183,26 +184,30 @@ func (a *attempt) decide() {
 	// A handler that was told to stop gives its job back: what it says is
 	// mostly our own doing.
 	case stopped(a.err) && (permanent == nil || errors.Is(a.err, context.Canceled)):
-		e.Type = events.Released
+		a.end = events.Released
 	case hold != nil:
-		e.Type, e.Details = events.Released, events.Held()
-		a.step.Delay = hold.after
+		a.end, a.details, a.delay = events.Released, events.Held(), hold.after
 	case a.verdict.free:
-		e.Type = events.Released
+		a.end = events.Released
 		// There is no count to back off by, so the job's age has to do.
 		age := min(a.job.UpdatedAt.Sub(a.job.CreatedAt)/4, a.lane.breaker.cfg.Longest)
-		a.step.Delay = a.verdict.wait + random(max(age, 0))
+		a.delay = a.verdict.wait + random(max(age, 0))
 	case permanent != nil, a.job.Attempts >= a.job.MaxAttempts:
-		e.Type = events.Failed
+		a.end = events.Failed
 	default:
-		e.Type = events.RetryScheduled
-		a.step.Delay = max(a.lane.w.cfg.Backoff(a.job.Attempts), 0)
+		a.end, a.delay = events.RetryScheduled, max(a.lane.w.cfg.Backoff(a.job.Attempts), a.verdict.wait, 0)
 		if retry != nil {
-			a.step.Delay = max(a.step.Delay, retry.after)
+			a.delay = max(a.delay, retry.after)
 		}
-		a.step.Delay = max(a.step.Delay, a.verdict.wait)
 	}
-	a.step.Event = e
+}
+
+// step is the attempt's end as it is to be stored.
+func (a *attempt) step() events.Step {
+	return events.Step{Job: a.job, Begins: a.brief, Delay: a.delay, Event: events.Event{
+		Type: a.end, Reason: a.reason, Details: a.details,
+		Actor: "worker", Process: a.lane.w.holder.ID, Build: a.lane.w.holder.Build, RequestID: a.job.RequestID,
+	}}
 }
 
 func stopped(err error) bool {

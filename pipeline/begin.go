@@ -23,18 +23,19 @@ type delivery struct {
 // many did.
 func (l *lane) begin(ctx, work context.Context, msgs []jetstream.Msg) (begun int) {
 	ds := make([]delivery, 0, len(msgs))
-	seen := make(map[events.Envelope]bool, len(msgs))
+	seen := make(map[events.ID]int, len(msgs)) // where in ds
 	for _, m := range msgs {
 		e, err := events.ParseEnvelope(m.Data())
+		before, twice := seen[e.Job]
 		switch {
 		case err != nil:
 			l.refuse(work, m, e, err)
 		case e.Kind != l.kind:
 			l.refuse(work, m, e, fmt.Errorf("%.80q on the lane of %s: %w", e.Kind, l.kind, errWrongLane))
-		case l.again(work, m, e), seen[e]:
+		case l.again(work, m, e), twice && ds[before].envelope == e:
 			l.free.give(1)
 		default:
-			seen[e] = true
+			seen[e.Job] = len(ds)
 			ds = append(ds, delivery{m, e})
 		}
 	}

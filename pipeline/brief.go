@@ -34,30 +34,43 @@ func (l *lane) beginBriefly(work context.Context, ds []delivery) (rest []deliver
 		return ds, 0 // to claim them waits until the ledger answers
 	}
 	fault.At("worker.looked")
-	as := make([]*attempt, 0, len(first))
 	for i, c := range claims {
 		if c.Err != nil {
 			rest = append(rest, first[i])
-		} else if a := l.start(work, first[i].msg, c.Job, true); a != nil {
-			as = append(as, a)
+		} else if l.start(work, first[i].msg, c.Job, true) != nil {
+			begun++
 		}
 	}
-	time.AfterFunc(briefly, func() { l.overdue(work, as) })
-	return rest, len(as)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.watched && begun > 0 {
+		l.watched = true
+		time.AfterFunc(briefly, func() { l.overdue(work) })
+	}
+	return rest, begun
 }
 
-// overdue claims those of the attempts that are still not finished, as all of
-// another lane are before they start: now they have a limit, operators see
-// them, and they are lost with the lease.
-func (l *lane) overdue(work context.Context, as []*attempt) {
+// overdue claims those of the lane's attempts that are still not finished, as
+// all of another lane are before they start: now they have a limit, operators see
+// them, and they are lost with the lease. It comes back for the others.
+func (l *lane) overdue(work context.Context) {
 	var ds []delivery
 	var slow []*attempt
+	next := time.Duration(-1) // till another one is overdue
 	l.mu.Lock()
-	for _, a := range as {
-		if a.finished {
+	for _, a := range l.running {
+		if a.finished || a.timed {
 			continue
 		}
-		left := l.cfg.Timeout - time.Since(a.began)
+		took := time.Since(a.began)
+		if young := briefly - took; young > 0 {
+			if next < 0 || young < next {
+				next = young
+			}
+			continue
+		}
+		a.timed = true
+		left := l.cfg.Timeout - took
 		a.limits = [2]*time.Timer{
 			time.AfterFunc(left, func() { a.cancel(ErrTimeout) }),
 			time.AfterFunc(left+l.w.hurry(), a.deaf),
@@ -66,6 +79,9 @@ func (l *lane) overdue(work context.Context, as []*attempt) {
 			a.asking = true
 			slow, ds = append(slow, a), append(ds, delivery{a.msg, a.job.Envelope()})
 		}
+	}
+	if l.watched = next >= 0; l.watched {
+		time.AfterFunc(max(next, briefly/10), func() { l.overdue(work) })
 	}
 	l.mu.Unlock()
 	if len(ds) == 0 {
@@ -98,7 +114,7 @@ func (a *attempt) claimed(job events.Job) {
 // lostBriefly ends attempts that the ledger would not store as begun and ended.
 // Nearly always someone else was first. But they may have been claimed by
 // ourselves meanwhile, and what we hold has to be settled.
-func (l *lane) lostBriefly(ctx context.Context, as []*attempt) {
+func (l *settler) lostBriefly(ctx context.Context, as []*attempt) {
 	ds := make([]delivery, len(as))
 	for i, a := range as {
 		m, _ := a.message()
@@ -117,7 +133,6 @@ func (l *lane) lostBriefly(ctx context.Context, as []*attempt) {
 		l.mu.Lock()
 		a.job, a.brief = claims[i].Job, false
 		l.mu.Unlock()
-		a.step.Job, a.step.Begins = a.job, false
 		l.settleOne(ctx, a)
 	}
 }

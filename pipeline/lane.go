@@ -43,6 +43,7 @@ type lane struct {
 
 	mu      sync.Mutex
 	running map[events.ID]*attempt // begun and not settled
+	watched bool                   // somebody looks for brief ones that are not finished in time
 	counts  counts
 }
 
@@ -179,14 +180,15 @@ func (l *lane) fetch(ctx, work context.Context, c jetstream.Consumer, n int, res
 }
 
 // restOf waits for the messages that the broker has and that were asked for:
-// they come one after the other, and are worth being claimed together.
+// they come one after the other, and are worth being claimed together. That
+// takes long only where another worker has got them.
 func (l *lane) restOf(got []jetstream.Msg, asked int, more <-chan jetstream.Msg) []jetstream.Msg {
 	meta, err := got[len(got)-1].Metadata()
 	if err != nil {
 		return got
 	}
 	most := len(got) + int(min(meta.NumPending, uint64(maxBatch)))
-	return gatherMore(got, min(most, asked), more, linger, nil)
+	return gatherMore(got, min(most, asked), more, lingerBy, nil)
 }
 
 // gatherMore takes what comes until there are most, or enough is told, and not

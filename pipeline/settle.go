@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"runtime/debug"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -19,12 +18,13 @@ import (
 // settleLoop records finished attempts until ctx is done: as many as there
 // are in one transaction.
 func (l *lane) settleLoop(ctx context.Context) {
+	s := &settler{lane: l}
 	for {
 		as := l.collect(ctx)
 		if as == nil {
 			return
 		}
-		l.settle(ctx, as)
+		s.settle(ctx, as)
 		l.storing.Add(-1)
 		select {
 		case l.stored <- struct{}{}:
@@ -81,10 +81,16 @@ func (l *lane) collect(ctx context.Context) []*attempt {
 	}
 }
 
+// settler is one of those who settle a lane's attempts.
+type settler struct {
+	*lane
+	steps []events.Step // room for those of a transaction
+}
+
 // settle records the attempts together, or, when that fails, each by itself:
 // so one whose commit is poison holds up no other. Those that were tried
 // before go singly from the start.
-func (l *lane) settle(ctx context.Context, as []*attempt) {
+func (l *settler) settle(ctx context.Context, as []*attempt) {
 	var together, alone []*attempt
 	for _, a := range as {
 		if len(as) == 1 || a.tries > patience {
@@ -115,7 +121,7 @@ func (l *lane) settle(ctx context.Context, as []*attempt) {
 // answer, before it goes into one of its own: it may be what they waited for.
 const patience = 2
 
-func (l *lane) settleOne(ctx context.Context, a *attempt) {
+func (l *settler) settleOne(ctx context.Context, a *attempt) {
 	one := []*attempt{a}
 	errs, err := l.store(ctx, one)
 	if err != nil && a.commit != nil && ownFault(a.spoiled, err) {
@@ -150,11 +156,16 @@ func (l *lane) later(ctx context.Context, a *attempt, err error) {
 	time.AfterFunc(wait, func() { l.done <- a })
 }
 
-// store is one transaction.
-func (l *lane) store(ctx context.Context, as []*attempt) ([]error, error) {
+// store is one transaction. Of what it has stored it tells.
+func (l *settler) store(ctx context.Context, as []*attempt) ([]error, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	steps := make([]events.Step, len(as))
+	steps := l.steps[:0]
+	for _, a := range as {
+		steps = append(steps, a.step())
+	}
+	l.steps = steps
+	defer clear(steps)
 	commits := make([]Commit, len(as))
 	var last []Commit
 	if len(as) > 1 && slices.ContainsFunc(as, func(a *attempt) bool { return a.commit != nil }) {
@@ -163,7 +174,6 @@ func (l *lane) store(ctx context.Context, as []*attempt) ([]error, error) {
 		last = []Commit{func(ctx context.Context, tx pgx.Tx) error { return l.writeJoined(ctx, tx, all, as) }}
 	}
 	for i, a := range as {
-		steps[i] = a.step
 		a.spoiled = nil
 		if a.commit != nil {
 			commits[i] = a.write
@@ -173,7 +183,22 @@ func (l *lane) store(ctx context.Context, as []*attempt) ([]error, error) {
 	if err == nil && len(errs) != len(as) {
 		err = fmt.Errorf("%d answers to %d steps", len(errs), len(as))
 	}
-	return errs, err
+	if err != nil {
+		return nil, err
+	}
+	fault.At("worker.settled")
+	if l.w.cfg.Settled != nil {
+		told := steps[:0]
+		for i := range steps {
+			if errs[i] == nil {
+				told = append(told, steps[i])
+			}
+		}
+		if len(told) > 0 {
+			l.w.cfg.Settled(told)
+		}
+	}
+	return errs, nil
 }
 
 // writeJoined writes what the attempts' commits have joined, and makes a panic
@@ -197,30 +222,11 @@ func (l *lane) writeJoined(ctx context.Context, tx pgx.Tx, all *joined, as []*at
 	return err
 }
 
-// stepsPool has what Settled was told before: it is only good during the call.
-var stepsPool = sync.Pool{New: func() any { return new([]events.Step) }}
-
 // settled lets go of attempts that the ledger has answered for.
-func (l *lane) settled(ctx context.Context, as []*attempt, errs []error) {
-	fault.At("worker.settled")
-	if l.w.cfg.Settled != nil {
-		room := stepsPool.Get().(*[]events.Step)
-		steps := (*room)[:0]
-		for i, a := range as {
-			if errs[i] == nil {
-				steps = append(steps, a.step)
-			}
-		}
-		if len(steps) > 0 {
-			l.w.cfg.Settled(steps)
-		}
-		clear(steps)
-		*room = steps
-		stepsPool.Put(room)
-	}
+func (l *settler) settled(ctx context.Context, as []*attempt, errs []error) {
 	var lost []*attempt
 	for i, a := range as {
-		if errs[i] != nil && a.step.Begins {
+		if errs[i] != nil && a.brief {
 			lost = append(lost, a)
 			continue
 		}
@@ -263,10 +269,10 @@ func (l *lane) report(ctx context.Context, a *attempt, refused error) {
 		slog.String("request_id", a.job.RequestID), slog.Duration("took", time.Since(a.began)),
 	}
 	if a.err != nil {
-		attrs = append(attrs, slog.String("err", a.step.Event.Reason))
+		attrs = append(attrs, slog.String("err", a.reason))
 	}
-	if a.step.Delay > 0 {
-		attrs = append(attrs, slog.Duration("retry_in", a.step.Delay))
+	if a.delay > 0 {
+		attrs = append(attrs, slog.Duration("retry_in", a.delay))
 	}
 	log.LogAttrs(ctx, slog.LevelInfo, "settled", attrs...)
 }
@@ -275,7 +281,7 @@ func (l *lane) report(ctx context.Context, a *attempt, refused error) {
 func outcome(a *attempt, refused error) string {
 	switch {
 	case refused == nil:
-		return string(a.step.Event.Type)
+		return string(a.end)
 	case a.tries > 0 && (errors.Is(refused, events.ErrHeld) || errors.Is(refused, events.ErrSettled)):
 		return "unknown" // a transaction of ours whose answer got lost, or someone else
 	default:

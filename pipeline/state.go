@@ -50,13 +50,13 @@ type counts struct {
 // settle counts an attempt that the ledger has answered for.
 func (c *counts) settle(a *attempt, refused error) {
 	if a.err != nil {
-		c.lastError, c.lastErrAt = a.step.Event.Reason, time.Now()
+		c.lastError, c.lastErrAt = a.reason, time.Now()
 	}
 	if refused != nil {
 		c.lost++
 		return
 	}
-	switch a.step.Event.Type {
+	switch a.end {
 	case events.Completed:
 		c.completed++
 	case events.Failed:

@@ -8,14 +8,17 @@
 -- the times of those. Each id is there once. One whose project is not there is
 -- not made. Who asks, and why, is mostly the same for all; where it is not,
 -- actor_of and reason_of say so by the job's id. To join what was made with
--- what was wanted would take a tenth more time.
+-- what was wanted would take a tenth more time. Arguments with escapes go
+-- through jsonb, which refuses what no text can be: json would keep it, and
+-- whoever reads one field of it would fail.
 WITH known AS ( -- as a foreign key would, but once for each project
     SELECT p.id, p.team_id FROM projects p WHERE p.id = ANY (@projects::text[]) FOR KEY SHARE
 ), made AS (
     INSERT INTO observation_generation_jobs (
         id, team_id, project_id, job_type, source_type, source_id, payload, request_id, priority, max_attempts,
         status, version, asked, ask, next_attempt_at, created_at, updated_at)
-    SELECT w.id, w.team_id, w.project_id, w.job_type, w.source_type, w.source_id, w.payload::jsonb, w.request_id,
+    SELECT w.id, w.team_id, w.project_id, w.job_type, w.source_type, w.source_id,
+           CASE WHEN @escapes::bool THEN CAST(CAST(w.payload AS jsonb) AS json) ELSE CAST(w.payload AS json) END, w.request_id,
            w.priority, w.max_attempts, 'queued', 1, 1, nextval('outbox_id_seq'),
            CASE WHEN w.delay_us > 0 THEN statement_timestamp() + interval '1 microsecond' * w.delay_us END,
            statement_timestamp(), statement_timestamp()
@@ -68,7 +71,7 @@ WITH made AS (
     INSERT INTO observation_generation_jobs (
         id, team_id, project_id, job_type, source_type, source_id, payload, request_id, priority, max_attempts,
         status, version, asked, ask, created_at, updated_at)
-    SELECT @id::text, p.team_id, p.id, @job_type::text, @source_type::text, @source_id::text, CAST(@payload::text AS jsonb), @request_id::text,
+    SELECT @id::text, p.team_id, p.id, @job_type::text, @source_type::text, @source_id::text, CASE WHEN @escapes::bool THEN CAST(CAST(@payload::text AS jsonb) AS json) ELSE CAST(@payload::text AS json) END, @request_id::text,
            @priority::int, @max_attempts::int, 'queued', 1, 1, nextval('outbox_id_seq'), statement_timestamp(), statement_timestamp()
     FROM projects p WHERE p.id = @project_id::text AND CASE WHEN p.team_id = @team_id::text THEN true END
     FOR KEY SHARE
@@ -258,18 +261,19 @@ WITH limits AS MATERIALIZED (
     SELECT @worker::text, @worker::text, 'epoch'::timestamptz WHERE EXISTS (SELECT FROM moved)
     ON CONFLICT DO NOTHING
 )
-SELECT m.id, m.team_id, m.project_id, m.job_type, m.source_type, m.source_id, m.payload::text AS payload, m.request_id, m.priority, m.max_attempts,
+SELECT m.id, m.team_id, m.project_id, m.job_type, m.source_type, m.source_id, m.payload, m.request_id, m.priority, m.max_attempts,
        m.version, m.asked, m.attempts, m.last_error, m.created_at, m.updated_at
 FROM moved m;
 
 -- name: LookAtJobs :many
--- The jobs that wait for just these attempts, as they are, for those who do
--- brief ones: nothing is locked or written. began_at is when they begin. A
--- payload that is read as JSON would be parsed by the client, to no use.
-SELECT j.id, j.team_id, j.project_id, j.job_type, j.source_type, j.source_id, j.payload::text AS payload, j.request_id, j.priority, j.max_attempts,
-       j.version, j.asked, j.attempts, j.last_error, j.created_at, GREATEST(statement_timestamp(), j.updated_at)::timestamptz AS began_at
+-- The jobs that wait for just these attempts, by their numbers in the lists, as
+-- they are but for what was compared, for those who do brief ones: nothing is
+-- locked or written. began_at is when they begin.
+SELECT w.number::int AS number, j.source_type, j.source_id, j.payload, j.request_id, j.priority, j.max_attempts,
+       j.version, j.attempts, j.last_error, j.created_at, GREATEST(statement_timestamp(), j.updated_at)::timestamptz AS began_at
 FROM (
-    SELECT unnest(@ids::text[]) AS id,
+    SELECT unnest(@numbers::int[]) AS number,
+           unnest(@ids::text[]) AS id,
            unnest(@team_ids::text[]) AS team_id,
            unnest(@project_ids::text[]) AS project_id,
            unnest(@job_types::text[]) AS job_type,
@@ -281,8 +285,8 @@ JOIN observation_generation_jobs j ON j.id = w.id AND j.id = ANY(@ids::text[])
 
 -- name: LookAtJob :many
 -- LookAtJobs for one, as EnqueueJob is to EnqueueJobs.
-SELECT j.id, j.team_id, j.project_id, j.job_type, j.source_type, j.source_id, j.payload::text AS payload, j.request_id, j.priority, j.max_attempts,
-       j.version, j.asked, j.attempts, j.last_error, j.created_at, GREATEST(statement_timestamp(), j.updated_at)::timestamptz AS began_at
+SELECT 0::int AS number, j.source_type, j.source_id, j.payload, j.request_id, j.priority, j.max_attempts,
+       j.version, j.attempts, j.last_error, j.created_at, GREATEST(statement_timestamp(), j.updated_at)::timestamptz AS began_at
 FROM observation_generation_jobs j
 WHERE j.id = @id::text
   AND CASE WHEN j.asked = @asked::int AND j.status = 'queued' AND j.attempts < j.max_attempts
@@ -291,8 +295,9 @@ WHERE j.id = @id::text
 -- name: CompleteJobs :many
 -- Two steps at once: what LookAtJobs gave begins, and is completed. It is what
 -- events.Job.Apply makes of a queued job, processing and completed, and each
--- row has to be at the version that was looked at. Gives the ids of those that
--- were; as in MoveJobs, all but the id is hidden from the planner.
+-- row has to be at the version that was looked at. Gives how many of each
+-- tenant's were, and their ids if any was not. As in MoveJobs, all but the id
+-- is hidden from the planner. In the feed's rows lists of nothing are empty.
 WITH step AS (
     SELECT unnest(@ids::text[]) AS id,
            unnest(@team_ids::text[]) AS team_id,
@@ -324,8 +329,7 @@ WITH step AS (
     FROM moved m
 ), told AS (
     SELECT m.team_id, m.project_id, m.job_type, array_agg(m.id) AS ids, array_agg(m.attempts) AS attempts, array_agg(m.request_id) AS request_ids,
-           array_agg(m.version - 1) AS first, array_agg(m.began_at) AS began_ats, array_agg(m.version) AS second, array_agg(m.updated_at) AS ended_ats,
-           array_fill('epoch'::timestamptz, ARRAY[count(*)::int]) AS never, array_fill(''::text, ARRAY[count(*)::int]) AS nothing
+           array_agg(m.version - 1) AS first, array_agg(m.began_at) AS began_ats, array_agg(m.version) AS second, array_agg(m.updated_at) AS ended_ats
     FROM moved m
     GROUP BY m.team_id, m.project_id, m.job_type
 ), gone AS ( -- no join: the outbox is often empty when it is analyzed, and one would compare each with each
@@ -342,14 +346,16 @@ WITH step AS (
     GROUP BY g.team_id, g.project_id, g.job_type, g.actor, g.process, g.build, g.schema
     UNION ALL
     SELECT t.team_id, t.project_id, t.job_type, 'processing', 'processing', @actor::text, @worker::text, @build::text, @schema::int,
-           t.ids, t.first, t.attempts, t.began_ats, t.never, t.request_ids, t.nothing
+           t.ids, t.first, t.attempts, t.began_ats, '{}'::timestamptz[], t.request_ids, '{}'::text[]
     FROM told t
     UNION ALL
     SELECT t.team_id, t.project_id, t.job_type, 'completed', 'completed', @actor::text, @worker::text, @build::text, @schema::int,
-           t.ids, t.second, t.attempts, t.ended_ats, t.never, t.request_ids, t.nothing
+           t.ids, t.second, t.attempts, t.ended_ats, '{}'::timestamptz[], t.request_ids, '{}'::text[]
     FROM told t
 )
-SELECT t.ids::text[] FROM told t;
+SELECT cardinality(t.ids)::int AS stored,
+       CASE WHEN (SELECT count(*) FROM moved) < cardinality(@ids::text[]) THEN t.ids ELSE '{}' END::text[] AS ids
+FROM told t;
 
 -- name: GetJob :one
 SELECT * FROM observation_generation_jobs

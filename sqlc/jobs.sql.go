@@ -64,7 +64,7 @@ WITH limits AS MATERIALIZED (
     SELECT $7::text, $7::text, 'epoch'::timestamptz WHERE EXISTS (SELECT FROM moved)
     ON CONFLICT DO NOTHING
 )
-SELECT m.id, m.team_id, m.project_id, m.job_type, m.source_type, m.source_id, m.payload::text AS payload, m.request_id, m.priority, m.max_attempts,
+SELECT m.id, m.team_id, m.project_id, m.job_type, m.source_type, m.source_id, m.payload, m.request_id, m.priority, m.max_attempts,
        m.version, m.asked, m.attempts, m.last_error, m.created_at, m.updated_at
 FROM moved m
 `
@@ -90,7 +90,7 @@ type ClaimJobsRow struct {
 	JobType     string
 	SourceType  string
 	SourceID    string
-	Payload     string
+	Payload     []byte
 	RequestID   string
 	Priority    int16
 	MaxAttempts int32
@@ -189,8 +189,7 @@ WITH step AS (
     FROM moved m
 ), told AS (
     SELECT m.team_id, m.project_id, m.job_type, array_agg(m.id) AS ids, array_agg(m.attempts) AS attempts, array_agg(m.request_id) AS request_ids,
-           array_agg(m.version - 1) AS first, array_agg(m.began_at) AS began_ats, array_agg(m.version) AS second, array_agg(m.updated_at) AS ended_ats,
-           array_fill('epoch'::timestamptz, ARRAY[count(*)::int]) AS never, array_fill(''::text, ARRAY[count(*)::int]) AS nothing
+           array_agg(m.version - 1) AS first, array_agg(m.began_at) AS began_ats, array_agg(m.version) AS second, array_agg(m.updated_at) AS ended_ats
     FROM moved m
     GROUP BY m.team_id, m.project_id, m.job_type
 ), gone AS ( -- no join: the outbox is often empty when it is analyzed, and one would compare each with each
@@ -207,14 +206,16 @@ WITH step AS (
     GROUP BY g.team_id, g.project_id, g.job_type, g.actor, g.process, g.build, g.schema
     UNION ALL
     SELECT t.team_id, t.project_id, t.job_type, 'processing', 'processing', $6::text, $7::text, $8::text, $9::int,
-           t.ids, t.first, t.attempts, t.began_ats, t.never, t.request_ids, t.nothing
+           t.ids, t.first, t.attempts, t.began_ats, '{}'::timestamptz[], t.request_ids, '{}'::text[]
     FROM told t
     UNION ALL
     SELECT t.team_id, t.project_id, t.job_type, 'completed', 'completed', $6::text, $7::text, $8::text, $9::int,
-           t.ids, t.second, t.attempts, t.ended_ats, t.never, t.request_ids, t.nothing
+           t.ids, t.second, t.attempts, t.ended_ats, '{}'::timestamptz[], t.request_ids, '{}'::text[]
     FROM told t
 )
-SELECT t.ids::text[] FROM told t
+SELECT cardinality(t.ids)::int AS stored,
+       CASE WHEN (SELECT count(*) FROM moved) < cardinality($1::text[]) THEN t.ids ELSE '{}' END::text[] AS ids
+FROM told t
 `
 
 type CompleteJobsParams struct {
@@ -229,11 +230,17 @@ type CompleteJobsParams struct {
 	Schema     int32
 }
 
+type CompleteJobsRow struct {
+	Stored int32
+	Ids    []string
+}
+
 // Two steps at once: what LookAtJobs gave begins, and is completed. It is what
 // events.Job.Apply makes of a queued job, processing and completed, and each
-// row has to be at the version that was looked at. Gives the ids of those that
-// were; as in MoveJobs, all but the id is hidden from the planner.
-func (q *Queries) CompleteJobs(ctx context.Context, arg CompleteJobsParams) ([][]string, error) {
+// row has to be at the version that was looked at. Gives how many of each
+// tenant's were, and their ids if any was not. As in MoveJobs, all but the id
+// is hidden from the planner. In the feed's rows lists of nothing are empty.
+func (q *Queries) CompleteJobs(ctx context.Context, arg CompleteJobsParams) ([]CompleteJobsRow, error) {
 	rows, err := q.db.Query(ctx, completeJobs,
 		arg.Ids,
 		arg.TeamIds,
@@ -249,13 +256,13 @@ func (q *Queries) CompleteJobs(ctx context.Context, arg CompleteJobsParams) ([][
 		return nil, err
 	}
 	defer rows.Close()
-	items := [][]string{}
+	items := []CompleteJobsRow{}
 	for rows.Next() {
-		var t_ids []string
-		if err := rows.Scan(&t_ids); err != nil {
+		var i CompleteJobsRow
+		if err := rows.Scan(&i.Stored, &i.Ids); err != nil {
 			return nil, err
 		}
-		items = append(items, t_ids)
+		items = append(items, i)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, err
@@ -302,9 +309,9 @@ WITH made AS (
     INSERT INTO observation_generation_jobs (
         id, team_id, project_id, job_type, source_type, source_id, payload, request_id, priority, max_attempts,
         status, version, asked, ask, created_at, updated_at)
-    SELECT $1::text, p.team_id, p.id, $2::text, $3::text, $4::text, CAST($5::text AS jsonb), $6::text,
-           $7::int, $8::int, 'queued', 1, 1, nextval('outbox_id_seq'), statement_timestamp(), statement_timestamp()
-    FROM projects p WHERE p.id = $9::text AND CASE WHEN p.team_id = $10::text THEN true END
+    SELECT $1::text, p.team_id, p.id, $2::text, $3::text, $4::text, CASE WHEN $5::bool THEN CAST(CAST($6::text AS jsonb) AS json) ELSE CAST($6::text AS json) END, $7::text,
+           $8::int, $9::int, 'queued', 1, 1, nextval('outbox_id_seq'), statement_timestamp(), statement_timestamp()
+    FROM projects p WHERE p.id = $10::text AND CASE WHEN p.team_id = $11::text THEN true END
     FOR KEY SHARE
     ON CONFLICT DO NOTHING
     RETURNING ask, created_at
@@ -312,13 +319,13 @@ WITH made AS (
     INSERT INTO observation_generation_job_events (
         job_id, version, team_id, project_id, event_type, status_after, attempt, at,
         actor, process, build, request_id, schema)
-    SELECT $1::text, 1, $10::text, $9::text, 'queued', 'queued', 0, m.created_at,
-           $11::text, $12::text, $13::text, $6::text, $14::int
+    SELECT $1::text, 1, $11::text, $10::text, 'queued', 'queued', 0, m.created_at,
+           $12::text, $13::text, $14::text, $7::text, $15::int
     FROM made m
 ), asked AS (
     INSERT INTO outbox (id, job_id, team_id, project_id, job_type, asked, priority, told, at, actor, process, build, request_id, schema) OVERRIDING SYSTEM VALUE
-    SELECT m.ask, $1::text, $10::text, $9::text, $2::text, 1, $7::int,
-           false, m.created_at, $11::text, $12::text, $13::text, $6::text, $14::int
+    SELECT m.ask, $1::text, $11::text, $10::text, $2::text, 1, $8::int,
+           false, m.created_at, $12::text, $13::text, $14::text, $7::text, $15::int
     FROM made m
 )
 SELECT m.created_at FROM made m
@@ -329,6 +336,7 @@ type EnqueueJobParams struct {
 	JobType     string
 	SourceType  string
 	SourceID    string
+	Escapes     bool
 	Payload     string
 	RequestID   string
 	Priority    int32
@@ -351,6 +359,7 @@ func (q *Queries) EnqueueJob(ctx context.Context, arg EnqueueJobParams) (time.Ti
 		arg.JobType,
 		arg.SourceType,
 		arg.SourceID,
+		arg.Escapes,
 		arg.Payload,
 		arg.RequestID,
 		arg.Priority,
@@ -375,22 +384,23 @@ WITH known AS ( -- as a foreign key would, but once for each project
     INSERT INTO observation_generation_jobs (
         id, team_id, project_id, job_type, source_type, source_id, payload, request_id, priority, max_attempts,
         status, version, asked, ask, next_attempt_at, created_at, updated_at)
-    SELECT w.id, w.team_id, w.project_id, w.job_type, w.source_type, w.source_id, w.payload::jsonb, w.request_id,
+    SELECT w.id, w.team_id, w.project_id, w.job_type, w.source_type, w.source_id,
+           CASE WHEN $2::bool THEN CAST(CAST(w.payload AS jsonb) AS json) ELSE CAST(w.payload AS json) END, w.request_id,
            w.priority, w.max_attempts, 'queued', 1, 1, nextval('outbox_id_seq'),
            CASE WHEN w.delay_us > 0 THEN statement_timestamp() + interval '1 microsecond' * w.delay_us END,
            statement_timestamp(), statement_timestamp()
     FROM (
-        SELECT unnest($2::text[]) AS id,
-               unnest($3::text[]) AS team_id,
-               unnest($4::text[]) AS project_id,
-               unnest($5::text[]) AS job_type,
-               unnest($6::text[]) AS source_type,
-               unnest($7::text[]) AS source_id,
-               unnest($8::text[]) AS payload,
-               unnest($9::text[]) AS request_id,
-               unnest($10::int[]) AS priority,
-               unnest($11::int[]) AS max_attempts,
-               unnest($12::bigint[]) AS delay_us
+        SELECT unnest($3::text[]) AS id,
+               unnest($4::text[]) AS team_id,
+               unnest($5::text[]) AS project_id,
+               unnest($6::text[]) AS job_type,
+               unnest($7::text[]) AS source_type,
+               unnest($8::text[]) AS source_id,
+               unnest($9::text[]) AS payload,
+               unnest($10::text[]) AS request_id,
+               unnest($11::int[]) AS priority,
+               unnest($12::int[]) AS max_attempts,
+               unnest($13::bigint[]) AS delay_us
     ) w
     JOIN known k ON k.id = w.project_id AND k.team_id = w.team_id
     ORDER BY w.id
@@ -401,8 +411,8 @@ WITH known AS ( -- as a foreign key would, but once for each project
         job_id, version, team_id, project_id, event_type, status_after, attempt, at, next_at,
         actor, process, build, request_id, reason, schema)
     SELECT m.id, 1, m.team_id, m.project_id, 'queued', 'queued', 0, m.created_at, m.next_attempt_at,
-           COALESCE($13::jsonb ->> m.id, $14::text), $15::text, $16::text, m.request_id,
-           COALESCE($17::jsonb ->> m.id, $18::text), $19::int
+           COALESCE($14::jsonb ->> m.id, $15::text), $16::text, $17::text, m.request_id,
+           COALESCE($18::jsonb ->> m.id, $19::text), $20::int
     FROM made m
 ), asked AS (
     INSERT INTO outbox (id, job_id, team_id, project_id, job_type, asked, priority, due_at) OVERRIDING SYSTEM VALUE
@@ -410,10 +420,10 @@ WITH known AS ( -- as a foreign key would, but once for each project
 ), fed AS (
     INSERT INTO job_feed (team_id, project_id, job_type, event_type, status_after, actor, process, build, schema,
         job_ids, versions, attempts, ats, next_ats, request_ids, reasons)
-    SELECT m.team_id, m.project_id, m.job_type, 'queued', 'queued', COALESCE($13::jsonb ->> m.id, $14::text) AS actor,
-           $15::text, $16::text, $19::int,
+    SELECT m.team_id, m.project_id, m.job_type, 'queued', 'queued', COALESCE($14::jsonb ->> m.id, $15::text) AS actor,
+           $16::text, $17::text, $20::int,
            array_agg(m.id), array_agg(1), array_agg(0), array_agg(m.created_at), array_agg(COALESCE(m.next_attempt_at, 'epoch')),
-           array_agg(m.request_id), array_agg(COALESCE($17::jsonb ->> m.id, $18::text))
+           array_agg(m.request_id), array_agg(COALESCE($18::jsonb ->> m.id, $19::text))
     FROM made m
     GROUP BY m.team_id, m.project_id, m.job_type, 6
 )
@@ -422,6 +432,7 @@ SELECT m.id, m.created_at, m.next_attempt_at FROM made m
 
 type EnqueueJobsParams struct {
 	Projects    []string
+	Escapes     bool
 	Ids         []string
 	TeamIds     []string
 	ProjectIds  []string
@@ -456,10 +467,13 @@ type EnqueueJobsRow struct {
 // the times of those. Each id is there once. One whose project is not there is
 // not made. Who asks, and why, is mostly the same for all; where it is not,
 // actor_of and reason_of say so by the job's id. To join what was made with
-// what was wanted would take a tenth more time.
+// what was wanted would take a tenth more time. Arguments with escapes go
+// through jsonb, which refuses what no text can be: json would keep it, and
+// whoever reads one field of it would fail.
 func (q *Queries) EnqueueJobs(ctx context.Context, arg EnqueueJobsParams) ([]EnqueueJobsRow, error) {
 	rows, err := q.db.Query(ctx, enqueueJobs,
 		arg.Projects,
+		arg.Escapes,
 		arg.Ids,
 		arg.TeamIds,
 		arg.ProjectIds,
@@ -953,8 +967,8 @@ func (q *Queries) ListJobs(ctx context.Context, arg ListJobsParams) ([]Job, erro
 }
 
 const lookAtJob = `-- name: LookAtJob :many
-SELECT j.id, j.team_id, j.project_id, j.job_type, j.source_type, j.source_id, j.payload::text AS payload, j.request_id, j.priority, j.max_attempts,
-       j.version, j.asked, j.attempts, j.last_error, j.created_at, GREATEST(statement_timestamp(), j.updated_at)::timestamptz AS began_at
+SELECT 0::int AS number, j.source_type, j.source_id, j.payload, j.request_id, j.priority, j.max_attempts,
+       j.version, j.attempts, j.last_error, j.created_at, GREATEST(statement_timestamp(), j.updated_at)::timestamptz AS began_at
 FROM observation_generation_jobs j
 WHERE j.id = $1::text
   AND CASE WHEN j.asked = $2::int AND j.status = 'queued' AND j.attempts < j.max_attempts
@@ -970,18 +984,14 @@ type LookAtJobParams struct {
 }
 
 type LookAtJobRow struct {
-	ID          string
-	TeamID      string
-	ProjectID   string
-	JobType     string
+	Number      int32
 	SourceType  string
 	SourceID    string
-	Payload     string
+	Payload     []byte
 	RequestID   string
 	Priority    int16
 	MaxAttempts int32
 	Version     int32
-	Asked       int32
 	Attempts    int32
 	LastError   *string
 	CreatedAt   time.Time
@@ -1005,10 +1015,7 @@ func (q *Queries) LookAtJob(ctx context.Context, arg LookAtJobParams) ([]LookAtJ
 	for rows.Next() {
 		var i LookAtJobRow
 		if err := rows.Scan(
-			&i.ID,
-			&i.TeamID,
-			&i.ProjectID,
-			&i.JobType,
+			&i.Number,
 			&i.SourceType,
 			&i.SourceID,
 			&i.Payload,
@@ -1016,7 +1023,6 @@ func (q *Queries) LookAtJob(ctx context.Context, arg LookAtJobParams) ([]LookAtJ
 			&i.Priority,
 			&i.MaxAttempts,
 			&i.Version,
-			&i.Asked,
 			&i.Attempts,
 			&i.LastError,
 			&i.CreatedAt,
@@ -1033,21 +1039,23 @@ func (q *Queries) LookAtJob(ctx context.Context, arg LookAtJobParams) ([]LookAtJ
 }
 
 const lookAtJobs = `-- name: LookAtJobs :many
-SELECT j.id, j.team_id, j.project_id, j.job_type, j.source_type, j.source_id, j.payload::text AS payload, j.request_id, j.priority, j.max_attempts,
-       j.version, j.asked, j.attempts, j.last_error, j.created_at, GREATEST(statement_timestamp(), j.updated_at)::timestamptz AS began_at
+SELECT w.number::int AS number, j.source_type, j.source_id, j.payload, j.request_id, j.priority, j.max_attempts,
+       j.version, j.attempts, j.last_error, j.created_at, GREATEST(statement_timestamp(), j.updated_at)::timestamptz AS began_at
 FROM (
-    SELECT unnest($1::text[]) AS id,
-           unnest($2::text[]) AS team_id,
-           unnest($3::text[]) AS project_id,
-           unnest($4::text[]) AS job_type,
-           unnest($5::int[]) AS asked
+    SELECT unnest($1::int[]) AS number,
+           unnest($2::text[]) AS id,
+           unnest($3::text[]) AS team_id,
+           unnest($4::text[]) AS project_id,
+           unnest($5::text[]) AS job_type,
+           unnest($6::int[]) AS asked
 ) w
-JOIN observation_generation_jobs j ON j.id = w.id AND j.id = ANY($1::text[])
+JOIN observation_generation_jobs j ON j.id = w.id AND j.id = ANY($2::text[])
  AND CASE WHEN j.asked = w.asked AND j.status = 'queued' AND j.attempts < j.max_attempts
            AND j.job_type = w.job_type AND j.project_id = w.project_id AND j.team_id = w.team_id THEN true END
 `
 
 type LookAtJobsParams struct {
+	Numbers    []int32
 	Ids        []string
 	TeamIds    []string
 	ProjectIds []string
@@ -1056,29 +1064,26 @@ type LookAtJobsParams struct {
 }
 
 type LookAtJobsRow struct {
-	ID          string
-	TeamID      string
-	ProjectID   string
-	JobType     string
+	Number      int32
 	SourceType  string
 	SourceID    string
-	Payload     string
+	Payload     []byte
 	RequestID   string
 	Priority    int16
 	MaxAttempts int32
 	Version     int32
-	Asked       int32
 	Attempts    int32
 	LastError   *string
 	CreatedAt   time.Time
 	BeganAt     time.Time
 }
 
-// The jobs that wait for just these attempts, as they are, for those who do
-// brief ones: nothing is locked or written. began_at is when they begin. A
-// payload that is read as JSON would be parsed by the client, to no use.
+// The jobs that wait for just these attempts, by their numbers in the lists, as
+// they are but for what was compared, for those who do brief ones: nothing is
+// locked or written. began_at is when they begin.
 func (q *Queries) LookAtJobs(ctx context.Context, arg LookAtJobsParams) ([]LookAtJobsRow, error) {
 	rows, err := q.db.Query(ctx, lookAtJobs,
+		arg.Numbers,
 		arg.Ids,
 		arg.TeamIds,
 		arg.ProjectIds,
@@ -1093,10 +1098,7 @@ func (q *Queries) LookAtJobs(ctx context.Context, arg LookAtJobsParams) ([]LookA
 	for rows.Next() {
 		var i LookAtJobsRow
 		if err := rows.Scan(
-			&i.ID,
-			&i.TeamID,
-			&i.ProjectID,
-			&i.JobType,
+			&i.Number,
 			&i.SourceType,
 			&i.SourceID,
 			&i.Payload,
@@ -1104,7 +1106,6 @@ func (q *Queries) LookAtJobs(ctx context.Context, arg LookAtJobsParams) ([]LookA
 			&i.Priority,
 			&i.MaxAttempts,
 			&i.Version,
-			&i.Asked,
 			&i.Attempts,
 			&i.LastError,
 			&i.CreatedAt,

@@ -52,7 +52,7 @@ type Job struct {
 	JobType       string
 	SourceType    string
 	SourceID      string
-	Payload       json.RawMessage
+	Payload       []byte
 	RequestID     string
 	Priority      int16
 	MaxAttempts   int32

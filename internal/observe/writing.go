@@ -9,7 +9,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/seed-245eaa15/obs/db"
 	"github.com/seed-245eaa15/obs/events"
 	"github.com/seed-245eaa15/obs/internal/llm"
 	"github.com/seed-245eaa15/obs/internal/search"
@@ -150,7 +149,6 @@ func (s *Service) write(ctx context.Context, tx pgx.Tx, all []*writing) error {
 		}
 	}
 	q := s.q.WithTx(tx)
-	db.Reserve(tx, sizeOf(&p))
 	made, err := q.InsertGenerated(ctx, p)
 	if err == nil && len(made) < len(p.Ids) {
 		err = s.holdTwins(ctx, q, all, made)
@@ -159,16 +157,6 @@ func (s *Service) write(ctx context.Context, tx pgx.Tx, all []*writing) error {
 		return fmt.Errorf("store %d observations of %d jobs: %w", len(p.Ids), len(all), err)
 	}
 	return nil
-}
-
-// sizeOf is about how many bytes are said to Postgres.
-func sizeOf(p *sqlc.InsertGeneratedParams) int {
-	const job, note, source = 500, 450, 400 // what ids and names come to, and the lengths before each
-	n := 1000 + job*len(p.JobIds) + note*len(p.Ids) + source*len(p.SourceIds) + 100*len(p.Words)
-	for i := range p.Ids {
-		n += len(p.Contents[i]) + len(p.Searches[i]) + len(p.Metadatas[i])
-	}
-	return n
 }
 
 // holdTwins sees to it that the observations that were there before, and now
