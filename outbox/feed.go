@@ -24,6 +24,9 @@ const (
 	feedGap     = 5 * time.Millisecond
 	feedGapMost = 25 * time.Millisecond
 	feedGapOf   = 16 // events in the pass before that make it longer by feedGap
+	// quietFeed is how long the feed is left alone after something was told, by
+	// a follower that is woken when there is more.
+	quietFeed = 100 * time.Millisecond
 	// tellAtOnce is how many messages are published before the rows that they
 	// tell of are taken away. What is told again after a crash is within it, and
 	// so is what a follower that comes back has to look at (see followBack).
@@ -81,6 +84,9 @@ func (f *follower) run(ctx context.Context) {
 			continue
 		case told > 0:
 			failed, wait = 0, max(f.relay.cfg.PollMin, gap-time.Since(began))
+			if f.relay.cfg.WakeFeed != nil { // what comes next rings
+				wait = max(wait, quietFeed)
+			}
 		default:
 			failed, wait = 0, min(max(2*wait, firstReadWait), f.relay.cfg.PollMax)
 		}

@@ -56,7 +56,8 @@ func (t *term) ask(ctx context.Context) error {
 }
 
 // count asks for the slots of those who work, once a second while something
-// is published: behind the publishing, which has waited longer.
+// is published: behind the publishing, which has waited longer. For what goes
+// out by its ring alone the window need not be known any better.
 func (t *term) count(ctx context.Context) error {
 	if t.inLanes+t.inFlight == 0 || t.now() < t.slotsAt {
 		return nil

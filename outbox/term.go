@@ -24,6 +24,7 @@ const (
 	ringGap     = time.Millisecond       // after a read, however often it rings
 	ringGapMost = 5 * time.Millisecond   // … where much comes: see read
 	ringGapOf   = 3                      // asks in the read before that make it longer by ringGap
+	hushFor     = 3 * time.Millisecond   // after an ask was published as a ring named it; see hush
 	sweepShare  = 50                     // a sweep is repeated after so many times what it took
 	checkWait   = time.Second            // between two checks of what was sent
 	cappedWait  = 50 * time.Millisecond  // … while a tenant's cap holds something back
@@ -61,6 +62,7 @@ type term struct {
 	gaps      []gap
 	readAt    time.Duration
 	readWait  time.Duration
+	calm      time.Duration // until then the store is asked for nothing that can wait
 	hasRead   time.Duration // when the last read ended
 	readGap   time.Duration // from then on, before a ring has it read again
 	delayedAt time.Duration
@@ -155,7 +157,7 @@ func (t *term) run(ctx context.Context) {
 			t.feedSoon()
 			if t.cfg.Named == nil || !t.ahead(ctx) {
 				t.readAt = min(t.readAt, max(t.now(), t.hasRead+t.readGap))
-				t.readWait = 0
+				t.readWait, t.calm = 0, 0
 			}
 		case <-t.cfg.WakeFeed:
 			t.feedNow()
@@ -179,6 +181,18 @@ func (t *term) feedNow() {
 	t.feedAt = 0
 	poke(t.feedWake)
 }
+
+// hush leaves the processors to a job that is on its way to its worker: what is
+// due with the store waits until it should be there, and is done before it
+// waits for another one.
+func (t *term) hush() {
+	if now := t.now(); now > t.calm+hushFor {
+		t.calm = now + hushFor
+	}
+}
+
+// hushed reports whether the store is left alone.
+func (t *term) hushed() bool { return t.now() < max(t.storeAt, t.calm) }
 
 // once passes until nothing is left that could be done now.
 func (t *term) once(ctx context.Context) (int, error) {
@@ -229,20 +243,20 @@ func (t *term) try(ctx context.Context) (wait time.Duration, err error) {
 	if t.feedAt > 0 && t.now() >= t.feedAt {
 		t.feedNow()
 	}
-	if t.now() >= t.storeAt {
+	if !t.hushed() {
 		err = t.ask(ctx)
 		t.retry(ctx, "store", err, &t.storeAt, &t.storeWait)
 	}
 	if t.now() >= t.pubAt {
 		err = errors.Join(err, t.publish(ctx))
 	}
-	if t.now() >= t.storeAt {
+	if !t.hushed() {
 		if e := t.count(ctx); e != nil {
 			t.retry(ctx, "store", e, &t.storeAt, &t.storeWait)
 			err = errors.Join(err, e)
 		}
 	}
-	next := t.nextAsk()
+	next := max(t.nextAsk(), t.calm)
 	if t.now() < t.storeAt {
 		next = t.storeAt
 	}
