@@ -61,7 +61,7 @@ func newLive(t testing.TB, notes int, change func(*api.Config)) *live {
 	}
 	url := l.broker().ClientURL()
 	var err error
-	l.nc, err = nats.Connect(url, nats.MaxReconnects(-1), nats.ReconnectWait(20*time.Millisecond), nats.ReconnectBufSize(-1))
+	l.nc, err = nats.Connect(url, nats.Timeout(time.Minute), nats.MaxReconnects(-1), nats.ReconnectWait(20*time.Millisecond), nats.ReconnectBufSize(-1))
 	require.NoError(t, err)
 	t.Cleanup(l.nc.Close)
 	l.js, err = jetstream.New(l.nc)

@@ -53,7 +53,7 @@ func TestF11SyncedBrokerKilledAmongBatches(t *testing.T) {
 	s.startBroker()
 	s.server()
 	s.send(0, n)
-	nc, err := nats.Connect(s.natsURL(), nats.MaxReconnects(-1), nats.ReconnectWait(look), nats.ReconnectBufSize(-1))
+	nc, err := nats.Connect(s.natsURL(), nats.Timeout(patience), nats.MaxReconnects(-1), nats.ReconnectWait(look), nats.ReconnectBufSize(-1))
 	require.NoError(t, err)
 	defer nc.Close()
 	js, err := jetstream.New(nc)

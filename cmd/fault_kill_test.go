@@ -174,7 +174,9 @@ func killedWorker(t *testing.T, looked, begun string) {
 	s.send(0, 30)
 	worker.dies(t)
 	require.Zero(t, s.count(`SELECT count(*) FROM observations`))
-	require.Zero(t, s.history("processing"), "of a brief attempt nothing is known before it is settled")
+	if looked == "worker.looked" { // later it may have taken as long that it was claimed
+		require.Zero(t, s.history("processing"), "of a brief attempt nothing is known before it is settled")
+	}
 	for s.history("processing") == 0 {
 		s.faulty(begun+"=kill", "obs-worker", "--lease", lease, "--slots", "event=20").dies(t)
 	}

@@ -209,7 +209,7 @@ func (s *stack) startReplicated() (relay, worker *proc) {
 // leader is the node that leads a stream.
 func (s *stack) leader(stream string) string {
 	s.t.Helper()
-	nc, err := nats.Connect(s.natsURL())
+	nc, err := nats.Connect(s.natsURL(), nats.Timeout(patience))
 	if err != nil {
 		return ""
 	}
@@ -233,7 +233,7 @@ func TestF11ClusterLosesNodes(t *testing.T) {
 	for _, stream := range []string{"JOBS", "EVENTS"} {
 		before := ""
 		s.eventually(stream+" has a leader", func() bool { before = s.leader(stream); return before != "" })
-		nc, err := nats.Connect(s.natsURL())
+		nc, err := nats.Connect(s.natsURL(), nats.Timeout(patience))
 		require.NoError(t, err)
 		_, err = nc.Request("$JS.API.STREAM.LEADER.STEPDOWN."+stream, nil, patience)
 		require.NoError(t, err)

@@ -209,7 +209,7 @@ func (s *stack) startBroker() {
 
 func (s *stack) js() jetstream.JetStream {
 	s.t.Helper()
-	nc, err := nats.Connect(s.natsURL())
+	nc, err := nats.Connect(s.natsURL(), nats.Timeout(patience))
 	require.NoError(s.t, err)
 	s.t.Cleanup(nc.Close)
 	js, err := jetstream.New(nc)

@@ -101,7 +101,7 @@ func cluster(t *testing.T) *nats.Conn {
 		require.Eventually(t, func() bool { return srv.Addr() != nil }, time.Minute, 10*time.Millisecond)
 		urls = append(urls, srv.ClientURL())
 	}
-	nc, err := nats.Connect(strings.Join(urls, ","))
+	nc, err := nats.Connect(strings.Join(urls, ","), nats.Timeout(time.Minute))
 	require.NoError(t, err)
 	t.Cleanup(nc.Close)
 	return nc

@@ -3,6 +3,7 @@ package embedded_test
 import (
 	"net"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -63,7 +64,7 @@ func TestListeningBroker(t *testing.T) {
 	t.Parallel()
 	n := startNATS(t, embedded.NATSConfig{Dir: t.TempDir(), Port: -1})
 
-	nc, err := nats.Connect(n.ClientURL())
+	nc, err := nats.Connect(n.ClientURL(), nats.Timeout(time.Minute))
 	require.NoError(t, err)
 	defer nc.Close()
 	require.NoError(t, nc.Flush())

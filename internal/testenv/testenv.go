@@ -52,7 +52,7 @@ func (r run) Run() int {
 // NATS returns a connection to a new JetStream server of this test alone, inside this process and without a port.
 func NATS(t testing.TB, opts ...nats.Option) *nats.Conn {
 	t.Helper()
-	nc, err := startNATS(t, 0).Connect(opts...)
+	nc, err := startNATS(t, 0).Connect(append([]nats.Option{nats.Timeout(time.Minute)}, opts...)...)
 	require.NoError(t, err)
 	t.Cleanup(nc.Close)
 	return nc
