@@ -35,9 +35,10 @@ func (l *lane) settleLoop(ctx context.Context) {
 
 const (
 	linger     = 2 * time.Millisecond  // how long those are waited for that are about to come
-	lingerMany = 8 * time.Millisecond  // … where so many came within lingerBy
+	lingerFast = 8 * time.Millisecond  // … where they come fast
 	lingerBy   = 25 * time.Millisecond // … while there is a transaction under way, which they might wait for anyway
-	manyCome   = 16
+	fast       = 2000                  // attempts a second
+	paceOver   = 50 * time.Millisecond // the time that is measured over
 )
 
 // collect takes what is finished. What is brief is worth waiting for, since a
@@ -68,18 +69,36 @@ func (l *lane) collect(ctx context.Context) []*attempt {
 		if l.storing.Load() > 0 {
 			as = gatherMore(as, cap(l.done)/2, l.done, lingerBy, l.stored)
 		}
-		if l.many >= manyCome && time.Since(l.collected) < lingerBy {
-			as = gatherMore(as, cap(l.done)/8, l.done, lingerMany, nil)
+		if l.pace.fast() {
+			as = gatherMore(as, cap(l.done)/8, l.done, lingerFast, nil)
 		}
 		if n := int(l.handling.Load()); n > len(as) {
 			as = gatherMore(as, len(as)+n, l.done, linger, nil)
 		}
-		l.many, l.collected = len(as), time.Now()
+		l.pace.saw(len(as))
 		return as
 	case <-ctx.Done():
 		return nil
 	}
 }
+
+// pace is how fast attempts are finished.
+type pace struct {
+	n     int // since then
+	since time.Time
+	rate  float64 // before then, a second
+}
+
+func (p *pace) saw(n int) {
+	p.n += n
+	if d := time.Since(p.since); d >= paceOver {
+		p.rate = float64(p.n) / d.Seconds()
+		p.n, p.since = 0, time.Now()
+	}
+}
+
+// fast reports whether they come fast, and came a moment ago.
+func (p *pace) fast() bool { return p.rate >= fast && time.Since(p.since) < 2*paceOver }
 
 // settle records the attempts together, or, when that fails, each by itself:
 // so one whose commit is poison holds up no other. Those that were tried
