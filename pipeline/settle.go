@@ -37,8 +37,6 @@ const (
 	linger     = 2 * time.Millisecond  // how long those are waited for that are about to come
 	lingerFast = 8 * time.Millisecond  // … where they come fast
 	lingerBy   = 25 * time.Millisecond // … while there is a transaction under way, which they might wait for anyway
-	fast       = 2000                  // attempts a second
-	paceOver   = 50 * time.Millisecond // the time that is measured over
 )
 
 // collect takes what is finished. What is brief is worth waiting for, since a
@@ -81,24 +79,6 @@ func (l *lane) collect(ctx context.Context) []*attempt {
 		return nil
 	}
 }
-
-// pace is how fast attempts are finished.
-type pace struct {
-	n     int // since then
-	since time.Time
-	rate  float64 // before then, a second
-}
-
-func (p *pace) saw(n int) {
-	p.n += n
-	if d := time.Since(p.since); d >= paceOver {
-		p.rate = float64(p.n) / d.Seconds()
-		p.n, p.since = 0, time.Now()
-	}
-}
-
-// fast reports whether they come fast, and came a moment ago.
-func (p *pace) fast() bool { return p.rate >= fast && time.Since(p.since) < 2*paceOver }
 
 // settle records the attempts together, or, when that fails, each by itself:
 // so one whose commit is poison holds up no other. Those that were tried
