@@ -125,9 +125,7 @@ func (t *term) read(ctx context.Context) error {
 		return wrap("read asks", err)
 	}
 	n := t.takeAll(asks)
-	// Read as fast as it rings, a few thousand jobs a second come in handfuls, and
-	// each has a publish, a look and a settlement of its own.
-	t.readGap = min(max(ringGap, time.Duration(n/ringGapOf)*ringGap), ringGapMost)
+	t.pace(n)
 	full := len(asks) >= q.Limit
 	if !full {
 		t.forgetNamed(now)
@@ -137,6 +135,18 @@ func (t *term) read(ctx context.Context) error {
 	}
 	t.paced(n, full)
 	return nil
+}
+
+// pace says how long it waits after a read although it rings. Read as fast as
+// that, a few thousand jobs a second come in handfuls, and each of those has a
+// publish, a look and a settlement of its own.
+func (t *term) pace(found int) {
+	t.came += found
+	if over := t.now() - t.paceAt; over >= paceOver {
+		rate := float64(t.came) / over.Seconds()
+		t.readGap = min(max(ringGap, time.Duration(rate/ringGapOf*float64(ringGap))), ringGapMost)
+		t.came, t.paceAt = 0, t.now()
+	}
 }
 
 // paced says when to read again.

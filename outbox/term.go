@@ -22,9 +22,10 @@ const (
 	feedWait    = 10 * time.Millisecond  // after something was queued or published, events are looked for
 	idleSlack   = 250 * time.Millisecond // how much too early an idle relay does what it has to
 	ringGap     = time.Millisecond       // after a read, however often it rings
-	ringGapMost = 5 * time.Millisecond   // … where much comes: see read
-	ringGapOf   = 3                      // asks in the read before that make it longer by ringGap
 	hushFor     = 3 * time.Millisecond   // after an ask was published as a ring named it; see hush
+	ringGapMost = 5 * time.Millisecond   // … where much comes, see pace
+	ringGapOf   = 1000                   // asks a second that make it longer by ringGap
+	paceOver    = 50 * time.Millisecond  // the time that is measured over
 	sweepShare  = 50                     // a sweep is repeated after so many times what it took
 	checkWait   = time.Second            // between two checks of what was sent
 	cappedWait  = 50 * time.Millisecond  // … while a tenant's cap holds something back
@@ -65,6 +66,8 @@ type term struct {
 	calm      time.Duration // until then the store is asked for nothing that can wait
 	hasRead   time.Duration // when the last read ended
 	readGap   time.Duration // from then on, before a ring has it read again
+	came      int           // asks that were read since paceAt
+	paceAt    time.Duration
 	delayedAt time.Duration
 	delayed   int // rows to read of those
 	sweepAt   time.Duration
@@ -121,6 +124,7 @@ func newTerm(r *Relay, js jetstream.JetStream) *term {
 		named:    map[events.Envelope]*row{},
 		lanes:    map[events.Kind]*lane{},
 		delayed:  readRows,
+		readGap:  ringGap,
 		results:  make(chan parcel, r.cfg.InFlight),
 		feedWake: make(chan struct{}, 1),
 		feedLook: make(chan struct{}, 1),

@@ -33,8 +33,7 @@ type lane struct {
 	breaker *breaker
 
 	collecting chan struct{} // has room for the settler that collects
-	many       int           // attempts that were collected the last time; belongs to whoever collects
-	collected  time.Time     // when that was; his as well
+	pace       pace          // belongs to whoever collects
 	storing    atomic.Int64  // transactions under way, or about to be
 	stored     chan struct{} // told when one has ended
 	handling   atomic.Int64  // attempts whose handler has not returned

@@ -35,9 +35,8 @@ func (l *lane) settleLoop(ctx context.Context) {
 
 const (
 	linger     = 2 * time.Millisecond  // how long those are waited for that are about to come
-	lingerMany = 8 * time.Millisecond  // … where so many came within lingerBy
+	lingerFast = 8 * time.Millisecond  // … where they come fast
 	lingerBy   = 25 * time.Millisecond // … while there is a transaction under way, which they might wait for anyway
-	manyCome   = 16
 )
 
 // collect takes what is finished. What is brief is worth waiting for, since a
@@ -68,13 +67,13 @@ func (l *lane) collect(ctx context.Context) []*attempt {
 		if l.storing.Load() > 0 {
 			as = gatherMore(as, cap(l.done)/2, l.done, lingerBy, l.stored)
 		}
-		if l.many >= manyCome && time.Since(l.collected) < lingerBy {
-			as = gatherMore(as, cap(l.done)/8, l.done, lingerMany, nil)
+		if l.pace.fast() {
+			as = gatherMore(as, cap(l.done)/8, l.done, lingerFast, nil)
 		}
 		if n := int(l.handling.Load()); n > len(as) {
 			as = gatherMore(as, len(as)+n, l.done, linger, nil)
 		}
-		l.many, l.collected = len(as), time.Now()
+		l.pace.saw(len(as))
 		return as
 	case <-ctx.Done():
 		return nil

@@ -67,41 +67,33 @@ func TestGatheringMore(t *testing.T) {
 	})
 }
 
-// Where many come one by one, they are settled by the eighth of what the lane does.
-func TestCollectingWhereManyCome(t *testing.T) {
+// Where they come one by one and fast, the eighth of what the lane does is settled together.
+func TestCollectingWhereTheyComeFast(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		l := newLane(&Worker{}, "a", Lane{Slots: 400, Brief: true}, nil)
-		come := func(n int) {
-			for range n {
-				l.done <- &attempt{}
+		come := func(n int, every time.Duration) (transactions, most int) {
+			go func() {
+				for range n {
+					<-time.After(every)
+					l.done <- &attempt{}
+				}
+			}()
+			for left := n; left > 0; transactions++ {
+				l.storing.Store(0) // no transaction is under way
+				some := len(l.collect(t.Context()))
+				left, most = left-some, max(most, some)
 			}
+			return transactions, most
 		}
-		collect := func() []*attempt {
-			l.storing.Store(0) // no transaction is under way
-			return l.collect(t.Context())
-		}
-		come(manyCome)
-		require.Len(t, collect(), manyCome)
-		go func() {
-			for range 100 {
-				<-time.After(100 * time.Microsecond)
-				l.done <- &attempt{}
-			}
-		}()
+		slow, _ := come(100, time.Millisecond)
+		require.Equal(t, 100, slow)
+		quick, most := come(1000, 100*time.Microsecond)
+		require.Less(t, quick, 550, "those of the first moment by themselves, then together")
+		require.Equal(t, 50, most)
+		<-time.After(3 * paceOver)
 		began := time.Now()
-		require.Len(t, collect(), 50)
-		require.Equal(t, 5*time.Millisecond, time.Since(began))
-		require.Len(t, collect(), 50)
-		come(1)
-		require.Len(t, collect(), 1)
-		require.Equal(t, 10*time.Millisecond+lingerMany, time.Since(began), "but no longer than that")
-		come(manyCome)
-		require.Len(t, collect(), manyCome)
-		<-time.After(lingerBy)
-		come(1)
-		began = time.Now()
-		require.Len(t, collect(), 1)
+		come(1, 0)
 		require.Zero(t, time.Since(began), "what comes alone goes at once")
 	})
 }
