@@ -179,15 +179,19 @@ func (l *lane) fetch(ctx, work context.Context, c jetstream.Consumer, n int, res
 }
 
 // restOf waits for the messages that the broker has and that were asked for:
-// they come one after the other, and are worth being claimed together. That
-// takes long only where another worker has got them.
+// they come one after the other, and are worth being claimed together. Where
+// there are few, another pull may have got them.
 func (l *lane) restOf(got []jetstream.Msg, asked int, more <-chan jetstream.Msg) []jetstream.Msg {
 	meta, err := got[len(got)-1].Metadata()
 	if err != nil {
 		return got
 	}
 	most := len(got) + int(min(meta.NumPending, uint64(maxBatch)))
-	return gatherMore(got, min(most, asked), more, lingerBy, nil)
+	long := linger
+	if meta.NumPending >= uint64(l.cfg.Slots) { // there are enough for all who ask
+		long = lingerBy
+	}
+	return gatherMore(got, min(most, asked), more, long, nil)
 }
 
 // gatherMore takes what comes until there are most, or enough is told, and not
