@@ -127,7 +127,21 @@ func claimParams(es []events.Envelope) (p sqlc.ClaimJobsParams, order []int) {
 // Look gives the jobs that wait for just these attempts, for brief ones; see
 // pipeline.Ledger.
 func (s *Jobs) Look(ctx context.Context, worker events.Holder, es []events.Envelope) ([]events.Claim, error) {
-	rows, err := s.look(ctx, es)
+	var rows []sqlc.LookAtJobsRow
+	var beside func(events.Job) any
+	look := func(q *sqlc.Queries) (err error) {
+		rows, err = lookAt(ctx, q, es)
+		return err
+	}
+	var err error
+	if s.cfg.Beside == nil {
+		err = look(s.q)
+	} else {
+		err = together(ctx, s.pool, look, func(q *sqlc.Queries) (err error) {
+			beside, err = s.cfg.Beside(ctx, q, es)
+			return err
+		})
+	}
 	if err != nil {
 		return nil, fmt.Errorf("look at %d jobs: %w", len(es), err)
 	}
@@ -141,20 +155,23 @@ func (s *Jobs) Look(ctx context.Context, worker events.Holder, es []events.Envel
 		if row := found[string(e.Job)]; row != nil {
 			if job := waitingJob(row); job.Envelope() == e {
 				claims[i].Job, claims[i].Err = job.Apply(events.Event{Type: events.Processing, At: row.BeganAt.UTC(), Process: worker.ID})
+				if beside != nil {
+					claims[i].Beside = beside(job)
+				}
 			}
 		}
 	}
 	return claims, nil
 }
 
-// look reads the rows, of one job by a statement that is cheaper to begin.
-func (s *Jobs) look(ctx context.Context, es []events.Envelope) ([]sqlc.LookAtJobsRow, error) {
+// lookAt reads the rows, of one job by a statement that is cheaper to begin.
+func lookAt(ctx context.Context, q *sqlc.Queries, es []events.Envelope) ([]sqlc.LookAtJobsRow, error) {
 	if len(es) != 1 {
 		p, _ := claimParams(es)
-		return s.q.LookAtJobs(ctx, sqlc.LookAtJobsParams{Ids: p.Ids, TeamIds: p.TeamIds, ProjectIds: p.ProjectIds, JobTypes: p.JobTypes, Asked: p.Asked})
+		return q.LookAtJobs(ctx, sqlc.LookAtJobsParams{Ids: p.Ids, TeamIds: p.TeamIds, ProjectIds: p.ProjectIds, JobTypes: p.JobTypes, Asked: p.Asked})
 	}
 	e := &es[0]
-	one, err := s.q.LookAtJob(ctx, sqlc.LookAtJobParams{
+	one, err := q.LookAtJob(ctx, sqlc.LookAtJobParams{
 		ID: string(e.Job), TeamID: e.Scope.Team, ProjectID: e.Scope.Project, JobType: string(e.Kind), Asked: int32(e.Asked),
 	})
 	rows := make([]sqlc.LookAtJobsRow, len(one))

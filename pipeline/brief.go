@@ -38,7 +38,7 @@ func (l *lane) beginBriefly(work context.Context, ds []delivery) (rest []deliver
 	for i, c := range claims {
 		if c.Err != nil {
 			rest = append(rest, first[i])
-		} else if a := l.start(work, first[i].msg, c.Job, true); a != nil {
+		} else if a := l.start(work, first[i].msg, c, true); a != nil {
 			as = append(as, a)
 		}
 	}
