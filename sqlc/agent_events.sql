@@ -96,6 +96,15 @@ FROM asked a
 JOIN agent_events e ON e.id = a.source_id AND e.id = ANY (ARRAY(SELECT b.source_id FROM asked b))
  AND CASE WHEN e.team_id = a.team_id AND e.project_id = a.project_id THEN true END;
 
+-- name: EventOfAsked :many
+-- EventsOfAsked for one, as LookAtJob is to LookAtJobs.
+SELECT e.id, e.team_id, e.project_id, e.server_session_id, e.source_adapter, e.source_event_id, e.event_type, e.platform_source,
+       e.payload, e.occurred_at
+FROM agent_events e
+WHERE e.id = (SELECT j.source_id FROM observation_generation_jobs j
+              WHERE j.id = @job_id::text AND CASE WHEN j.source_type = @source_type::text AND j.team_id = @team_id::text AND j.project_id = @project_id::text THEN true END)
+  AND CASE WHEN e.team_id = @team_id::text AND e.project_id = @project_id::text THEN true END;
+
 -- name: EventsOfJobs :many
 -- The events that jobs are about, of any tenants: each is found under the
 -- tenant of its own job. Only what the handlers need of them.

@@ -11,6 +11,72 @@ import (
 	"time"
 )
 
+const eventOfAsked = `-- name: EventOfAsked :many
+SELECT e.id, e.team_id, e.project_id, e.server_session_id, e.source_adapter, e.source_event_id, e.event_type, e.platform_source,
+       e.payload, e.occurred_at
+FROM agent_events e
+WHERE e.id = (SELECT j.source_id FROM observation_generation_jobs j
+              WHERE j.id = $1::text AND CASE WHEN j.source_type = $2::text AND j.team_id = $3::text AND j.project_id = $4::text THEN true END)
+  AND CASE WHEN e.team_id = $3::text AND e.project_id = $4::text THEN true END
+`
+
+type EventOfAskedParams struct {
+	JobID      string
+	SourceType string
+	TeamID     string
+	ProjectID  string
+}
+
+type EventOfAskedRow struct {
+	ID              string
+	TeamID          string
+	ProjectID       string
+	ServerSessionID *string
+	SourceAdapter   string
+	SourceEventID   *string
+	EventType       string
+	PlatformSource  *string
+	Payload         json.RawMessage
+	OccurredAt      time.Time
+}
+
+// EventsOfAsked for one, as LookAtJob is to LookAtJobs.
+func (q *Queries) EventOfAsked(ctx context.Context, arg EventOfAskedParams) ([]EventOfAskedRow, error) {
+	rows, err := q.db.Query(ctx, eventOfAsked,
+		arg.JobID,
+		arg.SourceType,
+		arg.TeamID,
+		arg.ProjectID,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []EventOfAskedRow{}
+	for rows.Next() {
+		var i EventOfAskedRow
+		if err := rows.Scan(
+			&i.ID,
+			&i.TeamID,
+			&i.ProjectID,
+			&i.ServerSessionID,
+			&i.SourceAdapter,
+			&i.SourceEventID,
+			&i.EventType,
+			&i.PlatformSource,
+			&i.Payload,
+			&i.OccurredAt,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const eventsOfAsked = `-- name: EventsOfAsked :many
 WITH asked AS MATERIALIZED (
     SELECT j.source_id, j.team_id, j.project_id
