@@ -127,7 +127,21 @@ func claimParams(es []events.Envelope) (p sqlc.ClaimJobsParams, order []int) {
 // Look gives the jobs that wait for just these attempts, for brief ones; see
 // pipeline.Ledger.
 func (s *Jobs) Look(ctx context.Context, worker events.Holder, es []events.Envelope) ([]events.Claim, error) {
-	rows, err := s.look(ctx, es)
+	var rows []sqlc.LookAtJobsRow
+	var beside func(events.Job) any
+	look := func(q *sqlc.Queries) (err error) {
+		rows, err = lookAt(ctx, q, es)
+		return err
+	}
+	var err error
+	if s.cfg.Beside == nil {
+		err = look(s.q)
+	} else {
+		err = together(ctx, s.pool, look, func(q *sqlc.Queries) (err error) {
+			beside, err = s.cfg.Beside(ctx, q, es)
+			return err
+		})
+	}
 	if err != nil {
 		return nil, fmt.Errorf("look at %d jobs: %w", len(es), err)
 	}
@@ -140,12 +154,15 @@ func (s *Jobs) Look(ctx context.Context, worker events.Holder, es []events.Envel
 		c := &claims[row.Number]
 		job := waitingJob(es[row.Number], row)
 		c.Job, c.Err = job.Apply(events.Event{Type: events.Processing, At: row.BeganAt.UTC(), Process: worker.ID})
+		if beside != nil && c.Err == nil {
+			c.Beside = beside(job)
+		}
 	}
 	return claims, nil
 }
 
-// look reads the rows, of one job by a statement that is cheaper to begin.
-func (s *Jobs) look(ctx context.Context, es []events.Envelope) ([]sqlc.LookAtJobsRow, error) {
+// lookAt reads the rows, of one job by a statement that is cheaper to begin.
+func lookAt(ctx context.Context, q *sqlc.Queries, es []events.Envelope) ([]sqlc.LookAtJobsRow, error) {
 	if len(es) != 1 {
 		n := len(es)
 		p := sqlc.LookAtJobsParams{
@@ -156,10 +173,10 @@ func (s *Jobs) look(ctx context.Context, es []events.Envelope) ([]sqlc.LookAtJob
 			e := &es[i]
 			p.Numbers[i], p.Ids[i], p.TeamIds[i], p.ProjectIds[i], p.JobTypes[i], p.Asked[i] = int32(i), string(e.Job), e.Scope.Team, e.Scope.Project, string(e.Kind), int32(e.Asked)
 		}
-		return s.q.LookAtJobs(ctx, p)
+		return q.LookAtJobs(ctx, p)
 	}
 	e := &es[0]
-	one, err := s.q.LookAtJob(ctx, sqlc.LookAtJobParams{
+	one, err := q.LookAtJob(ctx, sqlc.LookAtJobParams{
 		ID: string(e.Job), TeamID: e.Scope.Team, ProjectID: e.Scope.Project, JobType: string(e.Kind), Asked: int32(e.Asked),
 	})
 	rows := make([]sqlc.LookAtJobsRow, len(one))

@@ -120,6 +120,13 @@ func (s *Jobs) complete(ctx context.Context, q *sqlc.Queries, steps []events.Ste
 	}
 	// One order for everybody who locks several rows: no deadlocks.
 	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(steps[a].Job.ID, steps[b].Job.ID) })
+	if len(order) == 1 {
+		done, err := s.completeOne(ctx, q, &steps[order[0]])
+		if err == nil && !done {
+			open = append(open, order[0])
+		}
+		return open, err
+	}
 	n, first := len(order), &steps[order[0]]
 	p := sqlc.CompleteJobsParams{
 		Ids: make([]string, 0, n), TeamIds: make([]string, 0, n), ProjectIds: make([]string, 0, n),
@@ -161,6 +168,19 @@ func (s *Jobs) complete(ctx context.Context, q *sqlc.Queries, steps []events.Ste
 		}
 	}
 	return open, nil
+}
+
+// completeOne is complete for one step, by a statement that is cheaper to begin.
+func (s *Jobs) completeOne(ctx context.Context, q *sqlc.Queries, st *events.Step) (done bool, err error) {
+	j := &st.Job
+	moved, err := q.CompleteJob(ctx, sqlc.CompleteJobParams{
+		ID: string(j.ID), TeamID: j.Scope.Team, ProjectID: j.Scope.Project, Version: int32(j.Version - 1), BeganAt: j.LockedAt,
+		Actor: st.Event.Actor, Worker: j.LockedBy, Build: cmp.Or(st.Event.Build, s.cfg.Build), Schema: events.Schema,
+	})
+	if err != nil {
+		return false, fmt.Errorf("complete job %s: %w", j.ID, err)
+	}
+	return len(moved) > 0, nil
 }
 
 // beginAndMove stores the other steps, in the transaction of q. Of those that

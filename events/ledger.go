@@ -5,8 +5,9 @@ import "time"
 // Claim is the store's answer to an envelope: the job, held by the worker
 // that asked, or why it is not.
 type Claim struct {
-	Job Job
-	Err error // nil, ErrSettled, ErrHeld, ErrUnknownJob or ErrScope
+	Job    Job
+	Err    error // nil, ErrSettled, ErrHeld, ErrUnknownJob or ErrScope
+	Beside any   // what the store has read for the job's handler at the same time, if anything
 }
 
 // Holder is a worker process as the store knows it. Jobs are held by a

@@ -51,7 +51,8 @@ func (a *attempt) message() (m jetstream.Msg, brief bool) {
 
 // start runs the handler on its own goroutine, unless it runs already: then it
 // gives nil. The attempt has taken over the message's slot.
-func (l *lane) start(work context.Context, m jetstream.Msg, job events.Job, brief bool) *attempt {
+func (l *lane) start(work context.Context, m jetstream.Msg, c events.Claim, brief bool) *attempt {
+	job := c.Job
 	l.mu.Lock()
 	old := l.running[job.ID]
 	if old != nil && old.job.Envelope() == job.Envelope() { // delivered twice while it was claimed
@@ -65,6 +66,9 @@ func (l *lane) start(work context.Context, m jetstream.Msg, job events.Job, brie
 	}
 	a := &attempt{lane: l, job: job, msg: m, brief: brief, timed: !brief, began: time.Now()}
 	ctx, cancel := context.WithCancelCause(work)
+	if c.Beside != nil {
+		ctx = context.WithValue(ctx, besideKey{}, c.Beside)
+	}
 	a.ctx, a.cancel = ctx, cancel
 	l.running[job.ID] = a
 	l.mu.Unlock()
@@ -84,6 +88,12 @@ func (l *lane) start(work context.Context, m jetstream.Msg, job events.Job, brie
 	}
 	return a
 }
+
+type besideKey struct{}
+
+// Beside is what the ledger read for this attempt of a job when it was claimed
+// or looked at, see [events.Claim]; nil where it read nothing.
+func Beside(ctx context.Context) any { return ctx.Value(besideKey{}) }
 
 // runBriefly is run on a stack that is grown once, while there is nothing on it:
 // of a handler of microseconds, a tenth went into growing it step by step.

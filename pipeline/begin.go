@@ -157,7 +157,7 @@ func (l *lane) claimEach(ctx, work context.Context, ds []delivery) ([]events.Cla
 func (l *lane) begun(work context.Context, d delivery, c events.Claim) bool {
 	switch {
 	case c.Err == nil:
-		return l.start(work, d.msg, c.Job, false) != nil
+		return l.start(work, d.msg, c, false) != nil
 	case errors.Is(c.Err, events.ErrSettled), errors.Is(c.Err, events.ErrHeld):
 		// Nothing to do, or someone else does it. If he is lost, the ledger
 		// will ask anew: the message has no more to say.

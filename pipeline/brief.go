@@ -37,7 +37,7 @@ func (l *lane) beginBriefly(work context.Context, ds []delivery) (rest []deliver
 	for i, c := range claims {
 		if c.Err != nil {
 			rest = append(rest, first[i])
-		} else if l.start(work, first[i].msg, c.Job, true) != nil {
+		} else if l.start(work, first[i].msg, c, true) != nil {
 			begun++
 		}
 	}

@@ -89,6 +89,31 @@ WHERE server_session_id = @session_id AND CASE WHEN team_id = @team_id AND proje
   AND (occurred_at, id) < (@before_at::timestamptz, @before_id::text)
 ORDER BY occurred_at DESC, id DESC LIMIT @max_rows::int;
 
+-- name: EventsOfAsked :many
+-- EventsOfJobs for jobs of which only the names are known: it is asked together
+-- with the look at them. What is not found here is asked for there.
+WITH asked AS MATERIALIZED (
+    SELECT j.source_id, j.team_id, j.project_id
+    FROM observation_generation_jobs j
+    JOIN (SELECT unnest(@job_ids::text[]) AS id, unnest(@team_ids::text[]) AS team_id, unnest(@project_ids::text[]) AS project_id) w
+      ON j.id = w.id AND j.id = ANY(@job_ids::text[])
+     AND CASE WHEN j.source_type = @source_type::text AND j.team_id = w.team_id AND j.project_id = w.project_id THEN true END
+)
+SELECT e.id, e.team_id, e.project_id, e.server_session_id, e.source_adapter, e.source_event_id, e.event_type, e.platform_source,
+       e.payload, e.occurred_at
+FROM asked a
+JOIN agent_events e ON e.id = a.source_id AND e.id = ANY (ARRAY(SELECT b.source_id FROM asked b))
+ AND CASE WHEN e.team_id = a.team_id AND e.project_id = a.project_id THEN true END;
+
+-- name: EventOfAsked :many
+-- EventsOfAsked for one, as LookAtJob is to LookAtJobs.
+SELECT e.id, e.team_id, e.project_id, e.server_session_id, e.source_adapter, e.source_event_id, e.event_type, e.platform_source,
+       e.payload, e.occurred_at
+FROM agent_events e
+WHERE e.id = (SELECT j.source_id FROM observation_generation_jobs j
+              WHERE j.id = @job_id::text AND CASE WHEN j.source_type = @source_type::text AND j.team_id = @team_id::text AND j.project_id = @project_id::text THEN true END)
+  AND CASE WHEN e.team_id = @team_id::text AND e.project_id = @project_id::text THEN true END;
+
 -- name: EventsOfJobs :many
 -- The events that jobs are about, of any tenants: each is found under the
 -- tenant of its own job. Only what the handlers need of them.

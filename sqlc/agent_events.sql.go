@@ -11,6 +11,145 @@ import (
 	"time"
 )
 
+const eventOfAsked = `-- name: EventOfAsked :many
+SELECT e.id, e.team_id, e.project_id, e.server_session_id, e.source_adapter, e.source_event_id, e.event_type, e.platform_source,
+       e.payload, e.occurred_at
+FROM agent_events e
+WHERE e.id = (SELECT j.source_id FROM observation_generation_jobs j
+              WHERE j.id = $1::text AND CASE WHEN j.source_type = $2::text AND j.team_id = $3::text AND j.project_id = $4::text THEN true END)
+  AND CASE WHEN e.team_id = $3::text AND e.project_id = $4::text THEN true END
+`
+
+type EventOfAskedParams struct {
+	JobID      string
+	SourceType string
+	TeamID     string
+	ProjectID  string
+}
+
+type EventOfAskedRow struct {
+	ID              string
+	TeamID          string
+	ProjectID       string
+	ServerSessionID *string
+	SourceAdapter   string
+	SourceEventID   *string
+	EventType       string
+	PlatformSource  *string
+	Payload         json.RawMessage
+	OccurredAt      time.Time
+}
+
+// EventsOfAsked for one, as LookAtJob is to LookAtJobs.
+func (q *Queries) EventOfAsked(ctx context.Context, arg EventOfAskedParams) ([]EventOfAskedRow, error) {
+	rows, err := q.db.Query(ctx, eventOfAsked,
+		arg.JobID,
+		arg.SourceType,
+		arg.TeamID,
+		arg.ProjectID,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []EventOfAskedRow{}
+	for rows.Next() {
+		var i EventOfAskedRow
+		if err := rows.Scan(
+			&i.ID,
+			&i.TeamID,
+			&i.ProjectID,
+			&i.ServerSessionID,
+			&i.SourceAdapter,
+			&i.SourceEventID,
+			&i.EventType,
+			&i.PlatformSource,
+			&i.Payload,
+			&i.OccurredAt,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const eventsOfAsked = `-- name: EventsOfAsked :many
+WITH asked AS MATERIALIZED (
+    SELECT j.source_id, j.team_id, j.project_id
+    FROM observation_generation_jobs j
+    JOIN (SELECT unnest($1::text[]) AS id, unnest($2::text[]) AS team_id, unnest($3::text[]) AS project_id) w
+      ON j.id = w.id AND j.id = ANY($1::text[])
+     AND CASE WHEN j.source_type = $4::text AND j.team_id = w.team_id AND j.project_id = w.project_id THEN true END
+)
+SELECT e.id, e.team_id, e.project_id, e.server_session_id, e.source_adapter, e.source_event_id, e.event_type, e.platform_source,
+       e.payload, e.occurred_at
+FROM asked a
+JOIN agent_events e ON e.id = a.source_id AND e.id = ANY (ARRAY(SELECT b.source_id FROM asked b))
+ AND CASE WHEN e.team_id = a.team_id AND e.project_id = a.project_id THEN true END
+`
+
+type EventsOfAskedParams struct {
+	JobIds     []string
+	TeamIds    []string
+	ProjectIds []string
+	SourceType string
+}
+
+type EventsOfAskedRow struct {
+	ID              string
+	TeamID          string
+	ProjectID       string
+	ServerSessionID *string
+	SourceAdapter   string
+	SourceEventID   *string
+	EventType       string
+	PlatformSource  *string
+	Payload         json.RawMessage
+	OccurredAt      time.Time
+}
+
+// EventsOfJobs for jobs of which only the names are known: it is asked together
+// with the look at them. What is not found here is asked for there.
+func (q *Queries) EventsOfAsked(ctx context.Context, arg EventsOfAskedParams) ([]EventsOfAskedRow, error) {
+	rows, err := q.db.Query(ctx, eventsOfAsked,
+		arg.JobIds,
+		arg.TeamIds,
+		arg.ProjectIds,
+		arg.SourceType,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []EventsOfAskedRow{}
+	for rows.Next() {
+		var i EventsOfAskedRow
+		if err := rows.Scan(
+			&i.ID,
+			&i.TeamID,
+			&i.ProjectID,
+			&i.ServerSessionID,
+			&i.SourceAdapter,
+			&i.SourceEventID,
+			&i.EventType,
+			&i.PlatformSource,
+			&i.Payload,
+			&i.OccurredAt,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const eventsOfBatch = `-- name: EventsOfBatch :many
 SELECT id, team_id, project_id, server_session_id, source_adapter, source_event_id, idempotency_key, event_type, platform_source, payload, metadata, batch_job_id, occurred_at, received_at, created_at, pruned_at FROM agent_events
 WHERE batch_job_id = $1 AND CASE WHEN team_id = $2 AND project_id = $3 THEN true END

@@ -357,6 +357,53 @@ SELECT cardinality(t.ids)::int AS stored,
        CASE WHEN (SELECT count(*) FROM moved) < cardinality(@ids::text[]) THEN t.ids ELSE '{}' END::text[] AS ids
 FROM told t;
 
+-- name: CompleteJob :many
+-- CompleteJobs for one, as EnqueueJob is to EnqueueJobs. No row: it is not as
+-- it was looked at.
+WITH moved AS (
+    UPDATE observation_generation_jobs j SET
+        status = 'completed',
+        version = j.version + 2,
+        attempts = j.attempts + 1,
+        last_error = NULL,
+        next_attempt_at = NULL,
+        completed_at = GREATEST(statement_timestamp(), @began_at::timestamptz),
+        updated_at = GREATEST(statement_timestamp(), @began_at::timestamptz)
+    WHERE j.id = @id::text
+      AND CASE WHEN j.version = @version::int AND j.project_id = @project_id::text AND j.team_id = @team_id::text THEN true END
+    RETURNING j.job_type, j.version, j.ask, j.attempts, j.request_id, j.updated_at
+), noted AS (
+    INSERT INTO observation_generation_job_events (
+        job_id, version, team_id, project_id, event_type, status_after, attempt, at, actor, process, build, request_id, schema)
+    SELECT @id::text, m.version - 1, @team_id::text, @project_id::text, 'processing', 'processing', m.attempts, @began_at::timestamptz,
+           @actor::text, @worker::text, @build::text, m.request_id, @schema::int
+    FROM moved m
+    UNION ALL
+    SELECT @id::text, m.version, @team_id::text, @project_id::text, 'completed', 'completed', m.attempts, m.updated_at,
+           @actor::text, @worker::text, @build::text, m.request_id, @schema::int
+    FROM moved m
+), gone AS (
+    DELETE FROM outbox o
+    WHERE o.id = (SELECT m.ask FROM moved m)
+      AND CASE WHEN o.job_id = @id::text AND o.project_id = @project_id::text AND o.team_id = @team_id::text THEN true END
+    RETURNING o.*
+), fed AS ( -- in this order: no event is told before an earlier one
+    INSERT INTO job_feed (team_id, project_id, job_type, event_type, status_after, actor, process, build, schema,
+        job_ids, versions, attempts, ats, next_ats, request_ids, reasons)
+    SELECT g.team_id, g.project_id, g.job_type, 'queued', 'queued', g.actor, g.process, g.build, g.schema,
+           ARRAY[g.job_id], ARRAY[g.asked], ARRAY[0], ARRAY[g.at], ARRAY['epoch'::timestamptz], ARRAY[g.request_id], ARRAY['']
+    FROM gone g WHERE NOT g.told
+    UNION ALL
+    SELECT @team_id::text, @project_id::text, m.job_type, 'processing', 'processing', @actor::text, @worker::text, @build::text, @schema::int,
+           ARRAY[@id::text], ARRAY[m.version - 1], ARRAY[m.attempts], ARRAY[@began_at::timestamptz], ARRAY['epoch'::timestamptz], ARRAY[m.request_id], ARRAY['']
+    FROM moved m
+    UNION ALL
+    SELECT @team_id::text, @project_id::text, m.job_type, 'completed', 'completed', @actor::text, @worker::text, @build::text, @schema::int,
+           ARRAY[@id::text], ARRAY[m.version], ARRAY[m.attempts], ARRAY[m.updated_at], ARRAY['epoch'::timestamptz], ARRAY[m.request_id], ARRAY['']
+    FROM moved m
+)
+SELECT m.version FROM moved m;
+
 -- name: GetJob :one
 SELECT * FROM observation_generation_jobs
 WHERE id = @id AND CASE WHEN team_id = @team_id AND project_id = @project_id THEN true END;

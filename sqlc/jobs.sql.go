@@ -157,6 +157,96 @@ func (q *Queries) ClaimJobs(ctx context.Context, arg ClaimJobsParams) ([]ClaimJo
 	return items, nil
 }
 
+const completeJob = `-- name: CompleteJob :many
+WITH moved AS (
+    UPDATE observation_generation_jobs j SET
+        status = 'completed',
+        version = j.version + 2,
+        attempts = j.attempts + 1,
+        last_error = NULL,
+        next_attempt_at = NULL,
+        completed_at = GREATEST(statement_timestamp(), $1::timestamptz),
+        updated_at = GREATEST(statement_timestamp(), $1::timestamptz)
+    WHERE j.id = $2::text
+      AND CASE WHEN j.version = $3::int AND j.project_id = $4::text AND j.team_id = $5::text THEN true END
+    RETURNING j.job_type, j.version, j.ask, j.attempts, j.request_id, j.updated_at
+), noted AS (
+    INSERT INTO observation_generation_job_events (
+        job_id, version, team_id, project_id, event_type, status_after, attempt, at, actor, process, build, request_id, schema)
+    SELECT $2::text, m.version - 1, $5::text, $4::text, 'processing', 'processing', m.attempts, $1::timestamptz,
+           $6::text, $7::text, $8::text, m.request_id, $9::int
+    FROM moved m
+    UNION ALL
+    SELECT $2::text, m.version, $5::text, $4::text, 'completed', 'completed', m.attempts, m.updated_at,
+           $6::text, $7::text, $8::text, m.request_id, $9::int
+    FROM moved m
+), gone AS (
+    DELETE FROM outbox o
+    WHERE o.id = (SELECT m.ask FROM moved m)
+      AND CASE WHEN o.job_id = $2::text AND o.project_id = $4::text AND o.team_id = $5::text THEN true END
+    RETURNING o.id, o.job_id, o.team_id, o.project_id, o.job_type, o.asked, o.priority, o.due_at, o.told, o.at, o.actor, o.process, o.build, o.request_id, o.schema
+), fed AS ( -- in this order: no event is told before an earlier one
+    INSERT INTO job_feed (team_id, project_id, job_type, event_type, status_after, actor, process, build, schema,
+        job_ids, versions, attempts, ats, next_ats, request_ids, reasons)
+    SELECT g.team_id, g.project_id, g.job_type, 'queued', 'queued', g.actor, g.process, g.build, g.schema,
+           ARRAY[g.job_id], ARRAY[g.asked], ARRAY[0], ARRAY[g.at], ARRAY['epoch'::timestamptz], ARRAY[g.request_id], ARRAY['']
+    FROM gone g WHERE NOT g.told
+    UNION ALL
+    SELECT $5::text, $4::text, m.job_type, 'processing', 'processing', $6::text, $7::text, $8::text, $9::int,
+           ARRAY[$2::text], ARRAY[m.version - 1], ARRAY[m.attempts], ARRAY[$1::timestamptz], ARRAY['epoch'::timestamptz], ARRAY[m.request_id], ARRAY['']
+    FROM moved m
+    UNION ALL
+    SELECT $5::text, $4::text, m.job_type, 'completed', 'completed', $6::text, $7::text, $8::text, $9::int,
+           ARRAY[$2::text], ARRAY[m.version], ARRAY[m.attempts], ARRAY[m.updated_at], ARRAY['epoch'::timestamptz], ARRAY[m.request_id], ARRAY['']
+    FROM moved m
+)
+SELECT m.version FROM moved m
+`
+
+type CompleteJobParams struct {
+	BeganAt   time.Time
+	ID        string
+	Version   int32
+	ProjectID string
+	TeamID    string
+	Actor     string
+	Worker    string
+	Build     string
+	Schema    int32
+}
+
+// CompleteJobs for one, as EnqueueJob is to EnqueueJobs. No row: it is not as
+// it was looked at.
+func (q *Queries) CompleteJob(ctx context.Context, arg CompleteJobParams) ([]int32, error) {
+	rows, err := q.db.Query(ctx, completeJob,
+		arg.BeganAt,
+		arg.ID,
+		arg.Version,
+		arg.ProjectID,
+		arg.TeamID,
+		arg.Actor,
+		arg.Worker,
+		arg.Build,
+		arg.Schema,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []int32{}
+	for rows.Next() {
+		var version int32
+		if err := rows.Scan(&version); err != nil {
+			return nil, err
+		}
+		items = append(items, version)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const completeJobs = `-- name: CompleteJobs :many
 WITH step AS (
     SELECT unnest($1::text[]) AS id,

@@ -83,12 +83,14 @@ func (s *Service) generateForEvent(ctx context.Context, job events.Job, a jobArg
 }
 
 func (s *Service) eventMaterial(ctx context.Context, job events.Job) (m material, err error) {
-	row, ok, err := s.sources.get(ctx, eventRef{job.Scope, job.SourceID})
-	if err != nil {
-		return m, fmt.Errorf("read agent event: %w", err)
-	}
+	row, ok := pipeline.Beside(ctx).(sqlc.AgentEvent)
 	if !ok {
-		return m, pipeline.Permanent(notFound("Event"))
+		if row, ok, err = s.sources.get(ctx, eventRef{job.Scope, job.SourceID}); err != nil {
+			return m, fmt.Errorf("read agent event: %w", err)
+		}
+		if !ok {
+			return m, pipeline.Permanent(notFound("Event"))
+		}
 	}
 	if m.once = s.asksModel(); m.once {
 		m.twin = twinOf(row)
@@ -119,6 +121,46 @@ func (s *Service) loadEvents(ctx context.Context, refs []eventRef) (map[eventRef
 		p.Ids, p.TeamIds, p.ProjectIds = append(p.Ids, r.id), append(p.TeamIds, r.scope.Team), append(p.ProjectIds, r.scope.Project)
 	}
 	rows, err := s.q.EventsOfJobs(ctx, p)
+	return byRef(rows), err
+}
+
+// Beside reads, for [db.JobsConfig], the agent events of the jobs that a worker
+// looks at. What it does not find is found out by the job's handler.
+func Beside(ctx context.Context, q *sqlc.Queries, es []events.Envelope) (func(events.Job) any, error) {
+	rows, err := eventsOfAsked(ctx, q, es)
+	found := byRef(rows)
+	return func(j events.Job) any {
+		if row, ok := found[eventRef{j.Scope, j.SourceID}]; ok && j.SourceType == SourceEvent {
+			return row
+		}
+		return nil
+	}, err
+}
+
+// eventsOfAsked reads the events, of one job by a statement that is cheaper to begin.
+func eventsOfAsked(ctx context.Context, q *sqlc.Queries, es []events.Envelope) ([]sqlc.EventsOfJobsRow, error) {
+	var rows []sqlc.EventsOfJobsRow
+	if len(es) == 1 {
+		one, err := q.EventOfAsked(ctx, sqlc.EventOfAskedParams{
+			JobID: string(es[0].Job), SourceType: SourceEvent, TeamID: es[0].Scope.Team, ProjectID: es[0].Scope.Project,
+		})
+		for _, r := range one {
+			rows = append(rows, sqlc.EventsOfJobsRow(r))
+		}
+		return rows, err
+	}
+	p := sqlc.EventsOfAskedParams{SourceType: SourceEvent}
+	for _, e := range es {
+		p.JobIds, p.TeamIds, p.ProjectIds = append(p.JobIds, string(e.Job)), append(p.TeamIds, e.Scope.Team), append(p.ProjectIds, e.Scope.Project)
+	}
+	all, err := q.EventsOfAsked(ctx, p)
+	for _, r := range all {
+		rows = append(rows, sqlc.EventsOfJobsRow(r))
+	}
+	return rows, err
+}
+
+func byRef(rows []sqlc.EventsOfJobsRow) map[eventRef]sqlc.AgentEvent {
 	found := make(map[eventRef]sqlc.AgentEvent, len(rows))
 	for _, r := range rows {
 		found[eventRef{events.Scope{Team: r.TeamID, Project: r.ProjectID}, r.ID}] = sqlc.AgentEvent{
@@ -126,7 +168,7 @@ func (s *Service) loadEvents(ctx context.Context, refs []eventRef) (map[eventRef
 			SourceEventID: r.SourceEventID, EventType: r.EventType, PlatformSource: r.PlatformSource, Payload: r.Payload, OccurredAt: r.OccurredAt,
 		}
 	}
-	return found, err
+	return found
 }
 
 // generateForBatch writes the observations of a burst of one session. The

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -16,6 +17,7 @@ import (
 	"github.com/seed-245eaa15/obs/internal/llm"
 	"github.com/seed-245eaa15/obs/internal/observe"
 	"github.com/seed-245eaa15/obs/pipeline"
+	"github.com/seed-245eaa15/obs/sqlc"
 )
 
 func TestAnEventBecomesAnObservation(t *testing.T) {
@@ -54,6 +56,38 @@ func TestAnEventBecomesAnObservation(t *testing.T) {
 	require.Equal(t, 1, w.audited(t, "generation_job.completed"))
 	require.Equal(t, events.StatusCompleted, w.read(t, r.Job.ID).Status)
 	w.check(t)
+}
+
+// A look at jobs brings the texts of their events along, of one and of several,
+// and nothing of another tenant's, whatever the envelope says.
+func TestALookBringsTheEvents(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	var es []events.Envelope
+	var of []string
+	for _, r := range w.record(t, w.event(1), w.event(2), w.event(3)) {
+		es, of = append(es, r.Job.Envelope()), append(of, r.Event.ID)
+	}
+	other, project := w.tenant(t, "away")
+	for n := 1; n <= len(es); n++ {
+		claims, err := w.jobs.Look(t.Context(), holder, es[:n])
+		require.NoError(t, err)
+		for i, c := range claims {
+			require.NoError(t, c.Err)
+			event := c.Beside.(sqlc.AgentEvent)
+			require.Equal(t, of[i], event.ID)
+			require.Contains(t, string(event.Payload), fmt.Sprintf("openBatch%d.go", i+1))
+		}
+		forged := slices.Clone(es[:n])
+		forged[0].Scope = events.Scope{Team: other, Project: project}
+		claims, err = w.jobs.Look(t.Context(), holder, forged)
+		require.NoError(t, err)
+		require.ErrorIs(t, claims[0].Err, events.ErrHeld)
+		require.Nil(t, claims[0].Beside)
+		found, err := observe.Beside(t.Context(), sqlc.New(w.pool), forged)
+		require.NoError(t, err)
+		require.Nil(t, found(w.read(t, es[0].Job)))
+	}
 }
 
 func TestHowAnObservationReads(t *testing.T) {

@@ -45,7 +45,7 @@ func newWorld(t testing.TB, change ...func(*observe.Config)) *world {
 func newWorldOn(t testing.TB, pool *pgxpool.Pool, change ...func(*observe.Config)) *world {
 	t.Helper()
 	w := &world{pool: pool, provider: &recorder{Provider: llm.NewOffline()}}
-	w.jobs = db.NewJobs(w.pool, db.JobsConfig{Process: "test"})
+	w.jobs = db.NewJobs(w.pool, db.JobsConfig{Process: "test", Beside: observe.Beside})
 	cfg := observe.Config{
 		Pool: w.pool, Jobs: w.jobs, Provider: w.provider, Log: testenv.Log(t), Ring: func(...events.Envelope) { w.rings.Add(1) },
 	}

@@ -151,6 +151,12 @@ var mutations = map[string]mutation{
 		})
 		return err
 	}},
+	"CompleteJob": {call: func(ctx context.Context, q *sqlc.Queries, x target) error {
+		_, err := q.CompleteJob(ctx, sqlc.CompleteJobParams{
+			ID: string(x.queued.ID), TeamID: x.scope.Team, ProjectID: x.scope.Project, Version: int32(x.queued.Version), BeganAt: time.Now(), Worker: "thief", Schema: 1,
+		})
+		return err
+	}},
 	"MoveJobs": {call: func(ctx context.Context, q *sqlc.Queries, x target) error {
 		_, err := q.MoveJobs(ctx, sqlc.MoveJobsParams{
 			Ids: []string{string(x.queued.ID)}, TeamIds: []string{x.scope.Team}, ProjectIds: []string{x.scope.Project},

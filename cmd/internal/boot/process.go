@@ -69,7 +69,7 @@ func NewProcess(c Config, links *Links, log *slog.Logger) *Process {
 	id := fmt.Sprintf("%s-%d-%s", events.Token(strings.ReplaceAll(host, ".", "-")), os.Getpid(), strings.ToLower(rand.Text()[:6]))
 	p := &Process{
 		Config: c, Links: links, Log: log, ID: id, host: host, started: time.Now(),
-		Jobs: db.NewJobs(links.Pool, db.JobsConfig{Process: id, Build: Build()}),
+		Jobs: db.NewJobs(links.Pool, db.JobsConfig{Process: id, Build: Build(), Beside: observe.Beside}),
 		Bell: outbox.NewBell(links.NATS, c.Streams.Prefix),
 	}
 	p.Health = NewHealth(links, c.Streams, p.checks)
