@@ -37,8 +37,9 @@ Examples:
   obs demo --provider openai --base-url http://127.0.0.1:11434/v1 --model llama3.2`
 }
 
-// demoLimit is how long all of it may take.
-const demoLimit = 2 * time.Minute
+// demoLimit is how long all of it may take: seconds, but for a pace, a model
+// of one's own, or a busy machine.
+const demoLimit = 15 * time.Minute
 
 func (d demoCommand) Run(ctx context.Context, std boot.Std) (err error) {
 	if d.Pace < 0 || d.Pace > time.Minute {

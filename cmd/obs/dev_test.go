@@ -57,7 +57,7 @@ func startDev(t *testing.T, args ...string) *dev {
 		default:
 		}
 		return false
-	}, 60*time.Second, 20*time.Millisecond)
+	}, 3*time.Minute, 20*time.Millisecond)
 	d.url = upAt.FindStringSubmatch(d.stdout.String())[1]
 	d.key = keyRow.FindStringSubmatch(d.stdout.String())[1]
 	for _, page := range []string{"/live", "/docs"} { // both are there to be opened
@@ -241,7 +241,7 @@ func TestDemoInterrupted(t *testing.T) {
 	stdout, stderr := &output{}, &output{}
 	done := make(chan int, 1)
 	go func() { done <- runIn(ctx, stdout, stderr, "demo") }()
-	require.Eventually(t, func() bool { return strings.Contains(stdout.String(), "turn 2") }, 60*time.Second, 20*time.Millisecond)
+	require.Eventually(t, func() bool { return strings.Contains(stdout.String(), "turn 2") }, 3*time.Minute, 20*time.Millisecond)
 	cancel()
 	select {
 	case code := <-done:
@@ -270,7 +270,7 @@ func TestInfoOfDev(t *testing.T) {
 		defer res.Body.Close()
 		require.NoError(t, json.NewDecoder(res.Body).Decode(&info))
 		return info.Boundaries["worker"].Status == "active" // it says hello to Postgres first
-	}, 10*time.Second, 20*time.Millisecond)
+	}, 3*time.Minute, 20*time.Millisecond)
 	require.True(t, info.Postgres.Initialized)
 	require.True(t, info.Broker.Connected)
 	require.Equal(t, "active", info.Boundaries["relay"].Status)

@@ -108,7 +108,7 @@ func runHook(t *testing.T, c hook.Config, event, input string) (string, error) {
 	t.Helper()
 	var out bytes.Buffer
 	err := hook.Run(t.Context(), hook.Call{
-		Event: event, Timeout: 20 * time.Second, Stdin: strings.NewReader(input), Stdout: &out,
+		Event: event, Timeout: 3 * time.Minute, Stdin: strings.NewReader(input), Stdout: &out,
 		Configure: func(string) (hook.Config, error) { return c, nil },
 	})
 	return out.String(), err

@@ -91,7 +91,7 @@ func TestBrokersAreIndependent(t *testing.T) {
 
 func TestServerForOtherProcessesListens(t *testing.T) {
 	t.Parallel()
-	nc, err := nats.Connect(testenv.NATSServer(t).ClientURL(), nats.Timeout(5*time.Second))
+	nc, err := nats.Connect(testenv.NATSServer(t).ClientURL(), nats.Timeout(time.Minute))
 	require.NoError(t, err)
 	defer nc.Close()
 	require.NoError(t, nc.Flush())

@@ -105,7 +105,7 @@ func TestPortInUse(t *testing.T) {
 func TestConnectMakesWhatIsNeeded(t *testing.T) {
 	t.Parallel()
 	c := boot.Config{
-		DatabaseURL: testenv.EmptyPostgres(t), NATSURL: testenv.NATSServer(t).ClientURL(), ConnectTimeout: 10 * time.Second,
+		DatabaseURL: testenv.EmptyPostgres(t), NATSURL: testenv.NATSServer(t).ClientURL(), ConnectTimeout: time.Minute,
 		Streams: outbox.Streams{Prefix: "x"},
 	}
 	links := connect(t, c)

@@ -52,7 +52,7 @@ func TestHealthFollowsNATS(t *testing.T) {
 	port, err := strconv.Atoi(at.Port())
 	require.NoError(t, err)
 	c := boot.Config{
-		DatabaseURL: testenv.Postgres(t), NATSURL: broker.ClientURL(), ConnectTimeout: 10 * time.Second,
+		DatabaseURL: testenv.Postgres(t), NATSURL: broker.ClientURL(), ConnectTimeout: time.Minute,
 		Streams: outbox.Streams{Kinds: observe.Kinds()},
 	}
 	links, check := watched(t, c)
@@ -75,7 +75,7 @@ func TestHealthFollowsNATS(t *testing.T) {
 
 func TestHealthFollowsPostgres(t *testing.T) {
 	t.Parallel()
-	c := boot.Config{DatabaseURL: testenv.Postgres(t), NATSURL: testenv.NATSServer(t).ClientURL(), ConnectTimeout: 10 * time.Second}
+	c := boot.Config{DatabaseURL: testenv.Postgres(t), NATSURL: testenv.NATSServer(t).ClientURL(), ConnectTimeout: time.Minute}
 	links, check := watched(t, c)
 	require.True(t, check("postgres").OK)
 	links.Pool.Close()

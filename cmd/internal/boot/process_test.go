@@ -25,7 +25,7 @@ import (
 func process(t *testing.T) (p *boot.Process, service *observe.Service, url string) {
 	t.Helper()
 	c := boot.Config{
-		DatabaseURL: testenv.Postgres(t), NATSURL: testenv.NATSServer(t).ClientURL(), ConnectTimeout: 10 * time.Second,
+		DatabaseURL: testenv.Postgres(t), NATSURL: testenv.NATSServer(t).ClientURL(), ConnectTimeout: time.Minute,
 		Streams: outbox.Streams{Kinds: observe.Kinds()}, Lease: 5 * time.Second, Grace: time.Second,
 	}
 	p = boot.NewProcess(c, connect(t, c), testenv.Log(t))
