@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -144,7 +145,11 @@ func TestTimeIsBounded(t *testing.T) {
 	waiting := files(t, dir, "spool")
 	require.Len(t, waiting, 1, "the event is safe")
 
-	// The next ones do not wait for that server again, for a while.
+	// The next ones do not wait for that server again, for a while: it is there,
+	// and is made to last, since this may be a slow machine.
+	pause := filepath.Join(dir, "pause")
+	require.FileExists(t, pause)
+	require.NoError(t, os.WriteFile(pause, []byte(strconv.FormatInt(time.Now().Add(50*time.Second).UnixMilli(), 10)), 0o600))
 	c := w.config(dir)
 	w.call(c, "post-tool-use", input(t, "post-tool-use", map[string]any{"tool_use_id": "toolu_2"}))
 	require.Zero(t, w.calls.Load())
