@@ -228,17 +228,6 @@ func TestTheStreamIsShallow(t *testing.T) {
 	})
 }
 
-// Reading is the relay's dearest part: what fits into memory is read once.
-func TestABacklogIsReadOnce(t *testing.T) {
-	t.Parallel()
-	w := memory(t)
-	w.enqueue(5000, teamA)
-	w.cfg.WindowMin = 5000
-	c := &counting{store: w.store}
-	require.Equal(t, 5000, w.once(outbox.New(c, nil, w.js, w.cfg)))
-	require.EqualValues(t, 5000, c.rows.Load())
-}
-
 func TestABacklogIsWorkedOff(t *testing.T) {
 	t.Parallel()
 	each(t, func(w *world) {
