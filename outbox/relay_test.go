@@ -231,12 +231,13 @@ func TestTheStreamIsShallow(t *testing.T) {
 func TestABacklogIsWorkedOff(t *testing.T) {
 	t.Parallel()
 	each(t, func(w *world) {
-		w.enqueue(4000, teamA)
+		w.cfg.WindowMin = 1000
+		w.enqueue(9500, teamA) // more than are kept in memory
 		w.enqueue(50, teamB)
 		w.enqueue(700, teamB, priority(3))
 		w.relay(nil)
-		begun, refused := w.work(4750)
-		require.Len(w, begun, 4750)
+		begun, refused := w.work(10_250)
+		require.Len(w, begun, 10_250)
 		require.Zero(w, refused)
 	})
 }
