@@ -73,6 +73,17 @@ func TestWorkersAwayForHours(t *testing.T) {
 	})
 }
 
+// Reading is the relay's dearest part: what fits into memory is read once.
+func TestABacklogIsReadOnce(t *testing.T) {
+	bubble(t, func(w *world) {
+		w.enqueue(5000, teamA)
+		w.cfg.WindowMin = 20_000
+		c := &counting{store: w.store}
+		require.Equal(t, 5000, w.once(outbox.New(c, nil, w.js, w.cfg)))
+		require.EqualValues(t, 5000, c.rows.Load())
+	})
+}
+
 func TestHoursOfDelay(t *testing.T) {
 	bubble(t, func(w *world) {
 		w.enqueue(1, teamA, delay(4*time.Hour))
