@@ -2,7 +2,6 @@ package observe
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -184,50 +183,6 @@ func (g *group) checkSessions(ctx context.Context) error {
 	}
 	g.drop()
 	return nil
-}
-
-// findHashed gives the events the names under which they are stored, where that
-// was when all names were hashes.
-func (g *group) findHashed(ctx context.Context) error {
-	until, err := g.s.hashedUntil(ctx, g.q)
-	if err != nil || until.IsZero() {
-		return err
-	}
-	var p sqlc.KnownAgentEventsParams
-	of := map[string][]*item{}
-	for _, it := range g.items {
-		if name := hashedEventID(it.team(), it.ProjectID, it.key); name != it.id && (it.SourceEventID != nil || !it.occurred.After(until)) {
-			p.Ids, p.TeamIds, p.ProjectIds = append(p.Ids, name), append(p.TeamIds, it.team()), append(p.ProjectIds, it.ProjectID)
-			of[name] = append(of[name], it)
-		}
-	}
-	if len(p.Ids) == 0 {
-		return nil
-	}
-	known, err := g.q.KnownAgentEvents(ctx, p)
-	if err != nil {
-		return fmt.Errorf("look for events under their old names: %w", err)
-	}
-	for _, name := range known {
-		for _, it := range of[name] {
-			it.id = name
-		}
-	}
-	return nil
-}
-
-// hashedUntil is until when events have names that are nothing but a hash; the
-// zero time where none has. No program makes any more of them.
-func (s *Service) hashedUntil(ctx context.Context, q *sqlc.Queries) (time.Time, error) {
-	if until := s.hashed.Load(); until != nil {
-		return *until, nil
-	}
-	until, err := q.HashedEvents(ctx)
-	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
-		return time.Time{}, fmt.Errorf("read until when events have old names: %w", err)
-	}
-	s.hashed.Store(&until)
-	return until, nil
 }
 
 // insert stores the events that are not known, and reads those that are.

@@ -69,31 +69,6 @@ func AgentEventKey(team string, e NewEvent, platform *string, payload []byte) st
 	return "agent_event:v1:" + digestWith(payload, parts...)
 }
 
-// agentEventID names an agent event: the same key has the same name. Names that
-// are in no order cost a page of an index for each event, so what is a part of
-// the key and has an order comes before the hash (docs/adr/0046): the time where
-// the source has no id of the event's, else what its id begins with, up to the
-// last slash. Our hooks have the session there.
-func agentEventID(team string, e NewEvent, key string) string {
-	if e.SourceEventID == nil {
-		return string(events.NewIDAt(agentEvent, time.UnixMilli(e.OccurredAtEpoch), team, e.ProjectID, key))
-	}
-	id := hashedEventID(team, e.ProjectID, key)
-	if at := strings.LastIndexByte(*e.SourceEventID, '/'); at > 0 {
-		group := hashedEventID(team, e.ProjectID, (*e.SourceEventID)[:at])
-		const word, before = len(agentEvent) + 1, 7 // characters, as of a time
-		return group[:word+before] + id[word:len(id)-before]
-	}
-	return id
-}
-
-const agentEvent = "ae"
-
-// hashedEventID is the name that all events had once.
-func hashedEventID(team, project, key string) string {
-	return string(events.NewID(agentEvent, team, project, key))
-}
-
 // isoTime is JavaScript's toISOString of a time that is not before 1970.
 func isoTime(ms int64) string {
 	t := time.UnixMilli(ms).UTC()

@@ -213,7 +213,7 @@ func TestWaitJobs(t *testing.T) {
 func TestNoNoticeIsMissed(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	for i := range 30 {
+	for i, rounds := 0, 0; rounds < 30; i++ {
 		id := w.record(t, w.event(i))[0].Job.ID
 		var wg sync.WaitGroup
 		const limit = 4 * time.Second // less than lookAgain
@@ -225,10 +225,15 @@ func TestNoNoticeIsMissed(t *testing.T) {
 				late[k] = timed || err != nil || time.Since(start) >= limit
 			})
 		}
+		began := time.Now()
 		w.do(t, id)
 		w.Notice(id, events.StatusCompleted)
+		told := time.Since(began)
 		wg.Wait()
-		require.NotContains(t, late, true)
+		if told < limit/2 { // else a busy machine took so long that the round says nothing
+			require.NotContains(t, late, true)
+			rounds++
+		}
 	}
 }
 

@@ -83,7 +83,7 @@ type Service struct {
 	presumed cache[[sha256.Size]byte, Caller]
 	words    vocabulary
 	sizes    cache[events.Scope, int]  // of projects, in observations
-	hashed   atomic.Pointer[time.Time] // see hashedUntil
+	hashed   atomic.Pointer[time.Time] // the answer of hashedUntil
 	join     func(*writing) pipeline.Commit
 	sources  *loader[eventRef, sqlc.AgentEvent]
 	projects *loader[events.Scope, knownProject] // those that known has not
