@@ -54,7 +54,7 @@ func TestListsArriveAsTheyWere(t *testing.T) {
 }
 
 // A connection writes its lists where it wrote those of statements before:
-// larger and smaller ones, between texts, in batches, and with room reserved.
+// larger and smaller ones, between texts, and in batches.
 func TestListsOfOneConnectionDoNotMeet(t *testing.T) {
 	t.Parallel()
 	pool, err := db.Open(t.Context(), db.Config{URL: testenv.Postgres(t), MaxConns: 1})
