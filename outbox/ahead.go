@@ -46,6 +46,7 @@ func (t *term) ahead(ctx context.Context) bool {
 	}
 	if len(rows) > 0 {
 		t.launch(ctx, rows)
+		t.hush()
 		runtime.Gosched() // the message goes before we see to what else there is
 	}
 	return all

@@ -119,6 +119,7 @@ type counting struct {
 	store
 	asked atomic.Int64
 	asks  atomic.Int64 // of these, for asks
+	fresh atomic.Int64 // … and for events
 }
 
 func (c *counting) Asks(ctx context.Context, q events.AskQuery) ([]events.Ask, error) {
@@ -144,6 +145,7 @@ func (c *counting) Reclaim(ctx context.Context, lease time.Duration) (events.Los
 
 func (c *counting) Fresh(ctx context.Context, limit int) ([]events.FeedEvent, error) {
 	c.asked.Add(1)
+	c.fresh.Add(1)
 	return c.store.Fresh(ctx, limit)
 }
 
