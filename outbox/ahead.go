@@ -105,5 +105,5 @@ func (t *term) dropNamed(r *row) {
 		r.tenant.lane.flight--
 	}
 	t.release(r)
-	t.readAt, t.readWait = 0, 0
+	t.readAt, t.readWait, t.calm = 0, 0, 0
 }
