@@ -46,6 +46,7 @@ func (t *term) ahead(ctx context.Context) bool {
 	}
 	if len(rows) > 0 {
 		t.launch(ctx, rows)
+		t.hush()
 		runtime.Gosched() // the message goes before we see to what else there is
 	}
 	return all
@@ -104,5 +105,5 @@ func (t *term) dropNamed(r *row) {
 		r.tenant.lane.flight--
 	}
 	t.release(r)
-	t.readAt, t.readWait = 0, 0
+	t.readAt, t.readWait, t.calm = 0, 0, 0
 }

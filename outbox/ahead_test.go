@@ -79,6 +79,43 @@ func TestWhatARingNamesIsPublishedWithoutBeingRead(t *testing.T) {
 	})
 }
 
+// While a job is on its way to its worker the relay asks the store for nothing
+// that is due by the clock, and does it soon after, also where one job follows
+// the other.
+func TestAJobOnItsWayHasTheProcessors(t *testing.T) {
+	bubble(t, func(w *world) {
+		c := &counting{store: w.store}
+		r, bell, stop := w.leads(c)
+		defer stop()
+		for _, every := range []time.Duration{time.Millisecond, 97 * time.Millisecond} { // fast, then slowly
+			before, fresh, beside := c.asks.Load(), c.fresh.Load(), 0
+			const n = 300
+			for range n {
+				id := w.enqueue(1, teamA)[0]
+				asked, published := c.asks.Load(), r.State().Published
+				told(bell, first(teamA, id))
+				if every > 10*time.Millisecond {
+					pause(w.Context(), 2*time.Millisecond)
+					synctest.Wait()
+					require.Equal(w, published+1, r.State().Published)
+					if c.asks.Load() > asked {
+						beside++
+					}
+				}
+				w.begin()
+				bell.Settled([]events.Step{{Event: events.Event{Type: events.Completed}}})
+				pause(w.Context(), every)
+			}
+			took := n * every
+			require.GreaterOrEqual(w, c.asks.Load()-before, int64(took/(2*time.Second)), "it is not put off for ever")
+			if every > 10*time.Millisecond {
+				require.LessOrEqual(w, beside, n/8, "a window that is used up is looked at, and its outbox read") // it was a quarter
+				require.LessOrEqual(w, c.fresh.Load()-fresh, int64(3*n), "looks for events")
+			}
+		}
+	})
+}
+
 func TestWhatWasReadBeforeTheRingIsNotPublishedTwice(t *testing.T) {
 	bubble(t, func(w *world) {
 		r, bell, stop := w.leads(&counting{store: w.store})

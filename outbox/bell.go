@@ -127,38 +127,32 @@ func (b *Bell) ring(c *chime) {
 	}
 	since := time.Since(time.Unix(0, c.last.Load()))
 	if since < 0 || since >= c.gap {
-		b.out(c)
+		go b.out(c)
 		return
 	}
 	time.AfterFunc(c.gap-since, func() { b.out(c) })
 }
 
-// out tells those of this process itself, which waits for nothing, and those of
-// others beside it: a connection may be stuck.
 func (b *Bell) out(c *chime) {
 	c.last.Store(time.Now().UnixNano())
 	c.pending.Store(false) // before the sending: a later commit rings again
 	body := []byte(b.id)
 	if c == &b.told {
-		b.send(append(body, onlyTold...))
+		body = append(body, onlyTold...)
 		poke(c.here)
-		return
+	} else {
+		said := b.take(&b.said)
+		if len(said.asks) == 0 && !said.other {
+			return // the ring before has told of it
+		}
+		for _, e := range said.asks {
+			body = append(append(body, '\n'), e.Marshal()...)
+		}
+		b.hear(said)
 	}
-	said := b.take(&b.said)
-	if len(said.asks) == 0 && !said.other {
-		return // the ring before has told of it
-	}
-	for _, e := range said.asks {
-		body = append(append(body, '\n'), e.Marshal()...)
-	}
-	b.send(body)
-	b.hear(said)
-}
-
-func (b *Bell) send(body []byte) {
 	if b.nc != nil {
 		// An error here means that the broker is away, and then nobody listens.
-		go func() { _ = b.nc.Publish(b.subject, body) }()
+		_ = b.nc.Publish(b.subject, body)
 	}
 }
 

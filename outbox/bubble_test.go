@@ -131,6 +131,7 @@ type counting struct {
 	asked atomic.Int64
 	asks  atomic.Int64 // of these, for asks
 	rows  atomic.Int64 // asks that were read
+	fresh atomic.Int64 // … and for events
 }
 
 func (c *counting) Asks(ctx context.Context, q events.AskQuery) ([]events.Ask, error) {
@@ -158,6 +159,7 @@ func (c *counting) Reclaim(ctx context.Context, lease time.Duration) (events.Los
 
 func (c *counting) Fresh(ctx context.Context, limit int) ([]events.FeedEvent, error) {
 	c.asked.Add(1)
+	c.fresh.Add(1)
 	return c.store.Fresh(ctx, limit)
 }
 
