@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -239,8 +240,12 @@ func askMore(t *testing.T, w *world, session observe.Session, job events.ID, not
 	two := w.record(t, in)
 	w.do(t, one[0].Job.ID)
 	w.do(t, two[0].Job.ID)
-	// Where a provider is paid for, these are asked as well.
 	q := sqlc.New(w.pool)
+	for _, n := range []int{1, 2} { // read together with a look, which [world.do] has no need of
+		_, err = observe.Beside(ctx, q, slices.Repeat([]events.Envelope{{Job: job, Scope: events.Scope{Team: w.team, Project: w.project}}}, n))
+		require.NoError(t, err)
+	}
+	// Where a provider is paid for, these are asked as well.
 	_, err = q.NewestNotesOfSession(ctx, sqlc.NewestNotesOfSessionParams{SessionID: &session.ID, TeamID: w.team, ProjectID: w.project, MaxRows: 100})
 	require.NoError(t, err)
 	_, err = q.ToolUsesOfOthers(ctx, sqlc.ToolUsesOfOthersParams{SessionIds: []string{session.ID}, ToolUses: []string{"toolu_1"}, TeamID: w.team, ProjectID: w.project})
