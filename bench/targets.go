@@ -93,8 +93,6 @@ func judge(r *report) []verdict {
 	atLeast("relay against Watermill", 10, "×", rates("obs.relay", "watermill.relay"))
 	atLeast("relay with sync_interval: always, against without", 0.8, "×", rates("obs.relay-sync", "obs.relay"))
 	floor(rates("js.publish-batches", "obs.relay")) // the client alone in full batches: a faster relay lowers it
-	atLeast("… against JetStream's own asynchronous publish without, of which 0.8 of 0.6 is wanted", 0.48, "×", rates("obs.relay-sync", "js.publish"))
-	floor(rates("js.publish-batches", "js.publish"))
 	atMost("a transaction that asks for a job, against one plain row", 1.3, "×", rates("obs.plain", "obs.enqueue"))
 	floor(rates("obs.plain", "least.enqueue"))
 	atMost("… beside the caller's own row", 1.3, "×", rates("obs.plain-beside", "obs.enqueue-beside"))
