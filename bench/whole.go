@@ -11,10 +11,13 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/seed-245eaa15/obs/db"
 	"github.com/seed-245eaa15/obs/internal/load"
 	"github.com/seed-245eaa15/obs/internal/observe"
+	"github.com/seed-245eaa15/obs/outbox"
 )
 
 // stack is the real programs as processes, on a database and streams of their own.
@@ -73,7 +76,30 @@ func (s *stack) close() error {
 	if s.pool != nil {
 		s.pool.Close()
 	}
-	return s.drop()
+	return errors.Join(s.drop(), s.dropStreams())
+}
+
+// dropStreams gives back what nats-server has set aside for the stack's streams: of ten stacks it is more than many a
+// disk has.
+func (s *stack) dropStreams() error {
+	nc, err := nats.Connect(s.broker.url)
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	own := outbox.Streams{Prefix: s.prefix}
+	for _, name := range []string{own.JobsStream(), own.EventsStream()} {
+		if e := js.DeleteStream(ctx, name); !errors.Is(e, jetstream.ErrStreamNotFound) { // the server alone makes none of jobs
+			err = errors.Join(err, e)
+		}
+	}
+	return err
 }
 
 // start runs one of the programs until the stack is closed.

@@ -29,6 +29,10 @@ const roomForHeaders = 1 << 10
 // decides.
 var ErrRetention = errors.New("the stream has another retention")
 
+// errCodeNoStorage is nats-server's JSStorageResourcesExceededErr, which
+// nats.go has no name for.
+const errCodeNoStorage jetstream.ErrorCode = 10047
+
 // raced is how often Ensure reads again after somebody else was faster.
 const raced = 10
 
@@ -131,6 +135,10 @@ func ensureStream(ctx context.Context, js jetstream.JetStream, want jetstream.St
 				return fmt.Errorf("ensure stream %s: %w", want.Name, err)
 			}
 		default:
+			if api, ok := errors.AsType[*jetstream.APIError](err); ok && api.ErrorCode == errCodeNoStorage {
+				err = fmt.Errorf("%w: the stream wants %d MiB set aside, and nats-server may use less (without a limit of its own,"+
+					" three quarters of what is free on its disk): make room there, or give the stream a smaller limit", err, want.MaxBytes>>20)
+			}
 			return fmt.Errorf("ensure stream %s: %w", want.Name, err)
 		}
 	}

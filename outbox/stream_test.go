@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
@@ -137,4 +138,25 @@ func TestSubjectsHoldNoWildcards(t *testing.T) {
 		require.Regexp(t, `^workers-~?[A-Za-z0-9_-]{1,64}$`, s.Consumer(events.Kind(evil)))
 	}
 	require.Error(t, outbox.Ensure(t.Context(), broker(t), outbox.Streams{Prefix: "a.>"}))
+}
+
+// Who has too small a disk is told what to do.
+func TestEnsureSaysWhatIsMissing(t *testing.T) {
+	t.Parallel()
+	srv, err := server.NewServer(&server.Options{
+		Host: "127.0.0.1", Port: -1, JetStream: true, StoreDir: t.TempDir(), JetStreamMaxStore: 100 << 20, NoSigs: true, NoLog: true,
+	})
+	require.NoError(t, err)
+	srv.Start()
+	defer func() { srv.Shutdown(); srv.WaitForShutdown() }()
+	require.True(t, srv.ReadyForConnections(time.Minute))
+	nc, err := nats.Connect(srv.ClientURL())
+	require.NoError(t, err)
+	defer nc.Close()
+	js, err := jetstream.New(nc)
+	require.NoError(t, err)
+	err = outbox.Ensure(t.Context(), js, outbox.Streams{Kinds: []events.Kind{"a"}})
+	require.ErrorContains(t, err, "ensure stream JOBS")
+	require.ErrorContains(t, err, "the stream wants 256 MiB set aside")
+	require.NoError(t, outbox.Ensure(t.Context(), js, outbox.Streams{Kinds: []events.Kind{"a"}, JobsMaxBytes: 10 << 20, EventsMaxBytes: 50 << 20}))
 }
