@@ -142,7 +142,7 @@ func (t *term) look(ctx context.Context) error {
 			}
 			n = c.CachedInfo().NumPending + uint64(c.CachedInfo().NumAckPending)
 		}
-		l.window.looked(now, int(n))
+		l.window.looked(now, int(n), info.State.LastSeq)
 		l.window.resize(t.slots[l.kind], t.cfg.WindowMin, t.cfg.WindowMax)
 	}
 	t.info = info
@@ -248,7 +248,7 @@ func (t *term) settle(ctx context.Context, p parcel) error {
 				duplicates++
 			} else {
 				fresh++
-				l.window.added++
+				l.window.confirmed(a.seq)
 			}
 		case isRefused(a.err):
 			l.flight--

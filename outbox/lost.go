@@ -237,7 +237,7 @@ func (t *term) forgetSent() {
 		r.read = t.now() - 2*staleAfter // much of it may have been begun: see before publishing
 	}
 	for _, l := range t.lanes {
-		l.window.known, l.window.occupied, l.window.added = false, 0, 0
+		l.window.forget()
 		l.window.fits()
 	}
 }

@@ -9,7 +9,8 @@ import "time"
 type window struct {
 	size     int
 	occupied int           // messages on the stream when it was last looked
-	added    int           // confirmed since then
+	upTo     uint64        // the sequence of the last of them, of whatever lane
+	added    int           // confirmed, and behind that
 	known    bool          // it was looked
 	done     int           // messages that went since measured
 	measured time.Duration // when rate was last measured
@@ -29,14 +30,22 @@ const (
 // room is how many more messages fit, with those in flight counted.
 func (w *window) room(flight int) int { return w.size - w.occupied - w.added - flight }
 
-// looked takes in how many messages there are.
-func (w *window) looked(now time.Duration, occupied int) {
+// confirmed takes in a message that is on the stream. One that came while it was
+// looked, and was seen there, is not one more.
+func (w *window) confirmed(seq uint64) {
+	if seq > w.upTo {
+		w.added++
+	}
+}
+
+// looked takes in how many messages there are, up to a sequence.
+func (w *window) looked(now time.Duration, occupied int, upTo uint64) {
 	if !w.known {
 		w.known, w.measured, w.done = true, now, 0
 	} else {
 		w.done += w.occupied + w.added - occupied
 	}
-	w.occupied, w.added = occupied, 0
+	w.occupied, w.added, w.upTo = occupied, 0, upTo
 	dt := now - w.measured
 	if dt < windowMeasure {
 		return
@@ -49,6 +58,9 @@ func (w *window) looked(now time.Duration, occupied int) {
 	w.rate = max(0, w.rate+(rate-w.rate)*min(1, weight))
 	w.measured, w.done = now, 0
 }
+
+// forget is for a stream that is gone: another one begins with no messages.
+func (w *window) forget() { w.known, w.occupied, w.added, w.upTo = false, 0, 0, 0 }
 
 // resize sets the size by the slots of the workers that live; without any it is
 // the floor.
