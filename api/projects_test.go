@@ -136,7 +136,7 @@ func setProjectCases(w *world) []check {
 		invalid(`{"policy":"per-event","storage":null}`, "storage", "invalid_value"), invalid(`{"policy":"per-event","mode":null}`, "mode", "invalid_type"),
 		invalid(`{"policy":"per-event","prompts":null}`, "prompts", "invalid_type"), invalid(`{"policy":null,"storage":"raw"}`, "policy", "invalid_value"),
 		invalid(`{"mode":""}`, "mode", "too_small"), invalid(`{"mode":"nobody"}`, "mode", "invalid_value"), invalid(`{"prompts":"x"}`, "prompts", "invalid_type"),
-		invalid(`{"prompts":{"system":7}}`, "prompts", "invalid_type"), invalid(`{"prompts":{"observe":"`+strings.Repeat("x", 16385)+`"}}`, "prompts", "too_big"),
+		invalid(`{"prompts":{"system":7}}`, "prompts", "invalid_type"), invalid(`{"prompts":{"system":"a\u0000b"}}`, "prompts", "custom"), invalid(`{"prompts":{"observe":"`+strings.Repeat("x", 16385)+`"}}`, "prompts", "too_big"),
 		check{name: "the words of another team's project", request: set("chief", `{"prompts":{"observe":"x"}}`), want: 404, has: map[string]any{"message": "Project not found"}},
 		check{name: "storage", request: set(observe.ScopeAdmin, `{"storage":"redacted"}`), want: 200, has: map[string]any{"project.storage": "redacted", "project.policy": missing{}}},
 		check{name: "mode and words", request: set("star", `{"mode":"code","prompts":{"observe":"Only decisions: {types}"}}`), want: 200, has: map[string]any{
