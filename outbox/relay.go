@@ -125,7 +125,7 @@ func (r *Relay) lead(led context.Context, js jetstream.JetStream) {
 	defer r.setLeader(false)
 	var wg sync.WaitGroup
 	if r.feed != nil {
-		f := newFollower(r, t.feedPublisher(), t.feedWake, t.feedLook)
+		f := newFollower(r, t.newPublisher(), t.feedWake, t.feedLook)
 		wg.Go(func() { f.run(led) })
 	}
 	t.run(led)
@@ -155,7 +155,7 @@ func (r *Relay) Once(ctx context.Context) (int, error) {
 	if err != nil || r.feed == nil {
 		return n, err
 	}
-	f := newFollower(r, r.once.feedPublisher(), nil, nil)
+	f := newFollower(r, r.once.newPublisher(), nil, nil)
 	for {
 		told, more, err := f.pass(led)
 		if err != nil || !more {

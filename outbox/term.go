@@ -116,9 +116,8 @@ type parcel struct {
 }
 
 func newTerm(r *Relay, js jetstream.JetStream) *term {
-	return &term{
+	t := &term{
 		relay: r, store: r.store, cfg: r.cfg, js: js,
-		pub:      newPublisher(js, r.cfg.Mode, r.cfg.Streams.Replicas, r.cfg.PublishTimeout),
 		start:    time.Now(),
 		rows:     map[int64]*row{},
 		named:    map[events.Envelope]*row{},
@@ -129,9 +128,12 @@ func newTerm(r *Relay, js jetstream.JetStream) *term {
 		feedWake: make(chan struct{}, 1),
 		feedLook: make(chan struct{}, 1),
 	}
+	t.pub = t.newPublisher()
+	return t
 }
 
-func (t *term) feedPublisher() *publisher {
+// newPublisher is for the jobs, or for the feed: each has its own.
+func (t *term) newPublisher() *publisher {
 	return newPublisher(t.js, t.cfg.Mode, t.cfg.Streams.Replicas, t.cfg.PublishTimeout)
 }
 
