@@ -395,11 +395,11 @@ WITH moved AS (
     FROM gone g WHERE NOT g.told
     UNION ALL
     SELECT @team_id::text, @project_id::text, m.job_type, 'processing', 'processing', @actor::text, @worker::text, @build::text, @schema::int,
-           ARRAY[@id::text], ARRAY[m.version - 1], ARRAY[m.attempts], ARRAY[@began_at::timestamptz], ARRAY['epoch'::timestamptz], ARRAY[m.request_id], ARRAY['']
+           ARRAY[@id::text], ARRAY[m.version - 1], ARRAY[m.attempts], ARRAY[@began_at::timestamptz], '{}'::timestamptz[], ARRAY[m.request_id], '{}'::text[]
     FROM moved m
     UNION ALL
     SELECT @team_id::text, @project_id::text, m.job_type, 'completed', 'completed', @actor::text, @worker::text, @build::text, @schema::int,
-           ARRAY[@id::text], ARRAY[m.version], ARRAY[m.attempts], ARRAY[m.updated_at], ARRAY['epoch'::timestamptz], ARRAY[m.request_id], ARRAY['']
+           ARRAY[@id::text], ARRAY[m.version], ARRAY[m.attempts], ARRAY[m.updated_at], '{}'::timestamptz[], ARRAY[m.request_id], '{}'::text[]
     FROM moved m
 )
 SELECT m.version FROM moved m;

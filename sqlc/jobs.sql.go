@@ -193,11 +193,11 @@ WITH moved AS (
     FROM gone g WHERE NOT g.told
     UNION ALL
     SELECT $5::text, $4::text, m.job_type, 'processing', 'processing', $6::text, $7::text, $8::text, $9::int,
-           ARRAY[$2::text], ARRAY[m.version - 1], ARRAY[m.attempts], ARRAY[$1::timestamptz], ARRAY['epoch'::timestamptz], ARRAY[m.request_id], ARRAY['']
+           ARRAY[$2::text], ARRAY[m.version - 1], ARRAY[m.attempts], ARRAY[$1::timestamptz], '{}'::timestamptz[], ARRAY[m.request_id], '{}'::text[]
     FROM moved m
     UNION ALL
     SELECT $5::text, $4::text, m.job_type, 'completed', 'completed', $6::text, $7::text, $8::text, $9::int,
-           ARRAY[$2::text], ARRAY[m.version], ARRAY[m.attempts], ARRAY[m.updated_at], ARRAY['epoch'::timestamptz], ARRAY[m.request_id], ARRAY['']
+           ARRAY[$2::text], ARRAY[m.version], ARRAY[m.attempts], ARRAY[m.updated_at], '{}'::timestamptz[], ARRAY[m.request_id], '{}'::text[]
     FROM moved m
 )
 SELECT m.version FROM moved m
