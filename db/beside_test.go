@@ -22,23 +22,27 @@ func TestLookReadsBeside(t *testing.T) {
 	b.begin(t, worker, jobs[2])
 	fails := false
 	broken := errors.New("no answer")
-	looker := db.NewJobs(b.pool, db.JobsConfig{Beside: func(ctx context.Context, q *sqlc.Queries, es []events.Envelope) (func(events.Job) any, error) {
+	looker := db.NewJobs(b.pool, db.JobsConfig{Beside: func(es []events.Envelope) (func(context.Context, *sqlc.Queries) error, func(events.Job) any) {
 		var p sqlc.GetJobsParams
 		for _, e := range es {
 			p.Ids, p.TeamIds, p.ProjectIds = append(p.Ids, string(e.Job)), append(p.TeamIds, e.Scope.Team), append(p.ProjectIds, e.Scope.Project)
 		}
-		rows, err := q.GetJobs(ctx, p)
-		if fails && len(rows) > 0 { // once it has an answer
-			err = broken
+		var rows []sqlc.Job
+		ask := func(ctx context.Context, q *sqlc.Queries) (err error) {
+			rows, err = q.GetJobs(ctx, p)
+			if fails && len(rows) > 0 { // once it has an answer
+				err = broken
+			}
+			return err
 		}
-		return func(j events.Job) any {
+		return ask, func(j events.Job) any {
 			for _, r := range rows {
 				if r.ID == string(j.ID) && r.SourceID == j.SourceID {
 					return r.ID
 				}
 			}
 			return nil
-		}, err
+		}
 	}})
 	for n := 1; n <= len(jobs); n++ {
 		es := make([]events.Envelope, n)

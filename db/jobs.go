@@ -36,11 +36,11 @@ type Jobs struct {
 type JobsConfig struct {
 	Process string // stands in the events that name no process; empty is kept empty
 	Build   string // the program's version
-	// Beside asks one query, in the same round trip as a look at jobs, for what
-	// their handlers are going to need; what it finds for a job is in its claim.
-	// It is called twice for each look; the first time its query finds nothing.
-	// Nil: nothing.
-	Beside func(ctx context.Context, q *sqlc.Queries, es []events.Envelope) (func(events.Job) any, error)
+	// Beside gives one query that is asked in the same round trip as a look at
+	// jobs, for what their handlers are going to need, and what it has found for
+	// a job, which is in its claim. The query is called twice for each look; the
+	// first time it finds nothing. Nil: nothing.
+	Beside func(es []events.Envelope) (ask func(ctx context.Context, q *sqlc.Queries) error, found func(events.Job) any)
 }
 
 // NewJobs gives the job table behind the pool, which stays the caller's.

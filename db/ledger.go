@@ -129,18 +129,13 @@ func claimParams(es []events.Envelope) (p sqlc.ClaimJobsParams, order []int) {
 func (s *Jobs) Look(ctx context.Context, worker events.Holder, es []events.Envelope) ([]events.Claim, error) {
 	var rows []sqlc.LookAtJobsRow
 	var beside func(events.Job) any
-	look := func(q *sqlc.Queries) (err error) {
-		rows, err = lookAt(ctx, q, es)
-		return err
-	}
 	var err error
-	if s.cfg.Beside == nil {
-		err = look(s.q)
+	if look := lookAt(es, &rows); s.cfg.Beside == nil {
+		err = look(ctx, s.q)
 	} else {
-		err = together(ctx, s.pool, look, func(q *sqlc.Queries) (err error) {
-			beside, err = s.cfg.Beside(ctx, q, es)
-			return err
-		})
+		var ask func(context.Context, *sqlc.Queries) error
+		ask, beside = s.cfg.Beside(es)
+		err = together(ctx, s.pool, look, ask)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("look at %d jobs: %w", len(es), err)
@@ -162,28 +157,31 @@ func (s *Jobs) Look(ctx context.Context, worker events.Holder, es []events.Envel
 }
 
 // lookAt reads the rows, of one job by a statement that is cheaper to begin.
-func lookAt(ctx context.Context, q *sqlc.Queries, es []events.Envelope) ([]sqlc.LookAtJobsRow, error) {
-	if len(es) != 1 {
-		n := len(es)
-		p := sqlc.LookAtJobsParams{
-			Numbers: make([]int32, n), Ids: make([]string, n), TeamIds: make([]string, n), ProjectIds: make([]string, n),
-			JobTypes: make([]string, n), Asked: make([]int32, n),
+func lookAt(es []events.Envelope, rows *[]sqlc.LookAtJobsRow) func(ctx context.Context, q *sqlc.Queries) error {
+	if len(es) == 1 {
+		e := &es[0]
+		p := sqlc.LookAtJobParams{ID: string(e.Job), TeamID: e.Scope.Team, ProjectID: e.Scope.Project, JobType: string(e.Kind), Asked: int32(e.Asked)}
+		return func(ctx context.Context, q *sqlc.Queries) error {
+			one, err := q.LookAtJob(ctx, p)
+			for i := range one {
+				*rows = append(*rows, sqlc.LookAtJobsRow(one[i]))
+			}
+			return err
 		}
-		for i := range es {
-			e := &es[i]
-			p.Numbers[i], p.Ids[i], p.TeamIds[i], p.ProjectIds[i], p.JobTypes[i], p.Asked[i] = int32(i), string(e.Job), e.Scope.Team, e.Scope.Project, string(e.Kind), int32(e.Asked)
-		}
-		return q.LookAtJobs(ctx, p)
 	}
-	e := &es[0]
-	one, err := q.LookAtJob(ctx, sqlc.LookAtJobParams{
-		ID: string(e.Job), TeamID: e.Scope.Team, ProjectID: e.Scope.Project, JobType: string(e.Kind), Asked: int32(e.Asked),
-	})
-	rows := make([]sqlc.LookAtJobsRow, len(one))
-	for i, r := range one {
-		rows[i] = sqlc.LookAtJobsRow(r)
+	n := len(es)
+	p := sqlc.LookAtJobsParams{
+		Numbers: make([]int32, n), Ids: make([]string, n), TeamIds: make([]string, n), ProjectIds: make([]string, n),
+		JobTypes: make([]string, n), Asked: make([]int32, n),
 	}
-	return rows, err
+	for i := range es {
+		e := &es[i]
+		p.Numbers[i], p.Ids[i], p.TeamIds[i], p.ProjectIds[i], p.JobTypes[i], p.Asked[i] = int32(i), string(e.Job), e.Scope.Team, e.Scope.Project, string(e.Kind), int32(e.Asked)
+	}
+	return func(ctx context.Context, q *sqlc.Queries) (err error) {
+		*rows, err = q.LookAtJobs(ctx, p)
+		return err
+	}
 }
 
 // claimedJob is the job of a row that ClaimJobs has changed, by the state

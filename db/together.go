@@ -14,16 +14,16 @@ import (
 // together asks several questions, each one query, in one round trip. Each is
 // called twice: what it asks is noted first, and it is told that nothing was
 // found; then it asks again, and has its answer.
-func together(ctx context.Context, pool *pgxpool.Pool, questions ...func(q *sqlc.Queries) error) error {
+func together(ctx context.Context, pool *pgxpool.Pool, questions ...func(ctx context.Context, q *sqlc.Queries) error) error {
 	var b pgx.Batch
 	for _, ask := range questions {
-		if err := ask(sqlc.New((*notes)(&b))); err != nil {
+		if err := ask(ctx, sqlc.New((*notes)(&b))); err != nil {
 			return err
 		}
 	}
 	all := pool.SendBatch(ctx, &b)
 	for _, ask := range questions {
-		if err := ask(sqlc.New(answers{all})); err != nil {
+		if err := ask(ctx, sqlc.New(answers{all})); err != nil {
 			return errors.Join(err, all.Close())
 		}
 	}

@@ -125,44 +125,41 @@ func (s *Service) loadEvents(ctx context.Context, refs []eventRef) (map[eventRef
 }
 
 // Beside reads, for [db.JobsConfig], the agent events of the jobs that a worker
-// looks at. What it does not find is found out by the job's handler.
-func Beside(ctx context.Context, q *sqlc.Queries, es []events.Envelope) (func(events.Job) any, error) {
-	rows, err := eventsOfAsked(ctx, q, es)
-	found := byRef(rows)
-	return func(j events.Job) any {
-		if row, ok := found[eventRef{j.Scope, j.SourceID}]; ok && j.SourceType == SourceEvent {
+// looks at, of one job by a statement that is cheaper to begin. What it does not
+// find is found out by the job's handler.
+func Beside(es []events.Envelope) (ask func(ctx context.Context, q *sqlc.Queries) error, found func(events.Job) any) {
+	var rows map[eventRef]sqlc.AgentEvent
+	found = func(j events.Job) any {
+		if row, ok := rows[eventRef{j.Scope, j.SourceID}]; ok && j.SourceType == SourceEvent {
 			return row
 		}
 		return nil
-	}, err
-}
-
-// eventsOfAsked reads the events, of one job by a statement that is cheaper to begin.
-func eventsOfAsked(ctx context.Context, q *sqlc.Queries, es []events.Envelope) ([]sqlc.EventsOfJobsRow, error) {
-	var rows []sqlc.EventsOfJobsRow
+	}
 	if len(es) == 1 {
-		one, err := q.EventOfAsked(ctx, sqlc.EventOfAskedParams{
-			JobID: string(es[0].Job), SourceType: SourceEvent, TeamID: es[0].Scope.Team, ProjectID: es[0].Scope.Project,
-		})
-		for _, r := range one {
-			rows = append(rows, sqlc.EventsOfJobsRow(r))
-		}
-		return rows, err
+		e := &es[0]
+		p := sqlc.EventOfAskedParams{JobID: string(e.Job), SourceType: SourceEvent, TeamID: e.Scope.Team, ProjectID: e.Scope.Project}
+		return func(ctx context.Context, q *sqlc.Queries) error {
+			one, err := q.EventOfAsked(ctx, p)
+			rows = byRef(one)
+			return err
+		}, found
 	}
 	p := sqlc.EventsOfAskedParams{SourceType: SourceEvent}
 	for _, e := range es {
 		p.JobIds, p.TeamIds, p.ProjectIds = append(p.JobIds, string(e.Job)), append(p.TeamIds, e.Scope.Team), append(p.ProjectIds, e.Scope.Project)
 	}
-	all, err := q.EventsOfAsked(ctx, p)
-	for _, r := range all {
-		rows = append(rows, sqlc.EventsOfJobsRow(r))
-	}
-	return rows, err
+	return func(ctx context.Context, q *sqlc.Queries) error {
+		all, err := q.EventsOfAsked(ctx, p)
+		rows = byRef(all)
+		return err
+	}, found
 }
 
-func byRef(rows []sqlc.EventsOfJobsRow) map[eventRef]sqlc.AgentEvent {
+// byRef finds the events of one of the queries, which have the same columns.
+func byRef[R sqlc.EventsOfJobsRow | sqlc.EventsOfAskedRow | sqlc.EventOfAskedRow](rows []R) map[eventRef]sqlc.AgentEvent {
 	found := make(map[eventRef]sqlc.AgentEvent, len(rows))
-	for _, r := range rows {
+	for i := range rows {
+		r := sqlc.EventsOfJobsRow(rows[i])
 		found[eventRef{events.Scope{Team: r.TeamID, Project: r.ProjectID}, r.ID}] = sqlc.AgentEvent{
 			ID: r.ID, TeamID: r.TeamID, ProjectID: r.ProjectID, ServerSessionID: r.ServerSessionID, SourceAdapter: r.SourceAdapter,
 			SourceEventID: r.SourceEventID, EventType: r.EventType, PlatformSource: r.PlatformSource, Payload: r.Payload, OccurredAt: r.OccurredAt,

@@ -84,8 +84,8 @@ func TestALookBringsTheEvents(t *testing.T) {
 		require.NoError(t, err)
 		require.ErrorIs(t, claims[0].Err, events.ErrHeld)
 		require.Nil(t, claims[0].Beside)
-		found, err := observe.Beside(t.Context(), sqlc.New(w.pool), forged)
-		require.NoError(t, err)
+		ask, found := observe.Beside(forged)
+		require.NoError(t, ask(t.Context(), sqlc.New(w.pool)))
 		require.Nil(t, found(w.read(t, es[0].Job)))
 	}
 }

@@ -242,8 +242,8 @@ func askMore(t *testing.T, w *world, session observe.Session, job events.ID, not
 	w.do(t, two[0].Job.ID)
 	q := sqlc.New(w.pool)
 	for _, n := range []int{1, 2} { // read together with a look, which [world.do] has no need of
-		_, err = observe.Beside(ctx, q, slices.Repeat([]events.Envelope{{Job: job, Scope: events.Scope{Team: w.team, Project: w.project}}}, n))
-		require.NoError(t, err)
+		ask, _ := observe.Beside(slices.Repeat([]events.Envelope{{Job: job, Scope: events.Scope{Team: w.team, Project: w.project}}}, n))
+		require.NoError(t, ask(ctx, q))
 	}
 	// Where a provider is paid for, these are asked as well.
 	_, err = q.NewestNotesOfSession(ctx, sqlc.NewestNotesOfSessionParams{SessionID: &session.ID, TeamID: w.team, ProjectID: w.project, MaxRows: 100})
