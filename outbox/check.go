@@ -55,6 +55,11 @@ func ReadStreams(ctx context.Context, js jetstream.JetStream, s Streams) (*Check
 	return c, nil
 }
 
+// Quiet reports whether no message was on JOBS and no worker held one. A
+// message that comes late, of a job that is done, makes a quiet system busy for
+// the moment that a worker takes to see it.
+func (c *Check) Quiet() bool { return len(c.open) == 0 && c.pending == 0 }
+
 func (c *Check) add(invariant string, job events.ID, format string, args ...any) {
 	c.found = append(c.found, events.Finding{Invariant: invariant, Subject: "job " + string(job), Text: fmt.Sprintf(format, args...)})
 }
