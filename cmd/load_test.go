@@ -303,7 +303,7 @@ func TestSoak(t *testing.T) {
 	began := time.Now()
 	tick := time.NewTicker(max(*soakFor/150, 100*time.Millisecond))
 	for now := range tick.C {
-		if now.After(ends) {
+		if now.After(ends) && len(samples) >= 16 { // a busy machine takes its time for each
 			break
 		}
 		one := sample{at: now.Sub(began)}
@@ -329,7 +329,6 @@ func TestSoak(t *testing.T) {
 		require.NoError(t, os.WriteFile(filepath.Join(*soakOut, "soak.csv"), []byte(soakCSV(samples)), 0o644))
 		require.NoError(t, os.WriteFile(filepath.Join(*soakOut, "soak.svg"), []byte(soakSVG(samples)), 0o644))
 	}
-	require.Greater(t, len(samples), 12)
 	middle := func(from, to int, column int) float64 {
 		var all []float64
 		for _, one := range samples[from:to] {
@@ -343,7 +342,11 @@ func TestSoak(t *testing.T) {
 		early, late := middle(q, 2*q, i), middle(3*q, len(samples), i)
 		t.Logf("%s: %.1f in the second quarter, %.1f in the last", name, early, late)
 		slack := 10.0 // connections and goroutines come and go with requests
-		if strings.HasSuffix(name, "MiB") {
+		switch {
+		case !strings.HasSuffix(name, "MiB"):
+		case *soakFor < time.Minute:
+			slack = 64 // a busy server lets its garbage grow, and seconds may fall on both sides of that
+		default:
 			slack = 24 // a heap breathes
 		}
 		require.LessOrEqual(t, late, early*1.1+slack, "%s grows", name)

@@ -124,7 +124,7 @@ func TestPublisherTellsWhatTheStreamHas(t *testing.T) {
 		stream, err := js.CreateStream(t.Context(), cfg)
 		require.NoError(t, err)
 		defer func() { _ = js.DeleteStream(t.Context(), name) }()
-		p := newPublisher(js, rapid.SampledFrom([]Mode{Auto, Async, Atomic}).Draw(t, "mode"), 1, 5*time.Second)
+		p := newPublisher(js, rapid.SampledFrom([]Mode{Auto, Async, Atomic}).Draw(t, "mode"), 1, time.Minute)
 		known := 0          // ids so far
 		purged := uint64(0) // up to here
 		msg := func(id int, size int) *nats.Msg {
