@@ -144,7 +144,7 @@ func (g *gate) enter(c echo.Context, takes, bodyLimit int64) (*place, error) {
 	}
 	size = min(size, g.Bytes)
 	slots, count := g.slots, &g.Load.running
-	if c.QueryParam("wait") == "true" {
+	if asksToWait(c) {
 		slots, takes, count = g.waits, 1, &g.Load.waiting
 	}
 	if g.Load.queued.Add(1) > int64(g.Queue) {

@@ -97,14 +97,22 @@ func readBody(c echo.Context, limit int64) ([]byte, error) {
 	}
 }
 
+// exactBody is how long a body may be for which there is room before it comes.
+const exactBody = 1 << 20
+
 func readAll(c echo.Context, limit int64) ([]byte, error) {
 	r := c.Request()
 	if r.ContentLength <= 0 {
 		return io.ReadAll(http.MaxBytesReader(c.Response(), r.Body, limit))
 	}
+	if r.ContentLength <= exactBody {
+		b := make([]byte, r.ContentLength)
+		_, err := io.ReadFull(r.Body, b)
+		return b, err
+	}
 	var b bytes.Buffer
-	b.Grow(int(min(r.ContentLength, 1<<20)) + bytes.MinRead) // no more than comes is kept for one who only says so
-	_, err := b.ReadFrom(r.Body)                             // net/http gives no more than was said
+	b.Grow(exactBody + bytes.MinRead) // no more than comes is kept for one who only says so
+	_, err := b.ReadFrom(r.Body)      // net/http gives no more than was said
 	return b.Bytes(), err
 }
 

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"regexp"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 
@@ -27,6 +28,18 @@ const (
 	keyWhole     = "whole" // the request's context as it was before bounded
 )
 
+// chain is h behind the middleware, the first outermost. Echo would put it
+// together anew for each request.
+func chain(h echo.HandlerFunc, all ...echo.MiddlewareFunc) echo.HandlerFunc {
+	for _, one := range slices.Backward(all) {
+		h = one(h)
+	}
+	return h
+}
+
+// matched calls the route that was found, or what says that there is none.
+func matched(c echo.Context) error { return c.Handler()(c) }
+
 var plainRequestID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$`)
 
 // identify gives every request an id: the client's, where it is a plain word,
@@ -35,7 +48,7 @@ var plainRequestID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$`)
 func identify(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		id := c.Request().Header.Get(echo.HeaderXRequestID)
-		if !plainRequestID.MatchString(id) {
+		if id == "" || !plainRequestID.MatchString(id) {
 			id = uuid.NewString()
 		}
 		c.Set(keyRequestID, id)
@@ -183,12 +196,18 @@ func whoEnded(ctx context.Context) error {
 	return errCutOff
 }
 
+// asksToWait reports whether the answer is to come when the jobs are done. Most
+// requests have no query that were worth taking apart.
+func asksToWait(c echo.Context) bool {
+	return c.Request().URL.RawQuery != "" && c.QueryParam("wait") == "true"
+}
+
 // bounded gives every request a deadline, so that a database that has stopped
 // answering, without closing its connections, holds nobody for ever.
 func (s *server) bounded(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		limit := s.cfg.Timeout
-		if c.QueryParam("wait") == "true" {
+		if asksToWait(c) {
 			limit += s.cfg.WaitLimit
 		}
 		c.Set(keyWhole, c.Request().Context())
