@@ -103,7 +103,7 @@ func (s *server) admitted(takes int64) echo.MiddlewareFunc {
 				return err
 			}
 			defer p.leave()
-			c.Set(keyPlace, p)
+			visitOf(c).place = p
 			return next(c)
 		}
 	}

@@ -29,20 +29,20 @@ func handle[Req, Resp any, P reader[Req]](s *server, fn func(context.Context, ob
 		if err := decode(c, s.cfg.BodyLimit, P(&req)); err != nil {
 			return err
 		}
-		caller, _ := c.Get(keyCaller).(observe.Caller) // the zero Caller on routes without a key
-		ctx := c.Request().Context()
-		if p, ok := c.Get(keyPlace).(*place); ok {
-			ctx = observe.OnHold(ctx, p.wait)
+		v, ctx := visitOf(c), c.Request().Context()
+		if v.place != nil {
+			ctx = observe.OnHold(ctx, v.place.wait)
 		}
-		resp, err := fn(ctx, caller, req)
+		resp, err := fn(ctx, v.caller, req)
 		if err != nil {
 			return err
 		}
+		var answer any = resp
 		status := http.StatusOK
-		if r, ok := any(resp).(statuser); ok {
+		if r, ok := answer.(statuser); ok {
 			status = r.status()
 		}
-		return write(c, status, echo.MIMEApplicationJSON, resp)
+		return write(c, status, echo.MIMEApplicationJSON, answer)
 	}
 }
 
