@@ -103,7 +103,7 @@ func (s *server) admitted(takes int64) echo.MiddlewareFunc {
 				return err
 			}
 			defer p.leave()
-			c.Set(keyPlace, p)
+			visitOf(c).place = p
 			return next(c)
 		}
 	}
@@ -144,7 +144,7 @@ func (g *gate) enter(c echo.Context, takes, bodyLimit int64) (*place, error) {
 	}
 	size = min(size, g.Bytes)
 	slots, count := g.slots, &g.Load.running
-	if c.QueryParam("wait") == "true" {
+	if asksToWait(c) {
 		slots, takes, count = g.waits, 1, &g.Load.waiting
 	}
 	if g.Load.queued.Add(1) > int64(g.Queue) {

@@ -88,7 +88,8 @@ func New(cfg Config) http.Handler {
 	e.Logger.SetOutput(io.Discard) // all that is to be said is said by logged
 	e.IPExtractor = echo.ExtractIPDirect()
 	e.HTTPErrorHandler = fail
-	e.Use(identify, logged(s.cfg.Log), recovered, secure, crossOrigin, s.bounded)
+	always := chain(matched, identify, logged(s.cfg.Log), recovered, secure, crossOrigin, s.bounded)
+	e.Use(func(echo.HandlerFunc) echo.HandlerFunc { return always })
 	for _, r := range s.routes() {
 		var guard []echo.MiddlewareFunc
 		if r.scope != anyone {
@@ -101,9 +102,10 @@ func New(cfg Config) http.Handler {
 			}
 			guard = append(guard, s.keyed(r.scope, r.path == eventsPath || r.path == batchPath))
 		}
-		e.Add(r.method, r.path, r.do, guard...)
+		do := chain(r.do, guard...)
+		e.Add(r.method, r.path, do)
 		if r.method == http.MethodGet {
-			e.Add(http.MethodHead, r.path, r.do, guard...) // net/http leaves out the body
+			e.Add(http.MethodHead, r.path, do) // net/http leaves out the body
 		}
 	}
 	return e

@@ -29,20 +29,20 @@ func handle[Req, Resp any, P reader[Req]](s *server, fn func(context.Context, ob
 		if err := decode(c, s.cfg.BodyLimit, P(&req)); err != nil {
 			return err
 		}
-		caller, _ := c.Get(keyCaller).(observe.Caller) // the zero Caller on routes without a key
-		ctx := c.Request().Context()
-		if p, ok := c.Get(keyPlace).(*place); ok {
-			ctx = observe.OnHold(ctx, p.wait)
+		v, ctx := visitOf(c), c.Request().Context()
+		if v.place != nil {
+			ctx = observe.OnHold(ctx, v.place.wait)
 		}
-		resp, err := fn(ctx, caller, req)
+		resp, err := fn(ctx, v.caller, req)
 		if err != nil {
 			return err
 		}
+		var answer any = resp
 		status := http.StatusOK
-		if r, ok := any(resp).(statuser); ok {
+		if r, ok := answer.(statuser); ok {
 			status = r.status()
 		}
-		return write(c, status, echo.MIMEApplicationJSON, resp)
+		return write(c, status, echo.MIMEApplicationJSON, answer)
 	}
 }
 
@@ -97,14 +97,22 @@ func readBody(c echo.Context, limit int64) ([]byte, error) {
 	}
 }
 
+// exactBody is how long a body may be for which there is room before it comes.
+const exactBody = 1 << 20
+
 func readAll(c echo.Context, limit int64) ([]byte, error) {
 	r := c.Request()
 	if r.ContentLength <= 0 {
 		return io.ReadAll(http.MaxBytesReader(c.Response(), r.Body, limit))
 	}
+	if r.ContentLength <= exactBody {
+		b := make([]byte, r.ContentLength)
+		_, err := io.ReadFull(r.Body, b)
+		return b, err
+	}
 	var b bytes.Buffer
-	b.Grow(int(min(r.ContentLength, 1<<20)) + bytes.MinRead) // no more than comes is kept for one who only says so
-	_, err := b.ReadFrom(r.Body)                             // net/http gives no more than was said
+	b.Grow(exactBody + bytes.MinRead) // no more than comes is kept for one who only says so
+	_, err := b.ReadFrom(r.Body)      // net/http gives no more than was said
 	return b.Bytes(), err
 }
 

@@ -85,7 +85,7 @@ func (in *input) id(param string) string {
 
 // flag is a query parameter that is true, false or absent.
 func (in *input) flag(name string, absent bool) bool {
-	if !in.c.QueryParams().Has(name) {
+	if in.c.Request().URL.RawQuery == "" || !in.c.QueryParams().Has(name) {
 		return absent
 	}
 	switch in.c.QueryParam(name) {

@@ -168,9 +168,9 @@ func (s *server) postMCP(c echo.Context) error {
 	if bad := wellFormed(body); bad != nil {
 		return rpcRefusal(c, http.StatusBadRequest, rpcParse, "Parse error: "+bad.Error())
 	}
-	caller, _ := c.Get(keyCaller).(observe.Caller)
+	caller := visitOf(c).caller
 	caller.Via = "mcp"
-	r := c.Request().Clone(context.WithValue(whole(c), mcpCallKey{}, mcpCall{c.Request().Context(), caller}))
+	r := c.Request().Clone(context.WithValue(visitOf(c).whole, mcpCallKey{}, mcpCall{c.Request().Context(), caller}))
 	r.Header.Set(echo.HeaderContentType, echo.MIMEApplicationJSON) // readBody has seen to it
 	r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
 	s.mcp.ServeHTTP(&rpcWriter{ResponseWriter: c.Response()}, r)
@@ -190,7 +190,7 @@ func (s *server) getMCP(c echo.Context) error {
 	if c.Request().Method == http.MethodHead {
 		return c.NoContent(http.StatusOK)
 	}
-	idle(whole(c), c.Response())
+	idle(visitOf(c).whole, c.Response())
 	return nil
 }
 
@@ -225,13 +225,6 @@ func accepts(c echo.Context, types ...string) bool {
 		}
 	}
 	return !slices.ContainsFunc(types, func(t string) bool { return !slices.Contains(named, t) })
-}
-
-// whole is the request's context without the deadline of bounded: it ends
-// when the client leaves or the server stops.
-func whole(c echo.Context) context.Context {
-	ctx, _ := c.Get(keyWhole).(context.Context)
-	return ctx
 }
 
 // rpcRefusal answers with an error of JSON-RPC that belongs to no message.

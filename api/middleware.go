@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"regexp"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 
@@ -19,13 +20,35 @@ import (
 	"github.com/seed-245eaa15/obs/internal/observe"
 )
 
-// What the middleware leaves in the context for the handler and the log.
-const (
-	keyRequestID = "request id"
-	keyCaller    = "caller"
-	keyPlace     = "place"
-	keyWhole     = "whole" // the request's context as it was before bounded
-)
+// visit is what the middleware leaves of a request for the handler and the log.
+type visit struct {
+	id     string          // of the request
+	caller observe.Caller  // the zero Caller on routes without a key
+	place  *place          // nil: it takes none
+	whole  context.Context // the request's, as it was before bounded
+}
+
+const keyVisit = "visit"
+
+// visitOf is an empty one where identify has not been: outside of a server.
+func visitOf(c echo.Context) *visit {
+	if v, ok := c.Get(keyVisit).(*visit); ok {
+		return v
+	}
+	return new(visit)
+}
+
+// chain is h behind the middleware, the first outermost. Echo would put it
+// together anew for each request.
+func chain(h echo.HandlerFunc, all ...echo.MiddlewareFunc) echo.HandlerFunc {
+	for _, one := range slices.Backward(all) {
+		h = one(h)
+	}
+	return h
+}
+
+// matched calls the route that was found, or what says that there is none.
+func matched(c echo.Context) error { return c.Handler()(c) }
 
 var plainRequestID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$`)
 
@@ -35,18 +58,13 @@ var plainRequestID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$`)
 func identify(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		id := c.Request().Header.Get(echo.HeaderXRequestID)
-		if !plainRequestID.MatchString(id) {
+		if id == "" || !plainRequestID.MatchString(id) {
 			id = uuid.NewString()
 		}
-		c.Set(keyRequestID, id)
+		c.Set(keyVisit, &visit{id: id})
 		c.Response().Header().Set(echo.HeaderXRequestID, id)
 		return next(c)
 	}
-}
-
-func requestID(c echo.Context) string {
-	id, _ := c.Get(keyRequestID).(string)
-	return id
 }
 
 // The headers that keep a browser from making anything of an answer but data.
@@ -159,10 +177,10 @@ func logged(log *slog.Logger) echo.MiddlewareFunc {
 				slog.String("route", route),
 				slog.Int("status", c.Response().Status),
 				slog.Duration("took", time.Since(began)),
-				slog.String("request_id", requestID(c)),
+				slog.String("request_id", visitOf(c).id),
 			}
-			if caller, ok := c.Get(keyCaller).(observe.Caller); ok {
-				attrs = append(attrs, slog.String("key", caller.KeyID))
+			if key := visitOf(c).caller.KeyID; key != "" {
+				attrs = append(attrs, slog.String("key", key))
 			}
 			if failed {
 				level = slog.LevelError
@@ -183,15 +201,21 @@ func whoEnded(ctx context.Context) error {
 	return errCutOff
 }
 
+// asksToWait reports whether the answer is to come when the jobs are done. Most
+// requests have no query that were worth taking apart.
+func asksToWait(c echo.Context) bool {
+	return c.Request().URL.RawQuery != "" && c.QueryParam("wait") == "true"
+}
+
 // bounded gives every request a deadline, so that a database that has stopped
 // answering, without closing its connections, holds nobody for ever.
 func (s *server) bounded(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		limit := s.cfg.Timeout
-		if c.QueryParam("wait") == "true" {
+		if asksToWait(c) {
 			limit += s.cfg.WaitLimit
 		}
-		c.Set(keyWhole, c.Request().Context())
+		visitOf(c).whole = c.Request().Context()
 		ctx, cancel := context.WithTimeout(c.Request().Context(), limit)
 		defer cancel()
 		c.SetRequest(c.Request().WithContext(ctx))
@@ -223,8 +247,9 @@ func (s *server) keyed(scope string, records bool) echo.MiddlewareFunc {
 			}
 			if records {
 				if caller, ok := s.cfg.Service.Presume(key); ok && caller.Has(scope) {
-					caller.RequestID = requestID(c)
-					c.Set(keyCaller, caller)
+					v := visitOf(c)
+					caller.RequestID = v.id
+					v.caller = caller
 					err := next(c)
 					if err != nil { // what is wrong is not for those whose key is good no more
 						if _, bad := authenticate(); errors.Is(bad, observe.ErrBadKey) {
@@ -238,8 +263,9 @@ func (s *server) keyed(scope string, records bool) echo.MiddlewareFunc {
 			if err != nil {
 				return err
 			}
-			caller.RequestID = requestID(c)
-			c.Set(keyCaller, caller)
+			v := visitOf(c)
+			caller.RequestID = v.id
+			v.caller = caller
 			if scope != anyKey && !caller.Has(scope) {
 				return observe.ErrNoScope
 			}

@@ -132,7 +132,7 @@ func answerTo(c echo.Context, err error) problem {
 		p.Message = fmt.Sprintf("Cannot %.20s %.200s", c.Request().Method, c.Request().URL.Path)
 		p.Detail = p.Message
 	}
-	p.RequestID = requestID(c)
+	p.RequestID = visitOf(c).id
 	p.Instance = "urn:obs:request:" + p.RequestID
 	return p
 }

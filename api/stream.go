@@ -143,7 +143,7 @@ func (s *server) stream(c echo.Context) error {
 	if err := decode(c, s.cfg.BodyLimit, &req); err != nil {
 		return err
 	}
-	caller, _ := c.Get(keyCaller).(observe.Caller)
+	caller := visitOf(c).caller
 	if c.Request().Method == http.MethodHead {
 		c.Response().Header().Set(echo.HeaderContentType, "text/event-stream")
 		return c.NoContent(http.StatusOK)
@@ -158,10 +158,7 @@ func (s *server) stream(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	whole, ok := c.Get(keyWhole).(context.Context) // a stream takes longer than a request may
-	if !ok {
-		return errors.New("the request has no context of its own")
-	}
+	whole := visitOf(c).whole // a stream takes longer than a request may
 	out := newSSE(c, s.cfg.Stream.Stall)
 	if err := out.open(); err != nil {
 		return nil // the client left before it began

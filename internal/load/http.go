@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/textproto"
 	"net/url"
 	"strconv"
 	"strings"
@@ -171,25 +170,20 @@ func (c *httpConn) answer() error {
 	}
 	_, rest, _ := bytes.Cut(line, []byte(" "))
 	status, _ := strconv.Atoi(string(rest[:min(3, len(rest))])) // 0 is no status
-	head, err := textproto.NewReader(c.r).ReadMIMEHeader()
-	if err != nil {
-		return fmt.Errorf("read an answer: %w", err)
-	}
-	length := head.Get("Content-Length")
-	if length == "" && strings.EqualFold(head.Get("Transfer-Encoding"), "chunked") {
+	size, chunked, err := c.headers()
+	switch {
+	case err != nil:
+	case chunked:
 		err = c.chunks()
-	} else {
-		size, bad := strconv.Atoi(length)
-		if bad != nil {
-			return errors.New("read an answer: it does not say how long it is")
+	case size < 0:
+		err = errors.New("it does not say how long it is")
+	case status != answered:
+		start := make([]byte, min(size, 300))
+		if _, err := io.ReadFull(c.r, start); err != nil {
+			return fmt.Errorf("read an answer: %w", err)
 		}
-		if status != answered {
-			start := make([]byte, min(size, 300))
-			if _, err := io.ReadFull(c.r, start); err != nil {
-				return fmt.Errorf("read an answer: %w", err)
-			}
-			return fmt.Errorf("the server answered %d: %s", status, start)
-		}
+		return fmt.Errorf("the server answered %d: %s", status, start)
+	default:
 		_, err = c.r.Discard(size)
 	}
 	switch {
@@ -199,6 +193,31 @@ func (c *httpConn) answer() error {
 		return fmt.Errorf("the server answered %d", status)
 	}
 	return nil
+}
+
+var (
+	lengthHeader  = []byte("Content-Length: ")
+	chunkedHeader = []byte("Transfer-Encoding: chunked")
+)
+
+// headers reads all headers, and of them how long the body is; less than zero is not said.
+func (c *httpConn) headers() (size int, chunked bool, err error) {
+	for size = -1; ; {
+		line, err := c.r.ReadSlice('\n')
+		if err != nil {
+			return size, chunked, err
+		}
+		line = bytes.TrimRight(line, "\r\n")
+		if len(line) == 0 {
+			return size, chunked, nil
+		}
+		if n := len(lengthHeader); len(line) > n && bytes.EqualFold(line[:n], lengthHeader) {
+			if size, err = strconv.Atoi(string(line[n:])); err != nil {
+				return size, chunked, err
+			}
+		}
+		chunked = chunked || bytes.EqualFold(line, chunkedHeader)
+	}
 }
 
 // chunks reads a body that comes in pieces.

@@ -45,7 +45,8 @@ type tree struct {
 
 type node struct {
 	kind  byte   // { [ " 0 or the first letter of a word
-	plain bool   // a string without escapes, in UTF-8
+	clean bool   // a string in UTF-8 whose escapes are those that everybody writes: it is stored as it was sent
+	plain bool   // and has none
 	ascii bool   // and without anything else
 	text  []byte // of a scalar, as it was sent; of a string, what is in its quotes
 	child int32  // the first part of a list or an object, 0 for none; in an object each name is followed by its value
@@ -181,14 +182,15 @@ func (t *tree) nested(open byte, depth int) (int32, bool) {
 func (t *tree) text() (int32, bool) {
 	t.at++
 	begin := t.at
-	plain, ascii := true, true
+	clean, plain, ascii := true, true, true
 	for t.at < len(t.raw) {
 		switch c := t.raw[t.at]; {
 		case c == '"':
 			text := t.raw[begin:t.at]
 			t.at++
-			plain = plain && (ascii || utf8.Valid(text))
-			return t.add(node{kind: '"', plain: plain, ascii: plain && ascii, text: text}), true
+			clean = clean && (ascii || utf8.Valid(text))
+			plain = plain && clean
+			return t.add(node{kind: '"', clean: clean, plain: plain, ascii: plain && ascii, text: text}), true
 		case c < ' ':
 			return 0, false
 		case c >= utf8.RuneSelf:
@@ -199,6 +201,7 @@ func (t *tree) text() (int32, bool) {
 			if !t.escape() {
 				return 0, false
 			}
+			clean = clean && t.raw[t.at-1] != '/' && t.raw[t.at-2] == '\\' // a short one, and not of what needs none
 		default:
 			t.at++
 		}

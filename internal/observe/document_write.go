@@ -89,7 +89,7 @@ func isProto(n *node) bool {
 }
 
 func appendName(out []byte, n *node) []byte {
-	if n.plain {
+	if n.clean {
 		return append(append(append(out, '"'), n.text...), '"')
 	}
 	return appendQuoted(out, n.units())
@@ -122,7 +122,7 @@ func compareKeys(a, b *node) int {
 }
 
 func appendStored(out []byte, n *node) []byte {
-	if n.plain {
+	if n.clean {
 		return appendName(out, n)
 	}
 	return appendText(out, string(n.name()))

@@ -44,6 +44,9 @@ func (s *Service) Record(ctx context.Context, c Caller, evs []NewEvent, o Record
 	if err := s.recorder.do(ctx, r); err != nil {
 		return nil, err
 	}
+	if len(places) == len(ready) { // none was there twice
+		return r.answer, nil
+	}
 	answer := make([]Recorded, len(places))
 	for i, at := range places {
 		answer[i] = r.answer[at]
@@ -72,7 +75,10 @@ func prepare(team string, evs []NewEvent, batch bool) (ready []incoming, places 
 		evs = nil
 	}
 	ready, places = make([]incoming, 0, len(evs)), make([]int, len(evs))
-	seen := make(map[string]int, len(evs))
+	var seen map[string]int
+	if len(evs) > 1 {
+		seen = make(map[string]int, len(evs))
+	}
 	for i, e := range evs {
 		var path []any
 		if batch {
@@ -82,7 +88,9 @@ func prepare(team string, evs []NewEvent, batch bool) (ready []incoming, places 
 		at, known := seen[in.id]
 		if !known {
 			at = len(ready)
-			seen[in.id] = at
+			if seen != nil {
+				seen[in.id] = at
+			}
 			ready = append(ready, in)
 		}
 		places[i] = at
