@@ -28,9 +28,10 @@ type lane struct {
 	cfg    Lane
 	handle Handler
 	free   *slots
-	done   chan *attempt // finished, to be settled; has room for every slot
+	done   *ended
 
 	breaker *breaker
+	runners runners
 
 	collecting chan struct{} // has room for the settler that collects
 	pace       pace          // belongs to whoever collects
@@ -48,8 +49,7 @@ type lane struct {
 
 func newLane(w *Worker, kind events.Kind, cfg Lane, h Handler) *lane {
 	l := &lane{w: w, kind: kind, cfg: cfg, handle: h, breaker: newBreaker(w.cfg.Breaker), running: map[events.ID]*attempt{}}
-	n := max(cfg.Slots, 0)
-	l.free, l.done = newSlots(n), make(chan *attempt, n)
+	l.free, l.done = newSlots(max(cfg.Slots, 0)), newEnded()
 	l.ackWait.Store(int64(callTimeout))
 	l.changed, l.stored, l.collecting = make(chan struct{}, 1), make(chan struct{}, 1), make(chan struct{}, 1)
 	return l

@@ -201,8 +201,8 @@ func (w *Worker) cancelAll(cause error) {
 }
 
 // closed counts down the attempts in hand.
-func (w *Worker) closed() {
-	if w.open.Add(-1) == 0 {
+func (w *Worker) closed(n int) {
+	if w.open.Add(-int64(n)) == 0 {
 		select {
 		case w.quiet <- struct{}{}:
 		default:
