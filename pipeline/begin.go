@@ -21,9 +21,12 @@ type delivery struct {
 // begin claims the messages' jobs and starts their handlers. Each message has
 // a slot, which is given back here unless an attempt took it over. It says how
 // many did.
-func (l *lane) begin(ctx, work context.Context, msgs []jetstream.Msg) (begun int) {
-	ds := make([]delivery, 0, len(msgs))
-	seen := make(map[events.ID]int, len(msgs)) // where in ds
+func (l *fetcher) begin(ctx, work context.Context, msgs []jetstream.Msg) (begun int) {
+	ds, seen := l.deliveries[:0], l.seen // where in ds
+	defer func() {
+		clear(l.deliveries)
+		clear(seen)
+	}()
 	for _, m := range msgs {
 		e, err := events.ParseEnvelope(m.Data())
 		before, twice := seen[e.Job]
@@ -39,6 +42,7 @@ func (l *lane) begin(ctx, work context.Context, msgs []jetstream.Msg) (begun int
 			ds = append(ds, delivery{m, e})
 		}
 	}
+	l.deliveries = ds
 	var claims []events.Claim
 	ok := ctx.Err() == nil // what came in while we stopped is for someone else
 	if ok && l.cfg.Brief {

@@ -17,8 +17,8 @@ const briefly = 250 * time.Millisecond
 // claiming them, and returns the others. Only the first delivery of a job's
 // first ask goes this way: one that came before may have killed its worker, and
 // the attempt that it costs has to be stored before it does so again.
-func (l *lane) beginBriefly(work context.Context, ds []delivery) (rest []delivery, begun int) {
-	first, es := ds[:0], make([]events.Envelope, 0, len(ds))
+func (l *fetcher) beginBriefly(work context.Context, ds []delivery) (rest []delivery, begun int) {
+	first, es := ds[:0], l.envelopes[:0]
 	for _, d := range ds {
 		if meta, err := d.msg.Metadata(); err == nil && meta.NumDelivered == 1 && d.envelope.Asked == 1 {
 			first, es = append(first, d), append(es, d.envelope)
@@ -29,6 +29,7 @@ func (l *lane) beginBriefly(work context.Context, ds []delivery) (rest []deliver
 	if len(first) == 0 {
 		return rest, 0
 	}
+	l.envelopes = es
 	claims, err := l.try(work, es, l.w.ledger.Look)
 	if err != nil {
 		return append(rest, first...), 0 // to claim them waits until the ledger answers

@@ -64,9 +64,17 @@ func (l *lane) fetchers() int {
 	return 1
 }
 
+// fetcher is one of those who bring a lane's messages in.
+type fetcher struct {
+	*lane
+	deliveries []delivery // room for those of a batch
+	envelopes  []events.Envelope
+	seen       map[events.ID]int
+}
+
 // fetchLoop brings messages in until ctx is done. What is wrong with the
 // broker is waited out: making streams and consumers is not our work.
-func (l *lane) fetchLoop(ctx, work context.Context) {
+func (l *fetcher) fetchLoop(ctx, work context.Context) {
 	log := l.w.cfg.Log.With("kind", l.kind)
 	var consumer jetstream.Consumer
 	for tries := 0; ; {
@@ -140,7 +148,7 @@ func (l *lane) consumer(ctx context.Context) (jetstream.Consumer, error) {
 // them as they come: those that are there together are claimed together. It
 // gives back the slots that it had no use for, and says how many it begun.
 // When the lane comes to rest it takes no more.
-func (l *lane) fetch(ctx, work context.Context, c jetstream.Consumer, n int, rest <-chan struct{}) (begun int, err error) {
+func (l *fetcher) fetch(ctx, work context.Context, c jetstream.Consumer, n int, rest <-chan struct{}) (begun int, err error) {
 	unused := n
 	defer func() { l.free.give(unused) }()
 	// The deadline is the pull's expiry and a tenth of it.

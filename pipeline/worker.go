@@ -105,7 +105,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	others.Go(func() { w.renew(work) })
 	for _, l := range w.lanes {
 		for range l.fetchers() {
-			fetchers.Go(func() { l.fetchLoop(ctx, work) })
+			fetchers.Go(func() { (&fetcher{lane: l, seen: map[events.ID]int{}}).fetchLoop(ctx, work) })
 		}
 		others.Go(func() { l.keepAlive(work) })
 		for range settlers {
