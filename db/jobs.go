@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"slices"
 	"time"
+	"unsafe"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -59,13 +60,16 @@ var ErrNoProject = errors.New("no such project")
 // Make the steps with events.New. Ring the relay's bell after the commit.
 // ErrNoProject spoils the transaction's purpose, not the transaction.
 func (s *Jobs) Enqueue(ctx context.Context, tx pgx.Tx, steps ...events.Step) (added []bool, err error) {
-	made, err := s.Add(ctx, tx, steps...)
-	if err != nil || len(steps) == 0 {
-		return nil, err
+	if len(steps) == 0 {
+		return nil, nil
 	}
 	added = make([]bool, len(steps))
-	for i := range made {
-		added[i] = made[i] != nil
+	err = s.add(ctx, tx, steps, func(i int, _ time.Time, _ *time.Time) error {
+		added[i] = true
+		return nil
+	})
+	if err != nil {
+		return nil, err
 	}
 	return added, nil
 }
@@ -73,15 +77,32 @@ func (s *Jobs) Enqueue(ctx context.Context, tx pgx.Tx, steps ...events.Step) (ad
 // Add is [Jobs.Enqueue] for those who want to see the jobs: those that were
 // added, as they are now, and nil for those that exist already.
 func (s *Jobs) Add(ctx context.Context, tx pgx.Tx, steps ...events.Step) ([]*events.Job, error) {
-	switch {
-	case len(steps) == 0:
+	if len(steps) == 0 {
 		return nil, nil
-	case len(steps) == 1 && steps[0].Delay <= 0 && steps[0].Event.Reason == "":
-		job, err := s.addOne(ctx, tx, &steps[0])
+	}
+	made, jobs := make([]*events.Job, len(steps)), make([]events.Job, 0, len(steps))
+	err := s.add(ctx, tx, steps, func(i int, at time.Time, next *time.Time) error {
+		e := steps[i].Event
+		e.At, e.NextAt = at.UTC(), timeOf(next)
+		j, err := steps[i].Job.Apply(e)
 		if err != nil {
-			return nil, err
+			return fmt.Errorf("enqueue job %s: %w", j.ID, err)
 		}
-		return []*events.Job{job}, nil
+		jobs = append(jobs, j)
+		made[i] = &jobs[len(jobs)-1]
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return made, nil
+}
+
+// add stores new jobs, and tells of those that were not there yet, at what time
+// of Postgres they came and when each is due.
+func (s *Jobs) add(ctx context.Context, tx pgx.Tx, steps []events.Step, made func(i int, at time.Time, next *time.Time) error) error {
+	if len(steps) == 1 && steps[0].Delay <= 0 && steps[0].Event.Reason == "" {
+		return s.addOne(ctx, tx, &steps[0], made)
 	}
 	n := len(steps)
 	p := sqlc.EnqueueJobsParams{
@@ -97,7 +118,7 @@ func (s *Jobs) Add(ctx context.Context, tx pgx.Tx, steps ...events.Step) ([]*eve
 		st := &steps[i]
 		j, err := newJob(st)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		if _, twice := place[string(j.ID)]; twice {
 			continue
@@ -112,7 +133,7 @@ func (s *Jobs) Add(ctx context.Context, tx pgx.Tx, steps ...events.Step) ([]*eve
 		p.JobTypes = append(p.JobTypes, string(j.Kind))
 		p.SourceTypes = append(p.SourceTypes, j.SourceType)
 		p.SourceIds = append(p.SourceIds, j.SourceID)
-		p.Payloads = append(p.Payloads, cmp.Or(string(j.Args), "{}"))
+		p.Payloads = append(p.Payloads, arguments(&j))
 		p.Escapes = p.Escapes || escaped(j.Args)
 		p.RequestIds = append(p.RequestIds, j.RequestID)
 		p.Priorities = append(p.Priorities, int32(j.Priority))
@@ -130,7 +151,7 @@ func (s *Jobs) Add(ctx context.Context, tx pgx.Tx, steps ...events.Step) ([]*eve
 		p.ReasonOf, err = json.Marshal(reasonOf)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("enqueue %d jobs: %w", n, err)
+		return fmt.Errorf("enqueue %d jobs: %w", n, err)
 	}
 	q := s.in(tx)
 	rows, err := q.EnqueueJobs(ctx, p)
@@ -138,16 +159,14 @@ func (s *Jobs) Add(ctx context.Context, tx pgx.Tx, steps ...events.Step) ([]*eve
 		err = knownProjects(ctx, q, steps)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("enqueue %d jobs: %w", len(steps), err)
+		return fmt.Errorf("enqueue %d jobs: %w", len(steps), err)
 	}
-	made := make([]*events.Job, len(steps))
-	for _, r := range rows {
-		i := place[r.ID]
-		if made[i], err = madeOf(&steps[i], r.CreatedAt, r.NextAttemptAt); err != nil {
-			return nil, err
+	for i := range rows {
+		if err := made(place[rows[i].ID], rows[i].CreatedAt, rows[i].NextAttemptAt); err != nil {
+			return err
 		}
 	}
-	return made, nil
+	return nil
 }
 
 // in gives the queries in the transaction, or, without one, each by itself.
@@ -170,44 +189,42 @@ func newJob(st *events.Step) (events.Job, error) {
 	return j, nil
 }
 
+// arguments are a job's as a text: the same bytes, which nobody changes while
+// they are sent, for to copy them was a twentieth of all garbage.
+func arguments(j *events.Job) string {
+	if len(j.Args) == 0 {
+		return "{}"
+	}
+	return unsafe.String(unsafe.SliceData(j.Args), len(j.Args)) //nolint:gosec // as said above
+}
+
 // escaped reports whether arguments may say what no text of Postgres can be: NUL,
 // or half a surrogate pair.
 func escaped(args []byte) bool { return bytes.Contains(args, []byte(`\u`)) }
 
-// addOne is Add for one job that is due at once and asked for without a
+// addOne is add for one job that is due at once and asked for without a
 // reason, by a statement that is cheaper to begin.
-func (s *Jobs) addOne(ctx context.Context, tx pgx.Tx, st *events.Step) (*events.Job, error) {
+func (s *Jobs) addOne(ctx context.Context, tx pgx.Tx, st *events.Step, made func(i int, at time.Time, next *time.Time) error) error {
 	j, err := newJob(st)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	q := s.in(tx)
 	at, err := q.EnqueueJob(ctx, sqlc.EnqueueJobParams{
 		ID: string(j.ID), TeamID: j.Scope.Team, ProjectID: j.Scope.Project, JobType: string(j.Kind), SourceType: j.SourceType, SourceID: j.SourceID,
-		Payload: cmp.Or(string(j.Args), "{}"), Escapes: escaped(j.Args), RequestID: j.RequestID, Priority: int32(j.Priority), MaxAttempts: int32(j.MaxAttempts),
+		Payload: arguments(&j), Escapes: escaped(j.Args), RequestID: j.RequestID, Priority: int32(j.Priority), MaxAttempts: int32(j.MaxAttempts),
 		Actor: st.Event.Actor, Process: s.cfg.Process, Build: s.cfg.Build, Schema: events.Schema,
 	})
 	if errors.Is(err, pgx.ErrNoRows) {
 		err = knownProjects(ctx, q, []events.Step{*st})
 		if err == nil {
-			return nil, nil // it is there already
+			return nil // it is there already
 		}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("enqueue job %s: %w", j.ID, err)
+		return fmt.Errorf("enqueue job %s: %w", j.ID, err)
 	}
-	return madeOf(st, at, nil)
-}
-
-// madeOf is the job that a step has made, at a time that Postgres gave.
-func madeOf(st *events.Step, at time.Time, next *time.Time) (*events.Job, error) {
-	e := st.Event
-	e.At, e.NextAt = at.UTC(), timeOf(next)
-	j, err := st.Job.Apply(e)
-	if err != nil {
-		return nil, fmt.Errorf("enqueue job %s: %w", st.Job.ID, err)
-	}
-	return &j, nil
+	return made(0, at, nil)
 }
 
 // knownProjects looks whether jobs were not made because their project is not

@@ -1,7 +1,9 @@
 package events_test
 
 import (
+	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -49,5 +51,22 @@ func BenchmarkEnvelope(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		there()
+	}
+}
+
+// BenchmarkNew checks a new job with arguments of about 530 bytes.
+func BenchmarkNew(b *testing.B) {
+	job := events.Job{
+		ID: "event_1lgeu1bqekruj8n4019uflfp01hnjqae", Kind: "event", Scope: events.Scope{Team: "t", Project: "p"}, SourceType: "thing", SourceID: "x",
+		Args: fmt.Appendf(nil, `{"n":12345,"pad":"%s"}`, strings.Repeat("0123456789abcdef", 32)),
+	}
+	check := func() {
+		if _, err := events.New(job, events.Event{}); err != nil {
+			b.Fatal(err)
+		}
+	}
+	require.Zero(b, testing.AllocsPerRun(100, check), "allocations")
+	for b.Loop() {
+		check()
 	}
 }

@@ -119,7 +119,7 @@ func New(j Job, e Event) (Step, error) {
 		return Step{}, fmt.Errorf("job %s: want a team and a project", j.ID)
 	case j.MaxAttempts < 1:
 		return Step{}, fmt.Errorf("job %s: want at least one attempt, got %d", j.ID, j.MaxAttempts)
-	case len(j.Args) > 0 && !json.Valid(j.Args):
+	case len(j.Args) > 0 && !isJSON(j.Args):
 		return Step{}, fmt.Errorf("job %s: args are not JSON", j.ID)
 	}
 	e.Type, e.Job = Queued, j.ID

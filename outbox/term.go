@@ -3,6 +3,7 @@ package outbox
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -94,6 +95,7 @@ type term struct {
 	pubWait   time.Duration
 	reportAt  time.Duration
 
+	spare    sync.Pool // []*nats.Msg that were published
 	results  chan parcel
 	inFlight int
 	wg       sync.WaitGroup
@@ -329,18 +331,29 @@ func (t *term) launch(ctx context.Context, rows []*row) {
 	t.inFlight++
 	epoch := t.epoch
 	t.wg.Go(func() {
-		msgs := make([]*nats.Msg, len(rows))
-		stream := []string{t.cfg.Streams.JobsStream()} // shared: the batch sets only headers of its own
-		for i, r := range rows {
-			e := r.ask.Envelope
-			msgs[i] = &nats.Msg{
-				Subject: r.tenant.lane.subject,
-				Data:    e.Marshal(),
-				Header:  nats.Header{jetstream.MsgIDHeader: {e.MsgID()}, jetstream.ExpectedStreamHeader: stream},
-			}
+		msgs := t.messages(rows)
+		acks := t.pub.publish(ctx, msgs[:len(rows)])
+		if !slices.ContainsFunc(acks, func(a ack) bool { return a.err != nil }) {
+			t.spare.Put(msgs) // nobody waits for an answer to one of them any more
 		}
-		acks := t.pub.publish(ctx, msgs)
 		fault.At("relay.published")
 		t.results <- parcel{rows: rows, acks: acks, epoch: epoch}
 	})
+}
+
+// messages are those of rows, and maybe more behind them. They are written into old ones: with its headers,
+// which are a map, one is most of the garbage of publishing it.
+func (t *term) messages(rows []*row) []*nats.Msg {
+	msgs, _ := t.spare.Get().([]*nats.Msg)
+	for len(msgs) < len(rows) {
+		msgs = append(msgs, &nats.Msg{Header: nats.Header{}})
+	}
+	stream := []string{t.cfg.Streams.JobsStream()} // shared: the batch sets only headers of its own
+	for i, r := range rows {
+		e, m := &r.ask.Envelope, msgs[i]
+		clear(m.Header)
+		m.Header[jetstream.MsgIDHeader], m.Header[jetstream.ExpectedStreamHeader] = []string{e.MsgID()}, stream
+		m.Subject, m.Data = r.tenant.lane.subject, e.Marshal()
+	}
+	return msgs
 }

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"runtime"
 	"runtime/debug"
 	"time"
 
@@ -49,44 +48,61 @@ func (a *attempt) message() (m jetstream.Msg, brief bool) {
 	return a.msg, a.brief
 }
 
-// start runs the handler on its own goroutine, unless it runs already: then it
-// gives nil. The attempt has taken over the message's slot.
-func (l *lane) start(work context.Context, m jetstream.Msg, c events.Claim, brief bool) *attempt {
-	job := c.Job
-	l.mu.Lock()
-	old := l.running[job.ID]
-	if old != nil && old.job.Envelope() == job.Envelope() { // delivered twice while it was claimed
-		old.msg = m
-		if !brief {
-			old.claimed(job)
-		}
-		l.mu.Unlock()
-		l.free.give(1)
-		return nil
-	}
-	a := &attempt{lane: l, job: job, msg: m, brief: brief, timed: !brief, began: time.Now()}
-	ctx, cancel := context.WithCancelCause(work)
+// attempt makes one of what the ledger gave for a message. Its context is no
+// child of work, where each would have to be noted and forgotten: a drain ends
+// every one by itself, see Worker.drain and start.
+func (l *lane) attempt(work context.Context, m jetstream.Msg, c *events.Claim, brief bool) *attempt {
+	a := &attempt{lane: l, job: c.Job, msg: m, brief: brief, timed: !brief, began: time.Now()}
+	a.ctx, a.cancel = context.WithCancelCause(context.WithoutCancel(work))
 	if c.Beside != nil {
-		ctx = context.WithValue(ctx, besideKey{}, c.Beside)
+		a.ctx = context.WithValue(a.ctx, besideKey{}, c.Beside)
 	}
-	a.ctx, a.cancel = ctx, cancel
-	l.running[job.ID] = a
+	return a
+}
+
+// start runs the attempts' handlers, but for those that run already, and says
+// of how many it does. They have taken over their messages' slots.
+func (l *lane) start(as []*attempt, brief bool) (begun int) {
+	var lost []*attempt // or they would not have been asked for again
+	l.mu.Lock()
+	for _, a := range as {
+		old := l.running[a.job.ID]
+		if old != nil && old.job.Envelope() == a.job.Envelope() { // delivered twice while it was claimed
+			old.msg = a.msg
+			if !brief {
+				old.claimed(a.job)
+			}
+			continue
+		}
+		if old != nil {
+			lost = append(lost, old)
+		}
+		l.running[a.job.ID] = a
+		as[begun] = a
+		begun++
+	}
+	l.w.open.Add(int64(begun))
+	l.handling.Add(int64(begun))
 	l.mu.Unlock()
-	l.w.open.Add(1)
-	l.handling.Add(1)
-	if old != nil { // lost, or it would not have been asked for again
+	l.free.give(len(as) - begun)
+	for _, old := range lost {
 		old.cancel(ErrSuperseded)
 		old.finish(nil, ErrSuperseded)
 	}
+	as = as[:begun]
 	if halt := l.w.halt.Load(); halt != nil {
-		a.cancel(*halt)
+		for _, a := range as {
+			a.cancel(*halt)
+		}
 	}
 	if brief {
-		go a.runBriefly(ctx, job)
-	} else {
-		go a.runLong(ctx, job)
+		l.runners.add(as)
+		return begun
 	}
-	return a
+	for _, a := range as {
+		go a.runLong()
+	}
+	return begun
 }
 
 type besideKey struct{}
@@ -95,25 +111,12 @@ type besideKey struct{}
 // or looked at, see [events.Claim]; nil where it read nothing.
 func Beside(ctx context.Context) any { return ctx.Value(besideKey{}) }
 
-// runBriefly is run on a stack that is grown once, while there is nothing on it:
-// of a handler of microseconds, a tenth went into growing it step by step.
-func (a *attempt) runBriefly(ctx context.Context, job events.Job) {
-	growStack()
-	a.run(ctx, job)
-}
-
-//go:noinline
-func growStack() {
-	var room [8 << 10]byte
-	runtime.KeepAlive(&room)
-}
-
-func (a *attempt) runLong(ctx context.Context, job events.Job) {
-	ctx, stop := context.WithTimeoutCause(ctx, a.lane.cfg.Timeout, ErrTimeout)
+func (a *attempt) runLong() {
+	ctx, stop := context.WithTimeoutCause(a.ctx, a.lane.cfg.Timeout, ErrTimeout)
 	defer stop()
 	deaf := time.AfterFunc(a.lane.cfg.Timeout+a.lane.w.hurry(), a.deaf)
 	defer deaf.Stop()
-	a.run(ctx, job)
+	a.run(ctx)
 }
 
 // deaf ends the attempt of a handler that does not listen to its context: it
@@ -126,8 +129,11 @@ func (a *attempt) deaf() {
 	a.finish(nil, fmt.Errorf("the handler does not stop: %w", cause))
 }
 
-func (a *attempt) run(ctx context.Context, job events.Job) {
+func (a *attempt) run(ctx context.Context) {
 	defer a.cancel(nil)
+	a.lane.mu.Lock()
+	job := a.job
+	a.lane.mu.Unlock()
 	commit, err := a.call(ctx, job)
 	fault.At("worker.handled")
 	_, done := errors.AsType[Done](err)
@@ -175,7 +181,7 @@ func (a *attempt) finish(commit Commit, err error) {
 		a.lane.giveBack(a)
 		return
 	}
-	a.lane.done <- a
+	a.lane.done.put(a)
 }
 
 // decide says what the attempt's end means for the job.

@@ -21,9 +21,12 @@ type delivery struct {
 // begin claims the messages' jobs and starts their handlers. Each message has
 // a slot, which is given back here unless an attempt took it over. It says how
 // many did.
-func (l *lane) begin(ctx, work context.Context, msgs []jetstream.Msg) (begun int) {
-	ds := make([]delivery, 0, len(msgs))
-	seen := make(map[events.ID]int, len(msgs)) // where in ds
+func (l *fetcher) begin(ctx, work context.Context, msgs []jetstream.Msg) (begun int) {
+	ds, seen := l.deliveries[:0], l.seen // where in ds
+	defer func() {
+		clear(l.deliveries)
+		clear(seen)
+	}()
 	for _, m := range msgs {
 		e, err := events.ParseEnvelope(m.Data())
 		before, twice := seen[e.Job]
@@ -39,6 +42,7 @@ func (l *lane) begin(ctx, work context.Context, msgs []jetstream.Msg) (begun int
 			ds = append(ds, delivery{m, e})
 		}
 	}
+	l.deliveries = ds
 	var claims []events.Claim
 	ok := ctx.Err() == nil // what came in while we stopped is for someone else
 	if ok && l.cfg.Brief {
@@ -59,12 +63,15 @@ func (l *lane) begin(ctx, work context.Context, msgs []jetstream.Msg) (begun int
 		return begun
 	}
 	fault.At("worker.begun")
-	for i, c := range claims {
-		if l.begun(work, ds[i], c) {
-			begun++
+	var as []*attempt
+	for i := range claims {
+		if c := &claims[i]; c.Err == nil {
+			as = append(as, l.attempt(work, ds[i].msg, c, false))
+		} else {
+			l.notBegun(work, ds[i], c.Err)
 		}
 	}
-	return begun
+	return begun + l.start(as, false)
 }
 
 // again reports whether the message is of an attempt that is in hand. It then
@@ -152,21 +159,17 @@ func (l *lane) claimEach(ctx, work context.Context, ds []delivery) ([]events.Cla
 	return all, true
 }
 
-// begun does what the ledger's answer asks for, and reports whether a handler
-// runs.
-func (l *lane) begun(work context.Context, d delivery, c events.Claim) bool {
+// notBegun does what the ledger's refusal asks for.
+func (l *lane) notBegun(work context.Context, d delivery, why error) {
 	switch {
-	case c.Err == nil:
-		return l.start(work, d.msg, c, false) != nil
-	case errors.Is(c.Err, events.ErrSettled), errors.Is(c.Err, events.ErrHeld):
+	case errors.Is(why, events.ErrSettled), errors.Is(why, events.ErrHeld):
 		// Nothing to do, or someone else does it. If he is lost, the ledger
 		// will ask anew: the message has no more to say.
 		l.ack(work, d.msg, d.envelope.Job)
 		l.free.give(1)
 	default:
-		l.refuse(work, d.msg, d.envelope, c.Err)
+		l.refuse(work, d.msg, d.envelope, why)
 	}
-	return false
 }
 
 // refuse ends a message that can never become an attempt.

@@ -17,8 +17,8 @@ const briefly = 250 * time.Millisecond
 // claiming them, and returns the others. Only the first delivery of a job's
 // first ask goes this way: one that came before may have killed its worker, and
 // the attempt that it costs has to be stored before it does so again.
-func (l *lane) beginBriefly(work context.Context, ds []delivery) (rest []delivery, begun int) {
-	first, es := make([]delivery, 0, len(ds)), make([]events.Envelope, 0, len(ds))
+func (l *fetcher) beginBriefly(work context.Context, ds []delivery) (rest []delivery, begun int) {
+	first, es := ds[:0], l.envelopes[:0]
 	for _, d := range ds {
 		if meta, err := d.msg.Metadata(); err == nil && meta.NumDelivered == 1 && d.envelope.Asked == 1 {
 			first, es = append(first, d), append(es, d.envelope)
@@ -29,18 +29,21 @@ func (l *lane) beginBriefly(work context.Context, ds []delivery) (rest []deliver
 	if len(first) == 0 {
 		return rest, 0
 	}
+	l.envelopes = es
 	claims, err := l.try(work, es, l.w.ledger.Look)
 	if err != nil {
-		return ds, 0 // to claim them waits until the ledger answers
+		return append(rest, first...), 0 // to claim them waits until the ledger answers
 	}
 	fault.At("worker.looked")
-	for i, c := range claims {
-		if c.Err != nil {
+	as := make([]*attempt, 0, len(first))
+	for i := range claims {
+		if c := &claims[i]; c.Err != nil {
 			rest = append(rest, first[i])
-		} else if l.start(work, first[i].msg, c, true) != nil {
-			begun++
+		} else {
+			as = append(as, l.attempt(work, first[i].msg, c, true))
 		}
 	}
+	begun = l.start(as, true)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !l.watched && begun > 0 {
@@ -126,8 +129,7 @@ func (l *settler) lostBriefly(ctx context.Context, as []*attempt) {
 	}
 	for i, a := range as {
 		if err := claims[i].Err; err != nil {
-			l.release(ctx, a, err)
-			l.free.give(1)
+			l.release(ctx, []*attempt{a}, []error{err})
 			continue
 		}
 		l.mu.Lock()
@@ -148,5 +150,5 @@ func (l *lane) giveBack(a *attempt) {
 	l.mu.Unlock()
 	l.report(a.ctx, a, nil)
 	l.putBack(a.ctx, []jetstream.Msg{msg})
-	l.w.closed()
+	l.w.closed(1)
 }

@@ -28,9 +28,10 @@ type lane struct {
 	cfg    Lane
 	handle Handler
 	free   *slots
-	done   chan *attempt // finished, to be settled; has room for every slot
+	done   *ended
 
 	breaker *breaker
+	runners runners
 
 	collecting chan struct{} // has room for the settler that collects
 	pace       pace          // belongs to whoever collects
@@ -48,8 +49,7 @@ type lane struct {
 
 func newLane(w *Worker, kind events.Kind, cfg Lane, h Handler) *lane {
 	l := &lane{w: w, kind: kind, cfg: cfg, handle: h, breaker: newBreaker(w.cfg.Breaker), running: map[events.ID]*attempt{}}
-	n := max(cfg.Slots, 0)
-	l.free, l.done = newSlots(n), make(chan *attempt, n)
+	l.free, l.done = newSlots(max(cfg.Slots, 0)), newEnded()
 	l.ackWait.Store(int64(callTimeout))
 	l.changed, l.stored, l.collecting = make(chan struct{}, 1), make(chan struct{}, 1), make(chan struct{}, 1)
 	return l
@@ -64,9 +64,17 @@ func (l *lane) fetchers() int {
 	return 1
 }
 
+// fetcher is one of those who bring a lane's messages in.
+type fetcher struct {
+	*lane
+	deliveries []delivery // room for those of a batch
+	envelopes  []events.Envelope
+	seen       map[events.ID]int
+}
+
 // fetchLoop brings messages in until ctx is done. What is wrong with the
 // broker is waited out: making streams and consumers is not our work.
-func (l *lane) fetchLoop(ctx, work context.Context) {
+func (l *fetcher) fetchLoop(ctx, work context.Context) {
 	log := l.w.cfg.Log.With("kind", l.kind)
 	var consumer jetstream.Consumer
 	for tries := 0; ; {
@@ -140,7 +148,7 @@ func (l *lane) consumer(ctx context.Context) (jetstream.Consumer, error) {
 // them as they come: those that are there together are claimed together. It
 // gives back the slots that it had no use for, and says how many it begun.
 // When the lane comes to rest it takes no more.
-func (l *lane) fetch(ctx, work context.Context, c jetstream.Consumer, n int, rest <-chan struct{}) (begun int, err error) {
+func (l *fetcher) fetch(ctx, work context.Context, c jetstream.Consumer, n int, rest <-chan struct{}) (begun int, err error) {
 	unused := n
 	defer func() { l.free.give(unused) }()
 	// The deadline is the pull's expiry and a tenth of it.

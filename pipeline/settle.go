@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/seed-245eaa15/obs/events"
 	"github.com/seed-245eaa15/obs/internal/fault"
@@ -54,30 +55,29 @@ func (l *lane) collect(ctx context.Context) []*attempt {
 		l.storing.Add(1)
 		<-l.collecting
 	}()
-	select {
-	case first := <-l.done:
-		as := gather(first, l.done)
-		if !l.cfg.Brief {
-			return as
-		}
-		select {
-		case <-l.stored: // of one that ended before
-		default:
-		}
-		if l.storing.Load() > 0 {
-			as = gatherMore(as, cap(l.done)/2, l.done, lingerBy, l.stored)
-		}
-		if l.pace.fast() {
-			as = gatherMore(as, cap(l.done)/8, l.done, lingerFast, nil)
-		}
-		if n := int(l.handling.Load()); n > len(as) {
-			as = gatherMore(as, len(as)+n, l.done, linger, nil)
-		}
-		l.pace.saw(len(as))
-		return as
-	case <-ctx.Done():
+	if !l.done.first(ctx) {
 		return nil
 	}
+	if !l.cfg.Brief {
+		return l.done.take()
+	}
+	select {
+	case <-l.stored: // of one that ended before
+	default:
+	}
+	n := l.done.more(1, 0, nil)
+	if l.storing.Load() > 0 {
+		n = l.done.more(l.cfg.Slots/2, lingerBy, l.stored)
+	}
+	if l.pace.fast() {
+		n = l.done.more(l.cfg.Slots/8, lingerFast, nil)
+	}
+	if h := int(l.handling.Load()); h > n {
+		l.done.more(n+h, linger, nil)
+	}
+	as := l.done.take()
+	l.pace.saw(len(as))
+	return as
 }
 
 // settler is one of those who settle a lane's attempts.
@@ -90,13 +90,16 @@ type settler struct {
 // so one whose commit is poison holds up no other. Those that were tried
 // before go singly from the start.
 func (l *settler) settle(ctx context.Context, as []*attempt) {
-	var together, alone []*attempt
-	for _, a := range as {
-		if len(as) == 1 || a.tries > patience {
-			alone = append(alone, a)
-		} else {
-			together = append(together, a)
+	together, alone := as, []*attempt(nil)
+	if len(as) == 1 {
+		together, alone = nil, as
+	} else if tired := func(a *attempt) bool { return a.tries > patience }; slices.ContainsFunc(as, tired) {
+		for _, a := range as {
+			if tired(a) {
+				alone = append(alone, a)
+			}
 		}
+		together = slices.DeleteFunc(as, tired)
 	}
 	if len(together) > 0 {
 		errs, err := l.store(ctx, together)
@@ -152,7 +155,7 @@ func (l *lane) later(ctx context.Context, a *attempt, err error) {
 	l.broken(err)
 	wait := trouble(a.tries, 5*time.Second)
 	a.tries++
-	time.AfterFunc(wait, func() { l.done <- a })
+	time.AfterFunc(wait, func() { l.done.put(a) })
 }
 
 // store is one transaction. Of what it has stored it tells.
@@ -224,35 +227,42 @@ func (l *lane) writeJoined(ctx context.Context, tx pgx.Tx, all *joined, as []*at
 // settled lets go of attempts that the ledger has answered for.
 func (l *settler) settled(ctx context.Context, as []*attempt, errs []error) {
 	var lost []*attempt
+	ended, refused := as[:0], errs[:0]
 	for i, a := range as {
 		if errs[i] != nil && a.brief {
 			lost = append(lost, a)
-			continue
+		} else {
+			ended, refused = append(ended, a), append(refused, errs[i])
 		}
-		l.release(ctx, a, errs[i])
 	}
-	l.free.give(len(as) - len(lost))
+	l.release(ctx, ended, refused)
 	if len(lost) > 0 {
 		l.lostBriefly(ctx, lost)
 	}
 }
 
-// release ends an attempt: the ledger knows of it, so its message is free. Its
-// slot is the caller's to give back.
-func (l *lane) release(ctx context.Context, a *attempt, refused error) {
+// release ends attempts: the ledger knows of them, so their messages and slots
+// are free.
+func (l *lane) release(ctx context.Context, as []*attempt, refused []error) {
+	msgs := make([]jetstream.Msg, len(as))
 	l.mu.Lock()
-	msg := a.msg
-	if l.running[a.job.ID] == a {
-		delete(l.running, a.job.ID)
-	}
-	l.counts.settle(a, refused)
-	if a.tries > 0 {
-		l.counts.trouble = ""
+	for i, a := range as {
+		msgs[i] = a.msg
+		if l.running[a.job.ID] == a {
+			delete(l.running, a.job.ID)
+		}
+		l.counts.settle(a, refused[i])
+		if a.tries > 0 {
+			l.counts.trouble = ""
+		}
 	}
 	l.mu.Unlock()
-	l.ack(ctx, msg, a.job.ID)
-	l.report(ctx, a, refused)
-	l.w.closed()
+	for i, a := range as {
+		l.ack(ctx, msgs[i], a.job.ID)
+		l.report(ctx, a, refused[i])
+	}
+	l.free.give(len(as))
+	l.w.closed(len(as))
 }
 
 // report writes the one line that a job's attempt leaves in the log.

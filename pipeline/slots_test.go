@@ -76,7 +76,7 @@ func TestCollectingWhereTheyComeFast(t *testing.T) {
 			go func() {
 				for range n {
 					<-time.After(every)
-					l.done <- &attempt{}
+					l.done.put(&attempt{})
 				}
 			}()
 			for left := n; left > 0; transactions++ {
@@ -106,12 +106,12 @@ func TestCollecting(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		l := newLane(&Worker{}, "a", Lane{Slots: 20, Brief: true}, nil)
 		began := time.Now()
-		l.done <- &attempt{}
+		l.done.put(&attempt{})
 		require.Len(t, l.collect(ctx), 1)
 		require.Zero(t, time.Since(began), "nobody is about to come")
 		go func() {
 			<-time.After(time.Millisecond)
-			l.done <- &attempt{}
+			l.done.put(&attempt{})
 			<-time.After(time.Millisecond)
 			l.storing.Add(-1)
 			l.stored <- struct{}{}
@@ -119,13 +119,13 @@ func TestCollecting(t *testing.T) {
 		require.Len(t, l.collect(ctx), 1)
 		require.Equal(t, 2*time.Millisecond, time.Since(began), "the other one has ended")
 		for range 12 {
-			l.done <- &attempt{}
+			l.done.put(&attempt{})
 		}
 		require.Len(t, l.collect(ctx), 12)
 		require.Equal(t, 2*time.Millisecond, time.Since(began), "half of the slots")
 		l.storing.Store(0)
 		l.handling.Store(2)
-		l.done <- &attempt{}
+		l.done.put(&attempt{})
 		require.Len(t, l.collect(ctx), 1)
 		require.Equal(t, 2*time.Millisecond+linger, time.Since(began), "two run, and take longer")
 		cancel()

@@ -105,7 +105,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	others.Go(func() { w.renew(work) })
 	for _, l := range w.lanes {
 		for range l.fetchers() {
-			fetchers.Go(func() { l.fetchLoop(ctx, work) })
+			fetchers.Go(func() { (&fetcher{lane: l, seen: map[events.ID]int{}}).fetchLoop(ctx, work) })
 		}
 		others.Go(func() { l.keepAlive(work) })
 		for range settlers {
@@ -201,8 +201,8 @@ func (w *Worker) cancelAll(cause error) {
 }
 
 // closed counts down the attempts in hand.
-func (w *Worker) closed() {
-	if w.open.Add(-1) == 0 {
+func (w *Worker) closed(n int) {
+	if w.open.Add(-int64(n)) == 0 {
 		select {
 		case w.quiet <- struct{}{}:
 		default:

@@ -159,11 +159,12 @@ func (b *Bed) ask(ctx context.Context, batch int) (first int64, alone []events.E
 			return 0, nil, err
 		}
 	}
-	made, err := b.asking.Add(ctx, nil, steps...)
-	if err == nil && batch == 1 && made[0] != nil {
-		alone = []events.Envelope{made[0].Envelope()}
+	added, err := b.asking.Enqueue(ctx, nil, steps...)
+	if err == nil && batch == 1 && added[0] {
+		made, _, err := steps[0].Next()
+		return first, []events.Envelope{made.Envelope()}, err
 	}
-	return first, alone, err
+	return first, nil, err
 }
 
 // system is a relay and a worker that run, as two processes of ours would.
