@@ -109,7 +109,7 @@ func (b *leastBed) measure(ctx context.Context, url, natsURL string, m load.Mete
 // name is that of a new job, as long as ours and in order of time.
 func (b *leastBed) name() (id string, n int64) {
 	n = b.next.Add(1)
-	return string(events.NewIDAt("bench", time.Now(), fmt.Sprintf("%s-%d", b.prefix, n))), n
+	return string(events.NewIDAtMilli("bench", time.Now(), fmt.Sprintf("%s-%d", b.prefix, n))), n
 }
 
 // ask commits a batch of jobs in one statement, and gives the number of the last.

@@ -39,19 +39,34 @@ func NewID(kind Kind, parts ...string) ID {
 // The zero time, and one before 1970 or after 3058, stands for none: the name
 // is that of NewID.
 func NewIDAt(kind Kind, at time.Time, parts ...string) ID {
+	return idAt(kind, at, 0, parts)
+}
+
+// NewIDAtMilli is NewIDAt for work of which thousands come in a second: of the
+// time 1/1024 of a second counts, and the hash has 115 bits. The names of a
+// batch then stand together, and behind all others, where indexes are quick.
+// The time must be known as exactly whenever the work is named again.
+func NewIDAtMilli(kind Kind, at time.Time, parts ...string) ID {
+	return idAt(kind, at, 2, parts)
+}
+
+// idAt has the time in front of the hash: its seconds, and so many characters
+// of what a second has.
+func idAt(kind Kind, at time.Time, more int, parts []string) ID {
 	sec := at.Unix()
 	if sec < 0 || sec >= 1<<(5*idTime) {
 		return NewID(kind, parts...)
 	}
-	var when [idTime]byte
+	ticks := sec<<(5*more) | int64(at.Nanosecond())<<(5*more)/int64(time.Second)
+	when := make([]byte, idTime+more, 32)
 	for i := range when {
-		when[i] = idDigits[sec>>(5*(idTime-1-i))&31]
+		when[i] = idDigits[ticks>>(5*(len(when)-1-i))&31]
 	}
-	return ID(idWord(kind) + "_" + string(when[:]) + idHash(kind, parts)[:32-idTime])
+	return ID(idWord(kind) + "_" + string(when) + idHash(kind, parts)[:32-len(when)])
 }
 
 const (
-	idTime   = 7 // characters of the time, in front
+	idTime   = 7 // characters of the seconds, in front
 	idDigits = "0123456789abcdefghijklmnopqrstuv"
 )
 

@@ -167,6 +167,29 @@ func TestNewIDAt(t *testing.T) {
 	}
 }
 
+func TestNewIDAtMilli(t *testing.T) {
+	named := func(at time.Time) events.ID { return events.NewIDAtMilli("event", at, "a", "b") }
+	at := time.Date(2026, 11, 25, 20, 0, 0, 0, time.UTC)
+	id := named(at.Add(500 * time.Millisecond))
+	require.Equal(t, events.ID("event_1lgefi0g0"), id[:15])
+	require.Len(t, id, len(events.NewID("event", "a", "b")))
+	require.Equal(t, events.NewID("event", "a", "b")[6:29], id[15:])
+	require.Equal(t, id, named(at.Add(500*time.Millisecond+900*time.Microsecond)), "a part of 1,024 counts")
+	require.Equal(t, id, named(at.Add(500*time.Millisecond).In(time.FixedZone("", 3600))))
+	for _, never := range []time.Time{{}, time.Unix(-1, 0), time.Unix(0, -1), time.Unix(1<<35, 0), time.Unix(1<<54, 0)} {
+		require.Equal(t, events.NewID("event", "a", "b"), named(never))
+	}
+	last := named(time.Unix(0, 0))
+	for _, next := range []time.Time{
+		time.Unix(0, 976_563), time.Unix(0, 1_953_125), time.Unix(0, 999_999_999), time.Unix(1, 0), at, at.Add(time.Millisecond), time.Unix(1<<35-1, 999_999_999),
+	} {
+		require.Less(t, last, named(next), "in the order of time")
+		last = named(next)
+		require.Equal(t, string(last), events.Token(string(last)))
+		require.Equal(t, events.NewIDAt("event", next, "a", "b")[:13], last[:13], "those of whole seconds stand beside it")
+	}
+}
+
 func namedAt(t *testing.T, at time.Time) events.ID {
 	t.Helper()
 	return events.NewIDAt("event", at, "a", "b")

@@ -145,7 +145,7 @@ func Pad(n int) string { return strings.Repeat("0123456789abcdef", n/16+1)[:n] }
 func (b *Bed) step(n int64) (events.Step, error) {
 	name := fmt.Sprintf("%s-%d", b.cfg.Streams.Prefix, n)
 	return events.New(events.Job{
-		ID: events.NewIDAt(Kind, time.Now(), name), Kind: Kind, Scope: b.scope, SourceType: "bench", SourceID: name,
+		ID: events.NewIDAtMilli(Kind, time.Now(), name), Kind: Kind, Scope: b.scope, SourceType: "bench", SourceID: name,
 		Args: fmt.Appendf(nil, `{"n":%d,"pad":"%s"}`, n, b.pad),
 	}, events.Event{Actor: "bench"})
 }

@@ -29,8 +29,9 @@ type jobArgs struct {
 	BeforeID    string `json:"before_id,omitempty"`
 
 	// at is a part of the job's name, see events.NewIDAt: the time that is
-	// stored with what the job is about.
-	at time.Time
+	// stored with what the job is about. Or the name is an old one.
+	at   time.Time
+	name events.ID
 }
 
 // JobSession is the session that the job is about, or "".
@@ -65,8 +66,16 @@ func (s *Service) step(c Caller, scope events.Scope, kind events.Kind, sourceTyp
 	if a.Nth > 1 {
 		work = append(work, strconv.Itoa(a.Nth))
 	}
+	name := a.name
+	switch {
+	case name != "":
+	case kind == KindEvent || kind == KindBatch: // they come by the thousand
+		name = events.NewIDAtMilli(kind, a.at, work...)
+	default:
+		name = events.NewIDAt(kind, a.at, work...)
+	}
 	return events.New(events.Job{
-		ID: events.NewIDAt(kind, a.at, work...), Kind: kind, Scope: scope, SourceType: sourceType, SourceID: sourceID, Args: args,
+		ID: name, Kind: kind, Scope: scope, SourceType: sourceType, SourceID: sourceID, Args: args,
 		MaxAttempts: s.cfg.MaxAttempts, RequestID: plain(c.RequestID),
 	}, events.Event{Actor: cmp.Or(c.KeyID, c.Actor), RequestID: plain(c.RequestID)})
 }

@@ -82,8 +82,8 @@ func (g *group) askAbout(ctx context.Context) error {
 	return nil
 }
 
-// findOldNames marks the known events that have a job whose name has no time,
-// as all had once.
+// findOldNames gives the known events the name of their job where that is as it
+// was once, without a time or with the second alone.
 func (g *group) findOldNames(ctx context.Context) error {
 	ids := map[string][]string{} // by team
 	of := map[events.ID][]*item{}
@@ -91,8 +91,10 @@ func (g *group) findOldNames(ctx context.Context) error {
 		if it.created || it.pruned || !it.rec.o.Generate {
 			continue
 		}
-		name := events.NewID(KindEvent, it.team(), it.ProjectID, SourceEvent, it.id)
-		ids[it.team()], of[name] = append(ids[it.team()], string(name)), append(of[name], it)
+		for _, at := range []time.Time{{}, it.event.ReceivedAt} {
+			name := events.NewIDAt(KindEvent, at, it.team(), it.ProjectID, SourceEvent, it.id)
+			ids[it.team()], of[name] = append(ids[it.team()], string(name)), append(of[name], it)
+		}
 	}
 	for team, ids := range ids {
 		found, err := findJobs(ctx, g.q, events.Scope{Team: team}, ids)
@@ -101,7 +103,7 @@ func (g *group) findOldNames(ctx context.Context) error {
 		}
 		for name := range found {
 			for _, it := range of[name] {
-				it.oldName = true
+				it.oldName = name
 			}
 		}
 	}
@@ -158,10 +160,7 @@ func (g *group) findJobs(ctx context.Context, jobOf map[string]events.ID, jobs m
 
 func (g *group) eventStep(it *item) (events.Step, error) {
 	e := &it.event
-	a := jobArgs{Event: e.ID, Session: deref(e.ServerSessionID), Adapter: e.SourceAdapter, at: e.ReceivedAt}
-	if it.oldName {
-		a.at = time.Time{}
-	}
+	a := jobArgs{Event: e.ID, Session: deref(e.ServerSessionID), Adapter: e.SourceAdapter, at: e.ReceivedAt, name: it.oldName}
 	return g.s.step(it.rec.c, events.Scope{Team: e.TeamID, Project: e.ProjectID}, KindEvent, SourceEvent, e.ID, a)
 }
 

@@ -34,8 +34,8 @@ type item struct {
 	rec     *recording
 	event   AgentEvent
 	created bool
-	pruned  bool // its job was done and taken away
-	oldName bool // its job has a name without a time
+	pruned  bool      // its job was done and taken away
+	oldName events.ID // its job has a name of an earlier form
 	job     *events.Job
 }
 

@@ -218,7 +218,7 @@ func TestTogetherOldNamesAndPrunedJobsAreKnown(t *testing.T) {
 	for _, c := range send()[:2] {
 		require.NoError(t, c.Err)
 		as(c)
-		old = append(old, tn.nameAsBefore(t, c.Answer[0]))
+		old = append(old, tn.nameAsBefore(t, c.Answer[0], time.Time{}))
 		tn.do(t, c.Answer[1].Job.ID)
 		got, err := tn.Service.Prune(t.Context(), tn.me, c.Events[0].ProjectID, observe.PruneConfig{Before: time.Now().Add(time.Hour)})
 		require.NoError(t, err)

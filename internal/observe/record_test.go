@@ -2,6 +2,7 @@ package observe_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -36,7 +37,7 @@ func TestRecordOne(t *testing.T) {
 	require.Equal(t, observe.KindEvent, r.Job.Kind)
 	require.Equal(t, events.StatusQueued, r.Job.Status)
 	require.Equal(t, r.Event.ID, r.Job.SourceID)
-	require.Equal(t, events.NewIDAt(observe.KindEvent, r.Event.ReceivedAt, w.team, w.project, observe.SourceEvent, r.Event.ID), r.Job.ID)
+	require.Equal(t, events.NewIDAtMilli(observe.KindEvent, r.Event.ReceivedAt, w.team, w.project, observe.SourceEvent, r.Event.ID), r.Job.ID)
 	require.Equal(t, "req-1", r.Job.RequestID)
 	require.Equal(t, 1, w.audited(t, "event.received"))
 	require.EqualValues(t, 1, w.rings.Load())
@@ -373,33 +374,41 @@ func TestATeamsKeyRecordsIntoSeveralProjects(t *testing.T) {
 	w.check(t)
 }
 
-// A job from before names had a time in them is found again, by the one event
-// and within a burst.
+// A job from before names had a time in them, or had the second alone, is found
+// again, by the one event and within a burst.
 func TestOldNamesOfJobsAreKnown(t *testing.T) {
 	t.Parallel()
 	for _, policy := range []string{"per-event", "debounce"} {
-		t.Run(policy, func(t *testing.T) {
-			t.Parallel()
-			w := newWorld(t)
-			in := w.event(1)
-			in.ServerSessionID = new(w.session(t, "s").ID)
-			r := w.record(t, in)[0]
-			old := w.nameAsBefore(t, r)
-			require.NoError(t, w.SetPolicy(t.Context(), w.me, w.project, observe.Policy{Name: policy}))
-			again := w.record(t, in, w.event(2))
-			require.Equal(t, old, again[0].Job.ID)
-			require.False(t, again[0].Created)
-			require.Equal(t, 2, w.count(t, "observation_generation_jobs"))
-			w.do(t, old)
-			w.check(t)
-		})
+		for _, timed := range []bool{false, true} {
+			t.Run(fmt.Sprint(policy, " timed ", timed), func(t *testing.T) {
+				t.Parallel()
+				w := newWorld(t)
+				in := w.event(1)
+				in.ServerSessionID = new(w.session(t, "s").ID)
+				r := w.record(t, in)[0]
+				var at time.Time
+				if timed {
+					at = r.Event.ReceivedAt
+				}
+				old := w.nameAsBefore(t, r, at)
+				require.NotEqual(t, r.Job.ID, old)
+				require.NoError(t, w.SetPolicy(t.Context(), w.me, w.project, observe.Policy{Name: policy}))
+				again := w.record(t, in, w.event(2))
+				require.Equal(t, old, again[0].Job.ID)
+				require.False(t, again[0].Created)
+				require.Equal(t, 2, w.count(t, "observation_generation_jobs"))
+				w.do(t, old)
+				w.check(t)
+			})
+		}
 	}
 }
 
-// nameAsBefore gives an event's job the name that it would have had once.
-func (w *world) nameAsBefore(t *testing.T, r observe.Recorded) events.ID {
+// nameAsBefore gives an event's job the name that it would have had once, by
+// the second or by no time.
+func (w *world) nameAsBefore(t *testing.T, r observe.Recorded, at time.Time) events.ID {
 	t.Helper()
-	old := events.NewID(observe.KindEvent, r.Event.TeamID, r.Event.ProjectID, observe.SourceEvent, r.Event.ID)
+	old := events.NewIDAt(observe.KindEvent, at, r.Event.TeamID, r.Event.ProjectID, observe.SourceEvent, r.Event.ID)
 	_, err := w.pool.Exec(t.Context(), `ALTER TABLE observation_generation_job_events DISABLE TRIGGER ALL`)
 	require.NoError(t, err)
 	for _, sql := range []string{
