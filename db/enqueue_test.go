@@ -27,7 +27,7 @@ func (b bundle) rows(t *testing.T, id events.ID) string {
 		'history', (SELECT jsonb_agg(to_jsonb(e) - '{job_id,at,next_at}'::text[] || jsonb_build_object('delay', e.next_at - e.at)) FROM observation_generation_job_events e WHERE e.job_id = $1),
 		'outbox', (SELECT jsonb_agg(to_jsonb(o) - '{id,job_id,due_at,told,at,actor,process,build,request_id,schema}'::text[]) FROM outbox o WHERE o.job_id = $1),
 		'due', (SELECT bool_and(o.id = j.ask AND o.due_at IS NOT DISTINCT FROM j.next_attempt_at) FROM outbox o JOIN observation_generation_jobs j ON j.id = o.job_id WHERE o.job_id = $1),
-		'feed', (SELECT jsonb_agg(to_jsonb(f) - '{id,job_ids,ats,next_ats}'::text[] || jsonb_build_object('delay', NULLIF(f.next_ats[1], 'epoch') - f.ats[1])) FROM job_feed f WHERE f.job_ids = ARRAY[$1]))::text`,
+		'feed', (SELECT jsonb_agg(to_jsonb(f) - '{id,ids,ats,next_ats}'::text[] || jsonb_build_object('delay', NULLIF(f.next_ats[1], 'epoch') - f.ats[1])) FROM job_feed f WHERE f.ids = $1))::text`,
 		id).Scan(&all))
 	return all
 }

@@ -3,6 +3,7 @@ package db
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -52,10 +53,11 @@ type unsettled struct {
 const (
 	headAgain = 30 * time.Second
 	mostAgain = 10_000 // rows to look at again: with more it begins anew
+	fewRows   = 256    // that are read at first: mostly they have events enough, and each is gone through to count them
 )
 
 // Fresh reads events that the followers have not been told; see outbox.Feed.
-func (s *Jobs) Fresh(ctx context.Context, limit int) ([]events.FeedEvent, error) {
+func (s *Jobs) Fresh(ctx context.Context, limit int) ([]events.FeedRow, error) {
 	s.fed.mu.Lock()
 	defer s.fed.mu.Unlock()
 	if err := s.tellWaiting(ctx); err != nil {
@@ -65,36 +67,76 @@ func (s *Jobs) Fresh(ctx context.Context, limit int) ([]events.FeedEvent, error)
 	if err != nil {
 		return nil, fmt.Errorf("read the feed: %w", err)
 	}
-	n := 0
-	for _, r := range rows {
-		n += len(r.JobIds)
-	}
-	fresh := make([]events.FeedEvent, 0, n)
-	for _, r := range rows {
-		for i, job := range r.JobIds {
-			e := events.FeedEvent{
-				Row: r.ID, Kind: events.Kind(r.JobType), Scope: events.Scope{Team: r.TeamID, Project: r.ProjectID},
-				Event: events.Event{
-					Job: events.ID(job), Version: int(r.Versions[i]), Type: events.Type(r.EventType), Attempt: int(r.Attempts[i]),
-					Status: events.Status(r.StatusAfter), At: r.Ats[i].UTC(), Actor: r.Actor, Process: r.Process, Build: r.Build,
-					RequestID: r.RequestIds[i], Schema: int(r.Schema),
-				},
-			}
-			if len(r.Reasons) > 0 { // or none of the row's events has one
-				e.Event.Reason = r.Reasons[i]
-			}
-			if len(r.NextAts) > 0 && r.NextAts[i].Unix() != 0 {
-				e.Event.NextAt = r.NextAts[i].UTC()
-			}
-			fresh = append(fresh, e)
-		}
+	fresh := make([]events.FeedRow, 0, 2*len(rows))
+	for i := range rows {
+		fresh = appendFed(fresh, &rows[i])
 	}
 	return fresh, nil
 }
 
+// appendFed appends what a row tells: what it says of its jobs, and before that,
+// of brief ones, that they began.
+func appendFed(fresh []events.FeedRow, r *sqlc.FreshFeedRow) []events.FeedRow {
+	row := events.FeedRow{
+		Row: r.ID, Kind: events.Kind(r.JobType), Scope: events.Scope{Team: r.TeamID, Project: r.ProjectID},
+		Event: events.Event{
+			Type: events.Type(r.EventType), Status: events.Status(r.StatusAfter),
+			Actor: r.Actor, Process: r.Process, Build: r.Build, Schema: int(r.Schema),
+		},
+		Jobs: make([]events.ID, 0, strings.Count(r.Ids, ",")+1),
+	}
+	for id := range strings.SplitSeq(r.Ids, ",") {
+		row.Jobs = append(row.Jobs, events.ID(id))
+	}
+	e, n := &row.Event, len(row.Jobs)
+	version, versions := common(r.Versions, n)
+	attempt, attempts := common(r.Attempts, n)
+	e.Version, e.Attempt, row.Versions, row.Attempts = int(version), int(attempt), versions, attempts
+	e.At, row.Ats = common(times(r.Ats), n)
+	e.NextAt, row.NextAts = common(times(r.NextAts), n)
+	e.RequestID, row.RequestIDs = common(r.RequestIds, n)
+	e.Reason, row.Reasons = common(r.Reasons, n)
+	if r.BeganAts != nil {
+		began := row
+		began.Event.Type, began.Event.Status, began.Event.Version = events.Processing, events.StatusProcessing, e.Version-1
+		if versions != nil {
+			began.Versions = make([]int32, n)
+			for i, v := range versions {
+				began.Versions[i] = v - 1
+			}
+		}
+		began.Event.At, began.Ats = common(times(r.BeganAts), n)
+		fresh = append(fresh, began)
+	}
+	return append(fresh, row)
+}
+
+// common is what a list says of all of n jobs, if it has one element, or the
+// list, if it has one for each. An empty one says nothing.
+func common[T any](list []T, n int) (all T, each []T) {
+	switch {
+	case len(list) == 0:
+	case len(list) == n && n > 1:
+		each = list
+	default:
+		all = list[0]
+	}
+	return all, each
+}
+
+// times makes of a list of times what events have: in the feed the epoch is none.
+func times(list []time.Time) []time.Time {
+	for i, at := range list {
+		if list[i] = at.UTC(); at.Unix() == 0 {
+			list[i] = time.Time{}
+		}
+	}
+	return list
+}
+
 // read gives the next rows, whole ones until they have limit events.
 func (m *feedMark) read(ctx context.Context, q *sqlc.Queries, limit int) ([]sqlc.FreshFeedRow, error) {
-	p := sqlc.FreshFeedParams{After: m.mark, MaxEvents: int32(limit)}
+	p := sqlc.FreshFeedParams{After: m.mark, MaxEvents: int32(limit), MaxRows: int32(min(limit, fewRows))}
 	now := time.Now()
 	if m.open(now) {
 		m.writers.table = "job_feed"
@@ -111,6 +153,10 @@ func (m *feedMark) read(ctx context.Context, q *sqlc.Queries, limit int) ([]sqlc
 		}
 	}
 	rows, err := q.FreshFeed(ctx, p)
+	if err == nil && len(rows) >= fewRows && told(rows) < limit { // it was not for the events that there are no more
+		p.MaxRows = p.MaxEvents
+		rows, err = q.FreshFeed(ctx, p)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -121,6 +167,14 @@ func (m *feedMark) read(ctx context.Context, q *sqlc.Queries, limit int) ([]sqlc
 		m.learn(rows, limit)
 	}
 	return rows, nil
+}
+
+// told is how many events rows have.
+func told(rows []sqlc.FreshFeedRow) (n int) {
+	for i := range rows {
+		n += int(rows[i].Tells)
+	}
+	return n
 }
 
 // open reports whether something is not known for longer than a look at the
@@ -145,14 +199,13 @@ func (m *feedMark) unknown() *unsettled {
 // learn notes what a read has shown. When it was full, it has shown nothing
 // of what comes behind its last row.
 func (m *feedMark) learn(rows []sqlc.FreshFeedRow, limit int) {
-	there, events := make(map[int64]bool, len(rows)), 0
-	for _, r := range rows {
-		there[r.ID] = true
-		events += len(r.JobIds)
+	there := make(map[int64]bool, len(rows))
+	for i := range rows {
+		there[rows[i].ID] = true
 	}
 	last := rows[len(rows)-1].ID
 	shown := max(last, m.mark)
-	if events >= limit {
+	if told(rows) >= limit {
 		shown = last
 	}
 	ended := func(u *unsettled) bool {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/seed-245eaa15/obs/db"
 	"github.com/seed-245eaa15/obs/events"
+	"github.com/seed-245eaa15/obs/events/eventstest"
 )
 
 // told reads all that is there to tell, takes it out, and gives each job's
@@ -25,7 +26,7 @@ func told(t *testing.T, jobs *db.Jobs, limit int, into map[events.ID][]int) {
 			return
 		}
 		var rows []int64
-		for _, f := range fed {
+		for _, f := range eventstest.Events(fed) {
 			into[f.Event.Job] = append(into[f.Event.Job], f.Event.Version)
 			rows = append(rows, f.Row)
 		}

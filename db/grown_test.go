@@ -14,6 +14,7 @@ import (
 
 	"github.com/seed-245eaa15/obs/db"
 	"github.com/seed-245eaa15/obs/events"
+	"github.com/seed-245eaa15/obs/events/eventstest"
 )
 
 // parts are who works on a job, each in a session of its own, so that it is
@@ -158,7 +159,7 @@ func (g *grown) tell(tb testing.TB, n int) {
 	jobs := g.of["feed"].jobs
 	fed, err := jobs.Fresh(tb.Context(), n)
 	require.NoError(tb, err)
-	require.Len(tb, fed, n)
+	require.Len(tb, eventstest.Events(fed), n)
 	rows := make([]int64, 0, n)
 	for _, f := range fed {
 		if len(rows) == 0 || rows[len(rows)-1] != f.Row {

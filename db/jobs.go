@@ -109,7 +109,7 @@ func (s *Jobs) add(ctx context.Context, tx pgx.Tx, steps []events.Step, made fun
 		Ids: make([]string, 0, n), TeamIds: make([]string, 0, n), ProjectIds: make([]string, 0, n), JobTypes: make([]string, 0, n),
 		SourceTypes: make([]string, 0, n), SourceIds: make([]string, 0, n), Payloads: make([]string, 0, n), RequestIds: make([]string, 0, n),
 		Priorities: make([]int32, 0, n), MaxAttempts: make([]int32, 0, n), DelaysUs: make([]int64, 0, n),
-		Actor: steps[0].Event.Actor, Reason: steps[0].Event.Reason,
+		Actor: steps[0].Event.Actor, Reason: steps[0].Event.Reason, RequestID: steps[0].Job.RequestID,
 		Process: s.cfg.Process, Build: s.cfg.Build, Schema: events.Schema,
 	}
 	place := make(map[string]int, n)                              // the same job twice in one call is added once
@@ -136,14 +136,16 @@ func (s *Jobs) add(ctx context.Context, tx pgx.Tx, steps []events.Step, made fun
 		p.Payloads = append(p.Payloads, arguments(&j))
 		p.Escapes = p.Escapes || escaped(j.Args)
 		p.RequestIds = append(p.RequestIds, j.RequestID)
+		p.Requests = p.Requests || j.RequestID != p.RequestID
 		p.Priorities = append(p.Priorities, int32(j.Priority))
 		p.MaxAttempts = append(p.MaxAttempts, int32(j.MaxAttempts))
 		p.DelaysUs = append(p.DelaysUs, st.Delay.Microseconds())
+		p.Delayed = p.Delayed || st.Delay > 0
 		if st.Event.Actor != p.Actor {
 			actorOf[string(j.ID)] = st.Event.Actor
 		}
 		if st.Event.Reason != p.Reason {
-			reasonOf[string(j.ID)] = st.Event.Reason
+			reasonOf[string(j.ID)], p.Reasons = st.Event.Reason, true
 		}
 	}
 	var err error

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -132,6 +133,7 @@ func (s *Jobs) complete(ctx context.Context, q *sqlc.Queries, steps []events.Ste
 		Ids: make([]string, 0, n), TeamIds: make([]string, 0, n), ProjectIds: make([]string, 0, n),
 		Versions: make([]int32, 0, n), BeganAts: make([]time.Time, 0, n),
 		Actor: first.Event.Actor, Worker: first.Job.LockedBy, Build: cmp.Or(first.Event.Build, s.cfg.Build), Schema: events.Schema,
+		RequestID: first.Job.RequestID,
 	}
 	for k, i := range order {
 		j := &steps[i].Job
@@ -144,6 +146,8 @@ func (s *Jobs) complete(ctx context.Context, q *sqlc.Queries, steps []events.Ste
 		p.ProjectIds = append(p.ProjectIds, j.Scope.Project)
 		p.Versions = append(p.Versions, int32(j.Version-1))
 		p.BeganAts = append(p.BeganAts, j.LockedAt)
+		p.Mixed = p.Mixed || j.Version != first.Job.Version || j.Attempts != first.Job.Attempts
+		p.Requests = p.Requests || j.RequestID != first.Job.RequestID
 	}
 	groups, err := q.CompleteJobs(ctx, p)
 	if err != nil {
@@ -158,7 +162,7 @@ func (s *Jobs) complete(ctx context.Context, q *sqlc.Queries, steps []events.Ste
 	}
 	moved := make(map[string]bool, stored)
 	for _, g := range groups {
-		for _, id := range g.Ids {
+		for id := range strings.SplitSeq(g.Ids, ",") {
 			moved[id] = true
 		}
 	}

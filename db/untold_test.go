@@ -13,6 +13,7 @@ import (
 
 	"github.com/seed-245eaa15/obs/db"
 	"github.com/seed-245eaa15/obs/events"
+	"github.com/seed-245eaa15/obs/events/eventstest"
 	"github.com/seed-245eaa15/obs/sqlc"
 )
 
@@ -81,8 +82,8 @@ func TestWhatAJobWasQueuedForIsToldWithItsFirstStep(t *testing.T) {
 			_, history, err := b.jobs.Get(t.Context(), scope, st.Job.ID)
 			require.NoError(t, err)
 			require.Greater(t, len(history), 1)
-			require.Len(t, fresh, len(history))
-			for i, f := range fresh {
+			require.Len(t, eventstest.Events(fresh), len(history))
+			for i, f := range eventstest.Events(fresh) {
 				require.Equal(t, scope, f.Scope)
 				require.Equal(t, events.Kind("event"), f.Kind)
 				require.Equal(t, history[i], f.Event)
@@ -201,8 +202,8 @@ func TestWhoTakesARowAwayWaitsForWhoTellsOfIt(t *testing.T) {
 			require.NoError(t, err)
 			fresh, err := b.jobs.Fresh(t.Context(), 10)
 			require.NoError(t, err)
-			require.Len(t, fresh, len(history))
-			for i, f := range fresh {
+			require.Len(t, eventstest.Events(fresh), len(history))
+			for i, f := range eventstest.Events(fresh) {
 				require.Equal(t, history[i], f.Event)
 			}
 			require.Zero(t, b.counts(t)[2], "rows of the outbox")

@@ -45,13 +45,52 @@ type Lost struct {
 	More      bool // not everything was looked at yet: ask again soon
 }
 
-// FeedEvent is an event on its way to those who follow, with what it is
-// addressed by.
+// FeedEvent is an event for those who follow, with what it is addressed by.
 type FeedEvent struct {
-	Row   int64 // its place in the feed
+	Row   int64 // its place in the feed, until it is told
 	Scope Scope
 	Kind  Kind
 	Event Event
+}
+
+// FeedRow is events on their way to those who follow: what one statement did to
+// jobs of a tenant, of one kind and type. Most of it is the same for all of them.
+type FeedRow struct {
+	Row   int64 // its place in the feed; two that stand there together have the same one
+	Scope Scope
+	Kind  Kind
+	Event Event // what the events have in common, so without a job
+	Jobs  []ID  // of each event, none twice
+	// What the events do not have in common, one for each; or nil, and Event has it.
+	Versions, Attempts  []int32
+	Ats, NextAts        []time.Time
+	RequestIDs, Reasons []string
+}
+
+// At gives an event of the row.
+func (r *FeedRow) At(i int) FeedEvent {
+	f := FeedEvent{Row: r.Row, Scope: r.Scope, Kind: r.Kind, Event: r.Event}
+	e := &f.Event
+	e.Job = r.Jobs[i]
+	if r.Versions != nil {
+		e.Version = int(r.Versions[i])
+	}
+	if r.Attempts != nil {
+		e.Attempt = int(r.Attempts[i])
+	}
+	if r.Ats != nil {
+		e.At = r.Ats[i]
+	}
+	if r.NextAts != nil {
+		e.NextAt = r.NextAts[i]
+	}
+	if r.RequestIDs != nil {
+		e.RequestID = r.RequestIDs[i]
+	}
+	if r.Reasons != nil {
+		e.Reason = r.Reasons[i]
+	}
+	return f
 }
 
 // Finding is something that must always hold and does not.

@@ -157,7 +157,7 @@ func (c *counting) Reclaim(ctx context.Context, lease time.Duration) (events.Los
 	return c.store.Reclaim(ctx, lease)
 }
 
-func (c *counting) Fresh(ctx context.Context, limit int) ([]events.FeedEvent, error) {
+func (c *counting) Fresh(ctx context.Context, limit int) ([]events.FeedRow, error) {
 	c.asked.Add(1)
 	c.fresh.Add(1)
 	return c.store.Fresh(ctx, limit)

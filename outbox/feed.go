@@ -31,9 +31,12 @@ const (
 	// tell of are taken away. What is told again after a crash is within it, and
 	// so is what a follower that comes back has to look at (see followBack).
 	tellAtOnce = 128
+	// feedBatches is how many batches of the relay's a pass reads at most: here a
+	// unit is a line, there it is a message.
+	feedBatches = 5
 	// mostEvents is how many events a message has at most: a message costs what
-	// writing some twenty events does, and a follower reads whole ones.
-	mostEvents = 64
+	// writing a hundred events does, and a follower reads whole ones.
+	mostEvents = 256
 	// roomEvents is how many bytes several events have in a message: with its
 	// headers it is within MaxEvent.
 	roomEvents = MaxEvent - roomForHeaders
@@ -53,9 +56,11 @@ type follower struct {
 
 // letter is a message and what it tells.
 type letter struct {
-	msg    *nats.Msg
-	events []events.FeedEvent // at least one, all of a row
-	whole  int                // if it is the last one of its row, how many events the row has; else 0
+	msg   *nats.Msg
+	row   *events.FeedRow
+	from  int // its events in the row, at least one
+	to    int // behind them
+	whole int // if it is the last one of its place in the feed, how many events stand there; else 0
 }
 
 func newFollower(r *Relay, pub *publisher, wake, look chan struct{}) *follower {
@@ -111,9 +116,14 @@ func (f *follower) run(ctx context.Context) {
 
 // pass tells one read of the feed. more says that there is another one.
 func (f *follower) pass(ctx context.Context) (told int, more bool, err error) {
-	fresh, err := f.relay.feed.Fresh(ctx, f.relay.cfg.Batch)
+	limit := feedBatches * f.relay.cfg.Batch
+	fresh, err := f.relay.feed.Fresh(ctx, limit)
 	if err != nil {
 		return 0, false, wrap("read the feed", err)
+	}
+	all := 0
+	for i := range fresh {
+		all += len(fresh[i].Jobs)
 	}
 	for some := range slices.Chunk(f.letters(fresh), tellAtOnce) {
 		n, err := f.publish(ctx, some)
@@ -122,7 +132,7 @@ func (f *follower) pass(ctx context.Context) (told int, more bool, err error) {
 		whole := 0
 		for _, l := range some[:n] {
 			if l.whole > 0 {
-				rows, whole = append(rows, l.events[0].Row), whole+l.whole
+				rows, whole = append(rows, l.row.Row), whole+l.whole
 			}
 		}
 		if len(rows) > 0 {
@@ -133,10 +143,10 @@ func (f *follower) pass(ctx context.Context) (told int, more bool, err error) {
 			f.relay.count(func(s *State) { s.Told += uint64(whole) })
 		}
 		if err != nil {
-			return told, false, f.failed(ctx, fmt.Errorf("tell %d of %d events: %w", len(fresh)-told, len(fresh), err))
+			return told, false, f.failed(ctx, fmt.Errorf("tell %d of %d events: %w", all-told, all, err))
 		}
 	}
-	return told, len(fresh) >= f.relay.cfg.Batch, nil
+	return told, all >= limit, nil
 }
 
 // failed makes the streams again if that is what is wrong.
@@ -155,58 +165,51 @@ func (f *follower) failed(ctx context.Context, err error) error {
 
 // letters puts events into messages. What a row comes to is always the same,
 // so that the stream drops what is told again.
-func (f *follower) letters(fresh []events.FeedEvent) []letter {
-	var all []letter
-	for whole := 0; len(fresh) > 0; {
-		l := f.letter(fresh)
-		n := len(l.events)
-		whole += n
-		if n == len(fresh) || fresh[n].Row != fresh[0].Row {
-			l.whole, whole = whole, 0
+func (f *follower) letters(fresh []events.FeedRow) []letter {
+	all := make([]letter, 0, len(fresh))
+	whole := 0
+	for i := range fresh {
+		row := &fresh[i]
+		whole += len(row.Jobs)
+		for from := 0; from < len(row.Jobs); from = all[len(all)-1].to {
+			all = append(all, f.letter(row, from, len(row.Jobs)))
 		}
-		all, fresh = append(all, l), fresh[n:]
+		if i+1 == len(fresh) || fresh[i+1].Row != row.Row {
+			all[len(all)-1].whole, whole = whole, 0
+		}
 	}
 	return all
 }
 
-// letter is a message of as many of the first of these events as fit.
-func (f *follower) letter(some []events.FeedEvent) letter {
-	first, room := &some[0], roomEvents
+// letter is a message of as many of these events of a row as fit.
+func (f *follower) letter(row *events.FeedRow, from, to int) letter {
+	room := roomEvents
 	if most := int(f.pub.js.Conn().MaxPayload()); most > 0 {
 		room = min(room, most-roomForHeaders)
 	}
-	most := 1
-	for most < min(len(some), mostEvents) && together(first, &some[most]) {
-		most++
-	}
-	body, names := appendEvent(nil, first), appendName(nil, first.Event.Job, first.Event.Version)
-	body, names = slices.Grow(body, (most-1)*(len(body)+8)), slices.Grow(names, (most-1)*(len(names)+2))
-	n := 1
-	for ; n < most; n++ {
-		e, before := &some[n].Event, len(body)
-		if body = appendEvent(append(body, '\n'), &some[n]); len(body) > room {
+	first := row.At(from)
+	e, most := &first.Event, min(to, from+mostEvents)
+	body := appendEvent(nil, &first)
+	body = slices.Grow(body, (most-from-1)*(len(e.Job)+16))
+	for to = from + 1; to < most; to++ {
+		before := len(body)
+		if body = appendNext(append(body, '\n'), row, to); len(body) > room {
 			body = body[:before]
 			break
 		}
-		names = appendName(append(names, '\n'), e.Job, e.Version)
 	}
-	header := nats.Header{jetstream.ExpectedStreamHeader: f.stream, HeaderType: {string(first.Event.Type)}}
-	if n == 1 {
-		header[jetstream.MsgIDHeader] = []string{string(names)}
-		header[HeaderJob] = []string{string(first.Event.Job)}
-		header[HeaderVersion] = []string{strconv.Itoa(first.Event.Version)}
+	header := nats.Header{jetstream.ExpectedStreamHeader: f.stream, HeaderType: {string(e.Type)}}
+	if to == from+1 {
+		header[jetstream.MsgIDHeader] = []string{string(appendName(nil, e.Job, e.Version))}
+		header[HeaderJob] = []string{string(e.Job)}
+		header[HeaderVersion] = []string{strconv.Itoa(e.Version)}
 	} else {
-		sum := sha256.Sum256(names)
+		sum := sha256.Sum256(body)
 		header[jetstream.MsgIDHeader] = []string{base64.RawURLEncoding.EncodeToString(sum[:16])}
-		header[HeaderEvents] = []string{strconv.Itoa(n)}
+		header[HeaderEvents] = []string{strconv.Itoa(to - from)}
 	}
-	subject := f.relay.cfg.Streams.EventSubject(first.Scope, first.Kind, first.Event.Type)
-	return letter{msg: &nats.Msg{Subject: subject, Data: body, Header: header}, events: some[:n]}
-}
-
-// together reports whether two events may share a message.
-func together(a, b *events.FeedEvent) bool {
-	return a.Row == b.Row && a.Scope == b.Scope && a.Kind == b.Kind && a.Event.Type == b.Event.Type
+	subject := f.relay.cfg.Streams.EventSubject(row.Scope, row.Kind, e.Type)
+	return letter{msg: &nats.Msg{Subject: subject, Data: body, Header: header}, row: row, from: from, to: to}
 }
 
 // publish puts letters on the stream in their order, and says how many of the
@@ -245,13 +248,13 @@ func (f *follower) alone(ctx context.Context, l letter) error {
 	switch {
 	case err == nil || !isRefused(err):
 		return err
-	case len(l.events) == 1:
-		f.relay.cfg.Log.ErrorContext(ctx, "broker refuses an event",
-			"job", string(l.events[0].Event.Job), "version", l.events[0].Event.Version, "error", err.Error())
+	case l.to == l.from+1:
+		e := l.row.At(l.from).Event
+		f.relay.cfg.Log.ErrorContext(ctx, "broker refuses an event", "job", string(e.Job), "version", e.Version, "error", err.Error())
 		return nil
 	}
-	for i := range l.events {
-		if err := f.alone(ctx, f.letter(l.events[i:i+1])); err != nil {
+	for i := l.from; i < l.to; i++ {
+		if err := f.alone(ctx, f.letter(l.row, i, i+1)); err != nil {
 			return err
 		}
 	}

@@ -178,7 +178,7 @@ func TestARowIsFewMessages(t *testing.T) {
 			outbox.HeaderJob: {string(e.Job)}, outbox.HeaderVersion: {"1"}, outbox.HeaderType: {"queued"},
 		}, lone.Header)
 
-		for i, c := range []struct{ events, messages int }{{57, 1}, {64, 1}, {65, 2}, {150, 3}, {2, 1}} {
+		for i, c := range []struct{ events, messages int }{{57, 1}, {256, 1}, {257, 2}, {600, 3}, {2, 1}} {
 			told, messages := w.queued()
 			w.enqueue(c.events, teamA)
 			w.once(r)
@@ -189,7 +189,7 @@ func TestARowIsFewMessages(t *testing.T) {
 		inOrder(w.T, w.told())
 
 		told, messages := w.queued()
-		w.enqueue(20, teamA, func(s *events.Step) { s.Event.Reason = strings.Repeat("long ", 1000) })
+		w.enqueue(20, teamA, func(s *events.Step) { s.Event.Reason = fmt.Sprint(w.n, strings.Repeat(" long", 1000)) })
 		w.once(r)
 		after, now := w.queued()
 		require.Equal(w, messages+2, now, "it has to fit")

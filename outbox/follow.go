@@ -219,6 +219,7 @@ func (f *following) hear(msg jetstream.Msg) error {
 	}
 	f.sequence++
 	at := events.Cursor{Epoch: f.at.Epoch, Seq: meta.Sequence.Stream - 1}
+	var read lines
 	for rest, more := msg.Data(), true; more; {
 		var line []byte
 		line, rest, more = bytes.Cut(rest, newline)
@@ -226,19 +227,19 @@ func (f *following) hear(msg jetstream.Msg) error {
 		if at.Part++; !more {
 			at.Seq, at.Part = meta.Sequence.Stream, 0
 		}
-		if err := f.hearLine(line, from, at); err != nil {
+		m, _ := read.next(line) // others may publish there what we cannot read: that is nobody's
+		if err := f.hearEvent(&m, from, at); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// hearLine hears the event between two places.
-func (f *following) hearLine(line []byte, from, at events.Cursor) error {
-	m, err := ParseEvent(line)
+// hearEvent hears what is between two places.
+func (f *following) hearEvent(m *EventMessage, from, at events.Cursor) error {
 	s := f.cfg.Scope
-	ours := err == nil && m.Team == s.Team && (s.Project == "" || m.Project == s.Project) // others may publish there what we cannot read
-	fresh := f.at.Before(at)                                                              // one from before the start is heard for its version alone
+	ours := m.Team == s.Team && (s.Project == "" || m.Project == s.Project)
+	fresh := f.at.Before(at) // one from before the start is heard for its version alone
 	if ours && f.versions.rises(m.Job, m.Version) && fresh {
 		if err := f.tell(events.Heard{At: at, Event: new(m.feedEvent()), From: from}); err != nil {
 			return err

@@ -3,6 +3,7 @@ package outbox_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"testing"
@@ -82,7 +83,7 @@ func TestFollowGoesOnWithinAMessage(t *testing.T) {
 	require.NoError(t, err)
 	m, err := stream.GetMsg(t.Context(), all[1].At.Seq+1)
 	require.NoError(t, err)
-	lines := bytes.Split(m.Data, []byte("\n"))
+	lines := whole(t, m.Data)
 	require.Len(t, lines, 57)
 	for _, size := range []int{57, 20, 1, 56} {
 		for some := range slices.Chunk(lines, size) {
@@ -223,6 +224,18 @@ func (s *story) relay(dies bool) {
 	}
 }
 
+// whole is the events of a message as a relay of before wrote them: each says all.
+func whole(t require.TestingT, body []byte) [][]byte {
+	all, err := outbox.ParseEvents(body)
+	require.NoError(t, err)
+	lines := make([][]byte, len(all))
+	for i, m := range all {
+		lines[i], err = json.Marshal(m)
+		require.NoError(t, err)
+	}
+	return lines
+}
+
 // again tells the last messages once more, each split anew, under other ids:
 // as a relay of another make would, after the stream has forgotten the ids.
 func (s *story) again(n int) {
@@ -231,7 +244,7 @@ func (s *story) again(n int) {
 	for seq := max(last, uint64(n)) - uint64(n) + 1; seq <= last; seq++ {
 		m, err := stream.GetMsg(s.t.Context(), seq)
 		require.NoError(s.t, err)
-		lines := bytes.Split(m.Data, []byte("\n"))
+		lines := whole(s.t, m.Data)
 		for some := range slices.Chunk(lines, rapid.IntRange(len(lines)/3+1, len(lines)).Draw(s.t, "size")) {
 			_, err := s.js.Publish(s.t.Context(), m.Subject, bytes.Join(some, []byte("\n")), jetstream.WithMsgID(nats.NewInbox()))
 			require.NoError(s.t, err)

@@ -40,9 +40,10 @@ type Store interface {
 // Feed is the events that followers have not been told yet.
 type Feed interface {
 	// Fresh reads the oldest rows, in their order: whole ones, until they have
-	// limit events. A row may have one event of each of several jobs. That a
-	// job is queued may be left out for a while, at most until it moves on.
-	Fresh(ctx context.Context, limit int) ([]events.FeedEvent, error)
+	// limit events. A row may have one event of each of several jobs, and rows of
+	// one place are told and taken away together. That a job is queued may be left
+	// out for a while, at most until it moves on.
+	Fresh(ctx context.Context, limit int) ([]events.FeedRow, error)
 	// Told takes these rows away: the stream has confirmed all that is in them. It may be
 	// forgotten in a crash, the events are then told again.
 	Told(ctx context.Context, rows []int64) error

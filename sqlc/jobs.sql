@@ -10,7 +10,8 @@
 -- actor_of and reason_of say so by the job's id. To join what was made with
 -- what was wanted would take a tenth more time. Arguments with escapes go
 -- through jsonb, which refuses what no text can be: json would keep it, and
--- whoever reads one field of it would fail.
+-- whoever reads one field of it would fail. The lists of the feed's row are made
+-- only where the caller says that they are not the same for all.
 WITH known AS ( -- as a foreign key would, but once for each project
     SELECT p.id, p.team_id FROM projects p WHERE p.id = ANY (@projects::text[]) FOR KEY SHARE
 ), made AS (
@@ -52,11 +53,13 @@ WITH known AS ( -- as a foreign key would, but once for each project
     SELECT m.ask, m.id, m.team_id, m.project_id, m.job_type, 1, m.priority, m.next_attempt_at FROM made m
 ), fed AS (
     INSERT INTO job_feed (team_id, project_id, job_type, event_type, status_after, actor, process, build, schema,
-        job_ids, versions, attempts, ats, next_ats, request_ids, reasons)
+        events, ids, versions, attempts, ats, next_ats, request_ids, reasons)
     SELECT m.team_id, m.project_id, m.job_type, 'queued', 'queued', COALESCE(@actor_of::jsonb ->> m.id, @actor::text) AS actor,
            @process::text, @build::text, @schema::int,
-           array_agg(m.id), array_agg(1), array_agg(0), array_agg(m.created_at), array_agg(COALESCE(m.next_attempt_at, 'epoch')),
-           array_agg(m.request_id), array_agg(COALESCE(@reason_of::jsonb ->> m.id, @reason::text))
+           count(*), string_agg(m.id, ','), '{1}'::int[], '{0}'::int[], ARRAY[statement_timestamp()],
+           COALESCE(array_agg(COALESCE(m.next_attempt_at, 'epoch')) FILTER (WHERE @delayed::bool), '{}'),
+           COALESCE(array_agg(m.request_id) FILTER (WHERE @requests::bool), ARRAY[@request_id::text]),
+           COALESCE(array_agg(COALESCE(@reason_of::jsonb ->> m.id, @reason::text)) FILTER (WHERE @reasons::bool), ARRAY[@reason::text])
     FROM made m
     GROUP BY m.team_id, m.project_id, m.job_type, 6
 )
@@ -135,9 +138,9 @@ WITH late AS MATERIALIZED (
     RETURNING o.*
 )
 INSERT INTO job_feed (team_id, project_id, job_type, event_type, status_after, actor, process, build, schema,
-    job_ids, versions, attempts, ats, next_ats, request_ids, reasons)
+    events, ids, versions, attempts, ats, next_ats, request_ids, reasons)
 SELECT o.team_id, o.project_id, o.job_type, 'queued', 'queued', o.actor, o.process, o.build, o.schema,
-       array_agg(o.job_id), array_agg(o.asked), array_agg(0), array_agg(o.at), array_agg('epoch'::timestamptz), array_agg(o.request_id), array_agg(''::text)
+       count(*), string_agg(o.job_id, ','), array_agg(o.asked), '{0}'::int[], array_agg(o.at), '{}'::timestamptz[], array_agg(o.request_id), '{""}'::text[]
 FROM told o
 GROUP BY o.team_id, o.project_id, o.job_type, o.actor, o.process, o.build, o.schema;
 
@@ -213,9 +216,9 @@ WITH step AS (
     FROM moved m WHERE m.asks
 ), fed AS (
     INSERT INTO job_feed (team_id, project_id, job_type, event_type, status_after, actor, process, build, schema,
-        job_ids, versions, attempts, ats, next_ats, request_ids, reasons)
+        events, ids, versions, attempts, ats, next_ats, request_ids, reasons)
     SELECT m.team_id, m.project_id, m.job_type, m.type, m.status, m.actor, m.process, m.build, @schema::int,
-           array_agg(m.id), array_agg(m.version), array_agg(m.attempts), array_agg(m.updated_at),
+           count(*), string_agg(m.id, ','), array_agg(m.version), array_agg(m.attempts), array_agg(m.updated_at),
            array_agg(CASE WHEN m.asks AND m.next_attempt_at IS NOT NULL THEN m.next_attempt_at ELSE 'epoch' END),
            array_agg(m.request_id), array_agg(m.reason)
     FROM moved m
@@ -270,15 +273,15 @@ WITH limits AS MATERIALIZED (
     RETURNING o.*
 ), fed AS ( -- in this order: no event is told before an earlier one
     INSERT INTO job_feed (team_id, project_id, job_type, event_type, status_after, actor, process, build, schema,
-        job_ids, versions, attempts, ats, next_ats, request_ids, reasons)
+        events, ids, versions, attempts, ats, next_ats, request_ids, reasons)
     SELECT g.team_id, g.project_id, g.job_type, 'queued', 'queued', g.actor, g.process, g.build, g.schema,
-           array_agg(g.job_id), array_agg(g.asked), array_agg(0), array_agg(g.at), array_agg('epoch'::timestamptz), array_agg(g.request_id), array_agg(''::text)
+           count(*), string_agg(g.job_id, ','), array_agg(g.asked), '{0}'::int[], array_agg(g.at), '{}'::timestamptz[], array_agg(g.request_id), '{""}'::text[]
     FROM gone g WHERE NOT g.told
     GROUP BY g.team_id, g.project_id, g.job_type, g.actor, g.process, g.build, g.schema
     UNION ALL
     SELECT m.team_id, m.project_id, m.job_type, 'processing', 'processing', @actor::text, @worker::text, @build::text, @schema::int,
-           array_agg(m.id), array_agg(m.version), array_agg(m.attempts), array_agg(m.updated_at),
-           array_agg('epoch'::timestamptz), array_agg(m.request_id), array_agg(''::text)
+           count(*), string_agg(m.id, ','), array_agg(m.version), array_agg(m.attempts), array_agg(m.updated_at),
+           '{}'::timestamptz[], array_agg(m.request_id), '{""}'::text[]
     FROM moved m
     GROUP BY m.team_id, m.project_id, m.job_type
 ), met AS ( -- as in MoveJobs
@@ -321,8 +324,9 @@ WHERE j.id = @id::text
 -- Two steps at once: what LookAtJobs gave begins, and is completed. It is what
 -- events.Job.Apply makes of a queued job, processing and completed, and each
 -- row has to be at the version that was looked at. Gives how many of each
--- tenant's were, and their ids if any was not. As in MoveJobs, all but the id
--- is hidden from the planner. In the feed's rows lists of nothing are empty.
+-- tenant's were, and their ids, with commas between, if any was not. As in
+-- MoveJobs, all but the id is hidden from the planner, and as in EnqueueJobs
+-- the caller says what is not the same for all jobs.
 WITH step AS (
     SELECT unnest(@ids::text[]) AS id,
            unnest(@team_ids::text[]) AS team_id,
@@ -353,10 +357,12 @@ WITH step AS (
            @actor::text, @worker::text, @build::text, m.request_id, @schema::int
     FROM moved m
 ), told AS (
-    SELECT m.team_id, m.project_id, m.job_type, array_agg(m.id) AS ids, array_agg(m.attempts) AS attempts, array_agg(m.request_id) AS request_ids,
-           array_agg(m.version - 1) AS first, array_agg(m.began_at) AS began_ats, array_agg(m.version) AS second, array_agg(m.updated_at) AS ended_ats
+    SELECT m.team_id, m.project_id, m.job_type, m.updated_at, count(*) AS jobs, string_agg(m.id, ',') AS ids, array_agg(m.began_at) AS began_ats,
+           COALESCE(array_agg(m.version) FILTER (WHERE @mixed::bool), ARRAY[min(m.version)]) AS versions,
+           COALESCE(array_agg(m.attempts) FILTER (WHERE @mixed::bool), ARRAY[min(m.attempts)]) AS attempts,
+           COALESCE(array_agg(m.request_id) FILTER (WHERE @requests::bool), ARRAY[@request_id::text]) AS request_ids
     FROM moved m
-    GROUP BY m.team_id, m.project_id, m.job_type
+    GROUP BY m.team_id, m.project_id, m.job_type, m.updated_at
 ), gone AS ( -- no join: the outbox is often empty when it is analyzed, and one would compare each with each
     DELETE FROM outbox o
     WHERE o.id = ANY (ARRAY(SELECT m.ask FROM moved m))
@@ -364,22 +370,18 @@ WITH step AS (
     RETURNING o.*
 ), fed AS ( -- in this order: no event is told before an earlier one
     INSERT INTO job_feed (team_id, project_id, job_type, event_type, status_after, actor, process, build, schema,
-        job_ids, versions, attempts, ats, next_ats, request_ids, reasons)
+        events, ids, versions, attempts, ats, began_ats, request_ids)
     SELECT g.team_id, g.project_id, g.job_type, 'queued', 'queued', g.actor, g.process, g.build, g.schema,
-           array_agg(g.job_id), array_agg(g.asked), array_agg(0), array_agg(g.at), array_agg('epoch'::timestamptz), array_agg(g.request_id), array_agg(''::text)
+           count(*), string_agg(g.job_id, ','), array_agg(g.asked), '{0}'::int[], array_agg(g.at), NULL::timestamptz[], array_agg(g.request_id)
     FROM gone g WHERE NOT g.told
     GROUP BY g.team_id, g.project_id, g.job_type, g.actor, g.process, g.build, g.schema
     UNION ALL
-    SELECT t.team_id, t.project_id, t.job_type, 'processing', 'processing', @actor::text, @worker::text, @build::text, @schema::int,
-           t.ids, t.first, t.attempts, t.began_ats, '{}'::timestamptz[], t.request_ids, '{}'::text[]
-    FROM told t
-    UNION ALL
     SELECT t.team_id, t.project_id, t.job_type, 'completed', 'completed', @actor::text, @worker::text, @build::text, @schema::int,
-           t.ids, t.second, t.attempts, t.ended_ats, '{}'::timestamptz[], t.request_ids, '{}'::text[]
+           2 * t.jobs, t.ids, t.versions, t.attempts, ARRAY[t.updated_at], t.began_ats, t.request_ids
     FROM told t
 )
-SELECT cardinality(t.ids)::int AS stored,
-       CASE WHEN (SELECT count(*) FROM moved) < cardinality(@ids::text[]) THEN t.ids ELSE '{}' END::text[] AS ids
+SELECT t.jobs::int AS stored,
+       CASE WHEN (SELECT count(*) FROM moved) < cardinality(@ids::text[]) THEN t.ids ELSE '' END::text AS ids
 FROM told t;
 
 -- name: CompleteJob :many
@@ -414,17 +416,13 @@ WITH moved AS (
     RETURNING o.*
 ), fed AS ( -- in this order: no event is told before an earlier one
     INSERT INTO job_feed (team_id, project_id, job_type, event_type, status_after, actor, process, build, schema,
-        job_ids, versions, attempts, ats, next_ats, request_ids, reasons)
+        events, ids, versions, attempts, ats, began_ats, request_ids)
     SELECT g.team_id, g.project_id, g.job_type, 'queued', 'queued', g.actor, g.process, g.build, g.schema,
-           ARRAY[g.job_id], ARRAY[g.asked], ARRAY[0], ARRAY[g.at], ARRAY['epoch'::timestamptz], ARRAY[g.request_id], ARRAY['']
+           1, g.job_id, ARRAY[g.asked], '{0}'::int[], ARRAY[g.at], NULL::timestamptz[], ARRAY[g.request_id]
     FROM gone g WHERE NOT g.told
     UNION ALL
-    SELECT @team_id::text, @project_id::text, m.job_type, 'processing', 'processing', @actor::text, @worker::text, @build::text, @schema::int,
-           ARRAY[@id::text], ARRAY[m.version - 1], ARRAY[m.attempts], ARRAY[@began_at::timestamptz], '{}'::timestamptz[], ARRAY[m.request_id], '{}'::text[]
-    FROM moved m
-    UNION ALL
     SELECT @team_id::text, @project_id::text, m.job_type, 'completed', 'completed', @actor::text, @worker::text, @build::text, @schema::int,
-           ARRAY[@id::text], ARRAY[m.version], ARRAY[m.attempts], ARRAY[m.updated_at], '{}'::timestamptz[], ARRAY[m.request_id], '{}'::text[]
+           2, @id::text, ARRAY[m.version], ARRAY[m.attempts], ARRAY[m.updated_at], ARRAY[@began_at::timestamptz], ARRAY[m.request_id]
     FROM moved m
 )
 SELECT m.version FROM moved m;

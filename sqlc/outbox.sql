@@ -37,9 +37,9 @@ WITH part AS MATERIALIZED (
     RETURNING o.*
 ), fed AS (
     INSERT INTO job_feed (team_id, project_id, job_type, event_type, status_after, actor, process, build, schema,
-        job_ids, versions, attempts, ats, next_ats, request_ids, reasons)
+        events, ids, versions, attempts, ats, next_ats, request_ids, reasons)
     SELECT o.team_id, o.project_id, o.job_type, 'queued', 'queued', o.actor, o.process, o.build, o.schema,
-           array_agg(o.job_id), array_agg(o.asked), array_agg(0), array_agg(o.at), array_agg('epoch'::timestamptz), array_agg(o.request_id), array_agg(''::text)
+           count(*), string_agg(o.job_id, ','), array_agg(o.asked), '{0}'::int[], array_agg(o.at), '{}'::timestamptz[], array_agg(o.request_id), '{""}'::text[]
     FROM told o
     GROUP BY o.team_id, o.project_id, o.job_type, o.actor, o.process, o.build, o.schema
 )
@@ -48,15 +48,18 @@ SELECT count(*) AS rows, COALESCE(max(p.id), 0)::bigint AS last FROM part p;
 -- name: FreshFeed :many
 -- Whole rows, until they have so many events: those after a row, and some
 -- before it, all in one snapshot. Running is the oldest transaction that is.
-SELECT f.*, pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS running FROM (
-    SELECT *, sum(cardinality(job_ids)) OVER (ORDER BY id) AS events
+SELECT f.id, f.team_id, f.project_id, f.job_type, f.event_type, f.status_after, f.actor, f.process, f.build, f.schema,
+       COALESCE(f.ids, array_to_string(f.job_ids, ','))::text AS ids, f.versions, f.attempts, f.ats, f.began_ats, f.next_ats, f.request_ids, f.reasons,
+       f.tells::int AS tells, pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS running
+FROM (
+    SELECT *, sum(tells) OVER (ORDER BY id) AS total
     FROM (
-        SELECT * FROM job_feed WHERE id = ANY(@again::bigint[])
+        SELECT *, COALESCE(events, cardinality(job_ids)) AS tells FROM job_feed WHERE id = ANY(@again::bigint[])
         UNION ALL
-        (SELECT * FROM job_feed WHERE id > @after::bigint ORDER BY id LIMIT @max_events::int)
+        (SELECT *, COALESCE(events, cardinality(job_ids)) AS tells FROM job_feed WHERE id > @after::bigint ORDER BY id LIMIT @max_rows::int)
     ) h
 ) f
-WHERE f.events - cardinality(f.job_ids) < @max_events::int
+WHERE f.total - f.tells < @max_events::int
 ORDER BY f.id;
 
 -- name: ForgetFeed :one

@@ -287,21 +287,25 @@ func (q *Queries) ForgetStrayAsks(ctx context.Context, arg ForgetStrayAsksParams
 }
 
 const freshFeed = `-- name: FreshFeed :many
-SELECT f.id, f.team_id, f.project_id, f.job_type, f.event_type, f.status_after, f.actor, f.process, f.build, f.schema, f.job_ids, f.versions, f.attempts, f.ats, f.next_ats, f.request_ids, f.reasons, f.events, pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS running FROM (
-    SELECT id, team_id, project_id, job_type, event_type, status_after, actor, process, build, schema, job_ids, versions, attempts, ats, next_ats, request_ids, reasons, sum(cardinality(job_ids)) OVER (ORDER BY id) AS events
+SELECT f.id, f.team_id, f.project_id, f.job_type, f.event_type, f.status_after, f.actor, f.process, f.build, f.schema,
+       COALESCE(f.ids, array_to_string(f.job_ids, ','))::text AS ids, f.versions, f.attempts, f.ats, f.began_ats, f.next_ats, f.request_ids, f.reasons,
+       f.tells::int AS tells, pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS running
+FROM (
+    SELECT id, team_id, project_id, job_type, event_type, status_after, actor, process, build, schema, job_ids, versions, attempts, ats, next_ats, request_ids, reasons, events, ids, began_ats, tells, sum(tells) OVER (ORDER BY id) AS total
     FROM (
-        SELECT id, team_id, project_id, job_type, event_type, status_after, actor, process, build, schema, job_ids, versions, attempts, ats, next_ats, request_ids, reasons FROM job_feed WHERE id = ANY($1::bigint[])
+        SELECT id, team_id, project_id, job_type, event_type, status_after, actor, process, build, schema, job_ids, versions, attempts, ats, next_ats, request_ids, reasons, events, ids, began_ats, COALESCE(events, cardinality(job_ids)) AS tells FROM job_feed WHERE id = ANY($1::bigint[])
         UNION ALL
-        (SELECT id, team_id, project_id, job_type, event_type, status_after, actor, process, build, schema, job_ids, versions, attempts, ats, next_ats, request_ids, reasons FROM job_feed WHERE id > $2::bigint ORDER BY id LIMIT $3::int)
+        (SELECT id, team_id, project_id, job_type, event_type, status_after, actor, process, build, schema, job_ids, versions, attempts, ats, next_ats, request_ids, reasons, events, ids, began_ats, COALESCE(events, cardinality(job_ids)) AS tells FROM job_feed WHERE id > $2::bigint ORDER BY id LIMIT $3::int)
     ) h
 ) f
-WHERE f.events - cardinality(f.job_ids) < $3::int
+WHERE f.total - f.tells < $4::int
 ORDER BY f.id
 `
 
 type FreshFeedParams struct {
 	Again     []int64
 	After     int64
+	MaxRows   int32
 	MaxEvents int32
 }
 
@@ -316,21 +320,27 @@ type FreshFeedRow struct {
 	Process     string
 	Build       string
 	Schema      int16
-	JobIds      []string
+	Ids         string
 	Versions    []int32
 	Attempts    []int32
 	Ats         []time.Time
+	BeganAts    []time.Time
 	NextAts     []time.Time
 	RequestIds  []string
 	Reasons     []string
-	Events      int64
+	Tells       int32
 	Running     int64
 }
 
 // Whole rows, until they have so many events: those after a row, and some
 // before it, all in one snapshot. Running is the oldest transaction that is.
 func (q *Queries) FreshFeed(ctx context.Context, arg FreshFeedParams) ([]FreshFeedRow, error) {
-	rows, err := q.db.Query(ctx, freshFeed, arg.Again, arg.After, arg.MaxEvents)
+	rows, err := q.db.Query(ctx, freshFeed,
+		arg.Again,
+		arg.After,
+		arg.MaxRows,
+		arg.MaxEvents,
+	)
 	if err != nil {
 		return nil, err
 	}
@@ -349,14 +359,15 @@ func (q *Queries) FreshFeed(ctx context.Context, arg FreshFeedParams) ([]FreshFe
 			&i.Process,
 			&i.Build,
 			&i.Schema,
-			&i.JobIds,
+			&i.Ids,
 			&i.Versions,
 			&i.Attempts,
 			&i.Ats,
+			&i.BeganAts,
 			&i.NextAts,
 			&i.RequestIds,
 			&i.Reasons,
-			&i.Events,
+			&i.Tells,
 			&i.Running,
 		); err != nil {
 			return nil, err
@@ -468,9 +479,9 @@ WITH part AS MATERIALIZED (
     RETURNING o.id, o.job_id, o.team_id, o.project_id, o.job_type, o.asked, o.priority, o.due_at, o.told, o.at, o.actor, o.process, o.build, o.request_id, o.schema
 ), fed AS (
     INSERT INTO job_feed (team_id, project_id, job_type, event_type, status_after, actor, process, build, schema,
-        job_ids, versions, attempts, ats, next_ats, request_ids, reasons)
+        events, ids, versions, attempts, ats, next_ats, request_ids, reasons)
     SELECT o.team_id, o.project_id, o.job_type, 'queued', 'queued', o.actor, o.process, o.build, o.schema,
-           array_agg(o.job_id), array_agg(o.asked), array_agg(0), array_agg(o.at), array_agg('epoch'::timestamptz), array_agg(o.request_id), array_agg(''::text)
+           count(*), string_agg(o.job_id, ','), array_agg(o.asked), '{0}'::int[], array_agg(o.at), '{}'::timestamptz[], array_agg(o.request_id), '{""}'::text[]
     FROM told o
     GROUP BY o.team_id, o.project_id, o.job_type, o.actor, o.process, o.build, o.schema
 )

@@ -200,7 +200,7 @@ func (m *Memory) Depose() {
 }
 
 // Fresh is outbox.Feed's.
-func (m *Memory) Fresh(ctx context.Context, limit int) ([]events.FeedEvent, error) {
+func (m *Memory) Fresh(ctx context.Context, limit int) ([]events.FeedRow, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -211,7 +211,20 @@ func (m *Memory) Fresh(ctx context.Context, limit int) ([]events.FeedEvent, erro
 		n++
 	}
 	m.growing = nil
-	return slices.Clone(m.feed[:n]), nil
+	var rows []events.FeedRow
+	for i := range m.feed[:n] {
+		f := &m.feed[i]
+		if i == 0 || m.feed[i-1].Row != f.Row {
+			rows = append(rows, events.FeedRow{Row: f.Row, Scope: f.Scope, Kind: f.Kind, Event: f.Event})
+			rows[len(rows)-1].Event.Job = ""
+		}
+		r := &rows[len(rows)-1]
+		r.Jobs = append(r.Jobs, f.Event.Job)
+		r.Versions, r.Attempts = append(r.Versions, int32(f.Event.Version)), append(r.Attempts, int32(f.Event.Attempt))
+		r.Ats, r.NextAts = append(r.Ats, f.Event.At), append(r.NextAts, f.Event.NextAt)
+		r.RequestIDs, r.Reasons = append(r.RequestIDs, f.Event.RequestID), append(r.Reasons, f.Event.Reason)
+	}
+	return rows, nil
 }
 
 // Told is outbox.Feed's.

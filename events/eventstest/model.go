@@ -358,7 +358,7 @@ func (m *model) compare() {
 	feed := map[events.ID][]int{}
 	fresh, err := m.real.Fresh(m.ctx, enough)
 	require.NoError(m, err)
-	for _, f := range fresh {
+	for _, f := range Events(fresh) {
 		feed[f.Event.Job] = append(feed[f.Event.Job], f.Event.Version)
 	}
 	for id, scope := range m.jobs {

@@ -117,7 +117,7 @@ func testBrief(b bundle) {
 	told := map[events.ID][]int{}
 	fresh, err := b.Fresh(b.t.Context(), enough)
 	require.NoError(b.t, err)
-	for _, f := range fresh {
+	for _, f := range Events(fresh) {
 		told[f.Event.Job] = append(told[f.Event.Job], f.Event.Version)
 	}
 	require.Equal(b.t, []int{1, 2, 3}, told[jobs[0].ID], "followers are told of each event, in order")

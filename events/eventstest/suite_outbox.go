@@ -261,7 +261,7 @@ func testFeed(b bundle) {
 	fresh := func(limit int) []events.FeedEvent {
 		f, err := b.Fresh(ctx, limit)
 		require.NoError(b.t, err)
-		return f
+		return Events(f)
 	}
 	require.Empty(b.t, fresh(10))
 	theirs := step(b.t, "b", "theirs", func(j *events.Job) { j.Scope = Theirs })

@@ -22,7 +22,7 @@ type Table interface {
 	Slots(ctx context.Context, lease time.Duration) (map[events.Kind]int, error)
 	Lead(ctx context.Context) (led context.Context, release func(), err error)
 
-	Fresh(ctx context.Context, limit int) ([]events.FeedEvent, error)
+	Fresh(ctx context.Context, limit int) ([]events.FeedRow, error)
 	Told(ctx context.Context, rows []int64) error
 
 	Begin(ctx context.Context, worker events.Holder, es []events.Envelope) ([]events.Claim, error)
@@ -234,4 +234,15 @@ func check(t require.TestingT, ctx context.Context, b Table, j events.Job) { //n
 		require.Equal(t, want, mine[0])
 	}
 	require.Empty(t, events.Check(row, history, mine, func(string) bool { return true }))
+}
+
+// Events gives each event of rows of a feed.
+func Events(rows []events.FeedRow) []events.FeedEvent {
+	var all []events.FeedEvent
+	for i := range rows {
+		for n := range rows[i].Jobs {
+			all = append(all, rows[i].At(n))
+		}
+	}
+	return all
 }

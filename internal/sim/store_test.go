@@ -172,8 +172,8 @@ func (p *process) lostLead() {
 	}
 }
 
-func (d door) Fresh(ctx context.Context, limit int) ([]events.FeedEvent, error) {
-	return call(ctx, d, "fresh", func() ([]events.FeedEvent, error) {
+func (d door) Fresh(ctx context.Context, limit int) ([]events.FeedRow, error) {
+	return call(ctx, d, "fresh", func() ([]events.FeedRow, error) {
 		fresh, err := d.p.w.mem.Fresh(ctx, limit)
 		if d.p.w.plant == plantToldFirst {
 			for _, e := range fresh {

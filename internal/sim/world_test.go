@@ -360,7 +360,7 @@ func (w *world) busy() string {
 		}
 	}
 	if fresh, err := w.mem.Fresh(w.ctx, 1000); err != nil || len(fresh) > 0 {
-		return fmt.Sprintf("EVENTS was not told %d events %v; %s", len(fresh), err, w.troubles())
+		return fmt.Sprintf("EVENTS was not told %d rows %v; %s", len(fresh), err, w.troubles())
 	}
 	ctx, cancel := context.WithTimeout(w.ctx, time.Second)
 	defer cancel()
