@@ -224,9 +224,9 @@ func (s *Jobs) addOne(ctx context.Context, tx pgx.Tx, st *events.Step, made func
 		})
 		switch pg, ok := errors.AsType[*pgconn.PgError](err); {
 		case err == nil:
-			return madeOf(st, at, nil)
+			return made(0, at, nil)
 		case !ok || pg.Code != "23505" && pg.Code != "23502": // the job is there, or its project is not
-			return nil, fmt.Errorf("enqueue job %s: %w", j.ID, err)
+			return fmt.Errorf("enqueue job %s: %w", j.ID, err)
 		}
 	}
 	q := s.in(tx)
