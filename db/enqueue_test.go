@@ -50,10 +50,9 @@ func TestAJobByItselfIsStoredAsOneOfMany(t *testing.T) {
 		},
 	} {
 		one, a, c := step(t, name+" one"), step(t, name+" a"), step(t, name+" c")
-		alone := step(t, name+" alone") // in a transaction of its own
 		other := step(t, name+" other") // another actor, which c differs from, and so c has a row of the feed alone
 		other.Event.Actor = "somebody else"
-		for _, st := range []*events.Step{&one, &alone, &a, &c} {
+		for _, st := range []*events.Step{&one, &a, &c} {
 			change(st)
 		}
 		require.NoError(t, db.InTx(t.Context(), b.pool, func(tx pgx.Tx) error {
@@ -72,13 +71,7 @@ func TestAJobByItselfIsStoredAsOneOfMany(t *testing.T) {
 		}))
 		_, err := db.TellAtOnce(b.jobs).Fresh(t.Context(), 10)
 		require.NoError(t, err)
-		made, err := b.jobs.Add(t.Context(), nil, alone)
-		require.NoError(t, err)
-		_, err = b.jobs.Fresh(t.Context(), 10)
-		require.NoError(t, err)
 		require.Equal(t, b.rows(t, c.Job.ID), b.rows(t, one.Job.ID), name)
-		require.Equal(t, b.rows(t, c.Job.ID), b.rows(t, alone.Job.ID), name)
-		require.Equal(t, b.get(t, alone.Job.ID).CreatedAt, made[0].CreatedAt)
 		stored := b.get(t, one.Job.ID)
 		require.Equal(t, one.Delay, max(0, stored.NextAt.Sub(stored.CreatedAt)), name)
 	}
@@ -154,10 +147,8 @@ func TestAJobThatIsNotMadeLeavesNothing(t *testing.T) {
 // A project cannot go while a job is made in it, nor be made in one that goes.
 func TestAProjectStaysWhileAJobIsMadeInIt(t *testing.T) {
 	t.Parallel()
-	for _, n := range []int{0, 1, 2} { // none: one in a transaction of its own
+	for _, n := range []int{1, 2} {
 		b := setup(t)
-		alone := n == 0
-		n = max(n, 1)
 		var steps []events.Step
 		for i := range n {
 			steps = append(steps, step(t, fmt.Sprint(i)))
@@ -179,15 +170,10 @@ func TestAProjectStaysWhileAJobIsMadeInIt(t *testing.T) {
 		require.NoError(t, err)
 		late := make(chan error, 1)
 		go func() {
-			for i := range steps {
-				steps[i].Job.ID += "late"
-			}
-			if alone {
-				_, err := b.jobs.Add(t.Context(), nil, steps...)
-				late <- err
-				return
-			}
 			late <- db.InTx(t.Context(), b.pool, func(tx pgx.Tx) error {
+				for i := range steps {
+					steps[i].Job.ID += "late"
+				}
 				_, err := b.jobs.Add(t.Context(), tx, steps...)
 				return err
 			})

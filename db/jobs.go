@@ -211,26 +211,12 @@ func (s *Jobs) addOne(ctx context.Context, tx pgx.Tx, st *events.Step, made func
 	if err != nil {
 		return err
 	}
-	p := sqlc.EnqueueJobParams{
+	q := s.in(tx)
+	at, err := q.EnqueueJob(ctx, sqlc.EnqueueJobParams{
 		ID: string(j.ID), TeamID: j.Scope.Team, ProjectID: j.Scope.Project, JobType: string(j.Kind), SourceType: j.SourceType, SourceID: j.SourceID,
 		Payload: arguments(&j), Escapes: escaped(j.Args), RequestID: j.RequestID, Priority: int32(j.Priority), MaxAttempts: int32(j.MaxAttempts),
 		Actor: st.Event.Actor, Process: s.cfg.Process, Build: s.cfg.Build, Schema: events.Schema,
-	}
-	if tx == nil {
-		at, err := s.q.EnqueueNewJob(ctx, sqlc.EnqueueNewJobParams{
-			ID: p.ID, TeamID: p.TeamID, ProjectID: p.ProjectID, JobType: p.JobType, SourceType: p.SourceType, SourceID: p.SourceID,
-			Payload: p.Payload, Escapes: p.Escapes, RequestID: p.RequestID, Priority: p.Priority, MaxAttempts: p.MaxAttempts,
-			Actor: p.Actor, Process: p.Process, Build: p.Build, Schema: p.Schema,
-		})
-		switch pg, ok := errors.AsType[*pgconn.PgError](err); {
-		case err == nil:
-			return made(0, at, nil)
-		case !ok || pg.Code != "23505" && pg.Code != "23502": // the job is there, or its project is not
-			return fmt.Errorf("enqueue job %s: %w", j.ID, err)
-		}
-	}
-	q := s.in(tx)
-	at, err := q.EnqueueJob(ctx, p)
+	})
 	if errors.Is(err, pgx.ErrNoRows) {
 		err = knownProjects(ctx, q, []events.Step{*st})
 		if err == nil {

@@ -113,7 +113,7 @@ func keptPlans(t *testing.T, dead bool) {
 		require.Empty(t, plans[0].Plan.whole(), "%s: %s", query, explained)
 	}
 	for _, query := range []string{
-		"EnqueueNewJob", "EnqueueJob", "EnqueueJobs", "ClaimJobs", "LookAtJob", "LookAtJobs", "CompleteJob", "CompleteJobs", "MoveJobs", "TellQueued", "TellWaiting", "GetJobs", "JobsOfAsks", "FreeJobs",
+		"EnqueueJob", "EnqueueJobs", "ClaimJobs", "LookAtJob", "LookAtJobs", "CompleteJob", "CompleteJobs", "MoveJobs", "TellQueued", "TellWaiting", "GetJobs", "JobsOfAsks", "FreeJobs",
 	} {
 		require.True(t, seen[query], query)
 	}

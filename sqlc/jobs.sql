@@ -95,31 +95,6 @@ WITH made AS (
 )
 SELECT m.created_at FROM made m;
 
--- name: EnqueueNewJob :one
--- What EnqueueJob does, for a transaction of its own that takes for granted that
--- the project is there and the job is not: where that is wrong, a key or a null
--- refuses all of it, and the caller asks by EnqueueJob. No part waits for what
--- another has made, and no index is looked at twice: a tenth less.
-WITH noted AS (
-    INSERT INTO observation_generation_job_events (
-        job_id, version, team_id, project_id, event_type, status_after, attempt, at,
-        actor, process, build, request_id, schema)
-    VALUES (@id::text, 1, @team_id::text, @project_id::text, 'queued', 'queued', 0, statement_timestamp(),
-            @actor::text, @process::text, @build::text, @request_id::text, @schema::int)
-), asked AS (
-    INSERT INTO outbox (job_id, team_id, project_id, job_type, asked, priority, told, at, actor, process, build, request_id, schema)
-    VALUES (@id::text, @team_id::text, @project_id::text, @job_type::text, 1, @priority::int,
-            false, statement_timestamp(), @actor::text, @process::text, @build::text, @request_id::text, @schema::int)
-    RETURNING id
-)
-INSERT INTO observation_generation_jobs (
-    id, team_id, project_id, job_type, source_type, source_id, payload, request_id, priority, max_attempts,
-    status, version, asked, ask, created_at, updated_at)
-VALUES (@id::text, (SELECT p.team_id FROM projects p WHERE p.id = @project_id::text AND CASE WHEN p.team_id = @team_id::text THEN true END FOR KEY SHARE),
-    @project_id::text, @job_type::text, @source_type::text, @source_id::text, CASE WHEN @escapes::bool THEN CAST(CAST(@payload::text AS jsonb) AS json) ELSE CAST(@payload::text AS json) END, @request_id::text,
-    @priority::int, @max_attempts::int, 'queued', 1, 1, (SELECT a.id FROM asked a), statement_timestamp(), statement_timestamp())
-RETURNING created_at;
-
 -- name: TellQueued :exec
 -- Before a job that waits makes another step than to begin: what its row in
 -- the outbox has to tell goes before that into the feed. The job is locked

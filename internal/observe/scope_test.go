@@ -137,13 +137,6 @@ var mutations = map[string]mutation{
 		}
 		return err
 	}},
-	"EnqueueNewJob": {makes: true, call: func(ctx context.Context, q *sqlc.Queries, x target) error {
-		_, err := q.EnqueueNewJob(ctx, sqlc.EnqueueNewJobParams{
-			ID: string(x.queued.ID), TeamID: x.scope.Team, ProjectID: x.scope.Project, JobType: "event",
-			SourceType: x.queued.SourceType, SourceID: x.queued.SourceID, Payload: "{}", MaxAttempts: 3, Schema: 1,
-		})
-		return err
-	}},
 	"ClaimJobs": {call: func(ctx context.Context, q *sqlc.Queries, x target) error {
 		_, err := q.ClaimJobs(ctx, sqlc.ClaimJobsParams{
 			Ids: []string{string(x.queued.ID)}, TeamIds: []string{x.scope.Team}, ProjectIds: []string{x.scope.Project},
