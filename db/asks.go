@@ -178,8 +178,11 @@ func (s *Jobs) Slots(ctx context.Context, lease time.Duration) (map[events.Kind]
 const relayLock = 0x6f62_7372_656c_6179
 
 // leaderPing is how often the leader looks whether its lock's connection
-// still lives.
-const leaderPing = time.Second
+// still lives, and leaderPatience how long that may take.
+const (
+	leaderPing     = 2 * time.Second
+	leaderPatience = 5 * time.Second
+)
 
 // leaderSilence ends the session of a leader that does not ping: its process
 // is stopped or its host is gone, which the server would notice after hours.
@@ -218,7 +221,7 @@ func (s *Jobs) Lead(ctx context.Context) (context.Context, func(), error) {
 				return
 			case <-tick.C:
 			}
-			ping, stop := context.WithTimeout(led, 5*leaderPing)
+			ping, stop := context.WithTimeout(led, leaderPatience)
 			err := conn.Ping(ping)
 			stop()
 			if err != nil {

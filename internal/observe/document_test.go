@@ -20,7 +20,7 @@ func documents(t *rapid.T) string {
 		rapid.SampledFrom([]string{
 			`""`, `"a"`, `"b"`, `"aa"`, `"0"`, `"10"`, `"9"`, `"01"`, `"4294967294"`, `"4294967295"`, `"__proto__"`, `"__pr\u006fto__"`,
 			`"a"`, `"é"`, `"é"`, `"ﬀ"`, `"😀"`, `"\ud83d\ude00"`, `"\ud83d"`, `"\ude00x"`, `"\u0000"`, "\"\xff\"", "\"\xf0\x9f\"",
-			`"\n\t\b\f\r\"\\\/"`, `"\u001f"`, "\"\x7f\"", `"<>&"`,
+			`"\n\t\b\f\r\"\\\/"`, `"\n\t\b\f\r\"\\"`, `"a\nb"`, `"é\n"`, `"\\/"`, `"\\u0041"`, `"\n\u0041"`, "\"\\n\xff\"", `"\u001f"`, "\"\x7f\"", `"<>&"`,
 		}),
 		rapid.Custom(func(t *rapid.T) string {
 			b, err := json.Marshal(rapid.String().Draw(t, "text"))
