@@ -64,7 +64,15 @@ func (s *Jobs) Enqueue(ctx context.Context, tx pgx.Tx, steps ...events.Step) (ad
 		return nil, nil
 	}
 	added = make([]bool, len(steps))
-	err = s.add(ctx, tx, steps, func(i int, _ time.Time, _ *time.Time) error {
+	if len(steps) == 1 {
+		made, err := s.Add(ctx, tx, steps...)
+		if err != nil {
+			return nil, err
+		}
+		added[0] = made[0] != nil
+		return added, nil
+	}
+	err = s.addMany(ctx, tx, steps, func(i int, _ *sqlc.EnqueueJobsRow) error {
 		added[i] = true
 		return nil
 	})
@@ -77,20 +85,20 @@ func (s *Jobs) Enqueue(ctx context.Context, tx pgx.Tx, steps ...events.Step) (ad
 // Add is [Jobs.Enqueue] for those who want to see the jobs: those that were
 // added, as they are now, and nil for those that exist already.
 func (s *Jobs) Add(ctx context.Context, tx pgx.Tx, steps ...events.Step) ([]*events.Job, error) {
-	if len(steps) == 0 {
+	switch {
+	case len(steps) == 0:
 		return nil, nil
-	}
-	made, jobs := make([]*events.Job, len(steps)), make([]events.Job, 0, len(steps))
-	err := s.add(ctx, tx, steps, func(i int, at time.Time, next *time.Time) error {
-		e := steps[i].Event
-		e.At, e.NextAt = at.UTC(), timeOf(next)
-		j, err := steps[i].Job.Apply(e)
+	case len(steps) == 1 && steps[0].Delay <= 0 && steps[0].Event.Reason == "":
+		job, err := s.addOne(ctx, tx, &steps[0])
 		if err != nil {
-			return fmt.Errorf("enqueue job %s: %w", j.ID, err)
+			return nil, err
 		}
-		jobs = append(jobs, j)
-		made[i] = &jobs[len(jobs)-1]
-		return nil
+		return []*events.Job{job}, nil
+	}
+	made := make([]*events.Job, len(steps))
+	err := s.addMany(ctx, tx, steps, func(i int, r *sqlc.EnqueueJobsRow) (err error) {
+		made[i], err = madeOf(&steps[i], r.CreatedAt, r.NextAttemptAt)
+		return err
 	})
 	if err != nil {
 		return nil, err
@@ -98,12 +106,8 @@ func (s *Jobs) Add(ctx context.Context, tx pgx.Tx, steps ...events.Step) ([]*eve
 	return made, nil
 }
 
-// add stores new jobs, and tells of those that were not there yet, at what time
-// of Postgres they came and when each is due.
-func (s *Jobs) add(ctx context.Context, tx pgx.Tx, steps []events.Step, made func(i int, at time.Time, next *time.Time) error) error {
-	if len(steps) == 1 && steps[0].Delay <= 0 && steps[0].Event.Reason == "" {
-		return s.addOne(ctx, tx, &steps[0], made)
-	}
+// addMany stores new jobs and tells of those that were not there yet.
+func (s *Jobs) addMany(ctx context.Context, tx pgx.Tx, steps []events.Step, made func(i int, r *sqlc.EnqueueJobsRow) error) error {
 	n := len(steps)
 	p := sqlc.EnqueueJobsParams{
 		Ids: make([]string, 0, n), TeamIds: make([]string, 0, n), ProjectIds: make([]string, 0, n), JobTypes: make([]string, 0, n),
@@ -164,7 +168,7 @@ func (s *Jobs) add(ctx context.Context, tx pgx.Tx, steps []events.Step, made fun
 		return fmt.Errorf("enqueue %d jobs: %w", len(steps), err)
 	}
 	for i := range rows {
-		if err := made(place[rows[i].ID], rows[i].CreatedAt, rows[i].NextAttemptAt); err != nil {
+		if err := made(place[rows[i].ID], &rows[i]); err != nil {
 			return err
 		}
 	}
@@ -194,22 +198,19 @@ func newJob(st *events.Step) (events.Job, error) {
 // arguments are a job's as a text: the same bytes, which nobody changes while
 // they are sent, for to copy them was a twentieth of all garbage.
 func arguments(j *events.Job) string {
-	if len(j.Args) == 0 {
-		return "{}"
-	}
-	return unsafe.String(unsafe.SliceData(j.Args), len(j.Args)) //nolint:gosec // as said above
+	return cmp.Or(unsafe.String(unsafe.SliceData(j.Args), len(j.Args)), "{}") //nolint:gosec // as said above
 }
 
 // escaped reports whether arguments may say what no text of Postgres can be: NUL,
 // or half a surrogate pair.
 func escaped(args []byte) bool { return bytes.Contains(args, []byte(`\u`)) }
 
-// addOne is add for one job that is due at once and asked for without a
+// addOne is Add for one job that is due at once and asked for without a
 // reason, by a statement that is cheaper to begin.
-func (s *Jobs) addOne(ctx context.Context, tx pgx.Tx, st *events.Step, made func(i int, at time.Time, next *time.Time) error) error {
+func (s *Jobs) addOne(ctx context.Context, tx pgx.Tx, st *events.Step) (*events.Job, error) {
 	j, err := newJob(st)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	q := s.in(tx)
 	at, err := q.EnqueueJob(ctx, sqlc.EnqueueJobParams{
@@ -220,13 +221,24 @@ func (s *Jobs) addOne(ctx context.Context, tx pgx.Tx, st *events.Step, made func
 	if errors.Is(err, pgx.ErrNoRows) {
 		err = knownProjects(ctx, q, []events.Step{*st})
 		if err == nil {
-			return nil // it is there already
+			return nil, nil // it is there already
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("enqueue job %s: %w", j.ID, err)
+		return nil, fmt.Errorf("enqueue job %s: %w", j.ID, err)
 	}
-	return made(0, at, nil)
+	return madeOf(st, at, nil)
+}
+
+// madeOf is the job that a step has made, at a time that Postgres gave.
+func madeOf(st *events.Step, at time.Time, next *time.Time) (*events.Job, error) {
+	e := st.Event
+	e.At, e.NextAt = at.UTC(), timeOf(next)
+	j, err := st.Job.Apply(e)
+	if err != nil {
+		return nil, fmt.Errorf("enqueue job %s: %w", st.Job.ID, err)
+	}
+	return &j, nil
 }
 
 // knownProjects looks whether jobs were not made because their project is not

@@ -179,7 +179,7 @@ func lookAt(es []events.Envelope, rows *[]sqlc.LookAtJobsRow) func(ctx context.C
 		p.Numbers[i], p.Ids[i], p.TeamIds[i], p.ProjectIds[i], p.JobTypes[i], p.Asked[i] = int32(i), string(e.Job), e.Scope.Team, e.Scope.Project, string(e.Kind), int32(e.Asked)
 	}
 	return func(ctx context.Context, q *sqlc.Queries) (err error) {
-		*rows, err = q.LookAtJobs(ctx, p)
+		*rows, err = q.LookAtJobsOnce(ctx, p)
 		return err
 	}
 }

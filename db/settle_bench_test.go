@@ -20,8 +20,8 @@ import (
 const (
 	settleTrips        = 1 // the statement is its own transaction
 	settleWritingTrips = 3 // begin with the steps, what is written together, commit
-	settleAllocs       = 8
-	briefAllocs        = 3
+	settleAllocs       = 6
+	briefAllocs        = 1
 )
 
 // BenchmarkSettle records jobs as completed, claimed before or brief, with

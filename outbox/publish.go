@@ -207,6 +207,7 @@ func (p *publisher) link(msgs []*nats.Msg) (first, last jetstream.PubAckFuture) 
 		case len(msgs) - 1:
 			last, err = p.js.PublishMsgAsync(m)
 		default:
+			delete(m.Header, jetstream.ExpectedStreamHeader) // on another one there is none of those before it
 			err = p.js.Conn().PublishMsg(m)
 		}
 		if err != nil {
@@ -222,6 +223,9 @@ func (p *publisher) link(msgs []*nats.Msg) (first, last jetstream.PubAckFuture) 
 func unlink(msgs []*nats.Msg) {
 	for _, m := range msgs[1:] {
 		m.Header.Del(jetstream.ExpectedLastMsgIDHeader)
+		if stream := msgs[0].Header[jetstream.ExpectedStreamHeader]; stream != nil {
+			m.Header[jetstream.ExpectedStreamHeader] = stream
+		}
 	}
 }
 

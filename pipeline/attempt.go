@@ -19,7 +19,7 @@ import (
 // goroutine, then, once finished, to the lane's settlers.
 type attempt struct {
 	lane   *lane
-	job    events.Job    // as claimed, or looked at; under lane.mu until it is finished
+	job    *events.Job   // as claimed, or looked at; under lane.mu until it is finished
 	brief  bool          // likewise: the ledger does not know of the attempt yet
 	asking bool          // likewise: and is being told
 	timed  bool          // likewise: there is a limit to its time
@@ -48,12 +48,16 @@ func (a *attempt) message() (m jetstream.Msg, brief bool) {
 	return a.msg, a.brief
 }
 
-// attempt makes one of what the ledger gave for a message. Its context is no
-// child of work, where each would have to be noted and forgotten: a drain ends
-// every one by itself, see Worker.drain and start.
-func (l *lane) attempt(work context.Context, m jetstream.Msg, c *events.Claim, brief bool) *attempt {
-	a := &attempt{lane: l, job: c.Job, msg: m, brief: brief, timed: !brief, began: time.Now()}
-	a.ctx, a.cancel = context.WithCancelCause(context.WithoutCancel(work))
+// attempt makes one of what the ledger gave for a message. Its context is of
+// one that nothing ends, or each would have to be noted there and forgotten: a
+// drain ends every one by itself, see Worker.drain and start.
+func (l *lane) attempt(alone context.Context, m jetstream.Msg, c *events.Claim, brief bool) *attempt {
+	a := &attempt{lane: l, job: &c.Job, msg: m, brief: brief, timed: !brief, began: time.Now()}
+	if !brief { // it may take long, and is not to keep all that was claimed with it
+		job := c.Job
+		a.job = &job
+	}
+	a.ctx, a.cancel = context.WithCancelCause(alone)
 	if c.Beside != nil {
 		a.ctx = context.WithValue(a.ctx, besideKey{}, c.Beside)
 	}
@@ -132,7 +136,7 @@ func (a *attempt) deaf() {
 func (a *attempt) run(ctx context.Context) {
 	defer a.cancel(nil)
 	a.lane.mu.Lock()
-	job := a.job
+	job := *a.job
 	a.lane.mu.Unlock()
 	commit, err := a.call(ctx, job)
 	fault.At("worker.handled")
@@ -220,7 +224,7 @@ func (a *attempt) decide() {
 
 // step is the attempt's end as it is to be stored.
 func (a *attempt) step() events.Step {
-	return events.Step{Job: a.job, Begins: a.brief, Delay: a.delay, Event: events.Event{
+	return events.Step{Job: *a.job, Begins: a.brief, Delay: a.delay, Event: events.Event{
 		Type: a.end, Reason: a.reason, Details: a.details,
 		Actor: "worker", Process: a.lane.w.holder.ID, Build: a.lane.w.holder.Build, RequestID: a.job.RequestID,
 	}}

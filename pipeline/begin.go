@@ -64,9 +64,10 @@ func (l *fetcher) begin(ctx, work context.Context, msgs []jetstream.Msg) (begun 
 	}
 	fault.At("worker.begun")
 	var as []*attempt
+	alone := context.WithoutCancel(work)
 	for i := range claims {
 		if c := &claims[i]; c.Err == nil {
-			as = append(as, l.attempt(work, ds[i].msg, c, false))
+			as = append(as, l.attempt(alone, ds[i].msg, c, false))
 		} else {
 			l.notBegun(work, ds[i], c.Err)
 		}

@@ -35,12 +35,12 @@ func (l *fetcher) beginBriefly(work context.Context, ds []delivery) (rest []deli
 		return append(rest, first...), 0 // to claim them waits until the ledger answers
 	}
 	fault.At("worker.looked")
-	as := make([]*attempt, 0, len(first))
+	as, alone := make([]*attempt, 0, len(first)), context.WithoutCancel(work)
 	for i := range claims {
 		if c := &claims[i]; c.Err != nil {
 			rest = append(rest, first[i])
 		} else {
-			as = append(as, l.attempt(work, first[i].msg, c, true))
+			as = append(as, l.attempt(alone, first[i].msg, c, true))
 		}
 	}
 	begun = l.start(as, true)
@@ -100,7 +100,7 @@ func (l *lane) overdue(work context.Context) {
 			continue
 		}
 		l.mu.Lock()
-		slow[i].claimed(c.Job)
+		slow[i].claimed(&c.Job)
 		l.mu.Unlock()
 	}
 }
@@ -108,7 +108,7 @@ func (l *lane) overdue(work context.Context) {
 // claimed notes that the ledger knows of the attempt. One that is finished has
 // decided already, and finds out when it is to be settled. The caller holds
 // lane.mu.
-func (a *attempt) claimed(job events.Job) {
+func (a *attempt) claimed(job *events.Job) {
 	if !a.finished {
 		a.job, a.brief = job, false
 	}
@@ -133,7 +133,7 @@ func (l *settler) lostBriefly(ctx context.Context, as []*attempt) {
 			continue
 		}
 		l.mu.Lock()
-		a.job, a.brief = claims[i].Job, false
+		a.job, a.brief = &claims[i].Job, false
 		l.mu.Unlock()
 		l.settleOne(ctx, a)
 	}
