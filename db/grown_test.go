@@ -70,7 +70,7 @@ func (g *grown) enqueue(tb testing.TB, m manner) {
 	for i := range steps {
 		name := fmt.Sprint(run, "-", i)
 		st, err := events.New(events.Job{
-			ID: events.NewIDAt("event", time.Now(), name), Kind: "event", Scope: scope, SourceType: "agent_event",
+			ID: events.NewIDAtMilli("event", time.Now(), name), Kind: "event", Scope: scope, SourceType: "agent_event",
 			SourceID: string(events.NewID("ae", name)), Args: growthArgs(name), RequestID: run,
 		}, events.Event{Actor: "key_0000000000000000"})
 		require.NoError(tb, err)
