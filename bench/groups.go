@@ -84,6 +84,7 @@ func jobGroups(o options) []group {
 		}},
 		{"drain", fmt.Sprintf("Doing %d jobs that wait", o.Jobs), []figure{
 			ours("drain", "obs: worker, and the relay telling the events", "jobs", drain(o, false)),
+			untold("drain-untold", "obs: worker and relay, without telling followers (for comparison)", "jobs", drain(o, false)),
 			ours("drain-alone", "obs: the worker alone", "jobs", drain(o, true)),
 			claimed("drain-claimed", "obs: the worker alone, claiming each job first (for comparison)", "jobs", drain(o, true)),
 			leastDrain(o),

@@ -186,3 +186,98 @@ func TestFeedIsNotReadThroughWhatWasTold(t *testing.T) {
 	told(t, b.jobs, 100, got)
 	require.Len(t, got, 4008)
 }
+
+// Whatever the jobs of a statement have in common or not, what is told of each
+// is its history: in the feed it is said once where it is the same for all.
+func TestFeedTellsTheHistory(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	w := events.Holder{ID: "w"}
+	ids := map[events.ID]events.Scope{}
+	add := func(n int, change func(i int, st *events.Step)) (es []events.Envelope) {
+		steps := make([]events.Step, n)
+		for i := range steps {
+			steps[i] = step(t, fmt.Sprint(len(ids)))
+			change(i, &steps[i])
+			j, _, err := steps[i].Next()
+			require.NoError(t, err)
+			ids[j.ID], es = j.Scope, append(es, j.Envelope())
+		}
+		_, err := b.jobs.Add(t.Context(), nil, steps...)
+		require.NoError(t, err)
+		return es
+	}
+	brief := func(es []events.Envelope) {
+		claims, err := b.jobs.Look(t.Context(), w, es)
+		require.NoError(t, err)
+		steps := make([]events.Step, len(es))
+		for i, c := range claims {
+			require.NoError(t, c.Err)
+			steps[i] = events.Step{Job: c.Job, Event: events.Event{Type: events.Completed, Actor: "worker", Process: w.ID}, Begins: true}
+		}
+		errs, err := b.jobs.Settle(t.Context(), steps, make([]func(context.Context, pgx.Tx) error, len(es)))
+		require.NoError(t, err)
+		for _, err := range errs {
+			require.NoError(t, err)
+		}
+	}
+	same := add(3, func(_ int, st *events.Step) { st.Job.RequestID = "req" })
+	mixed := add(5, func(i int, st *events.Step) { st.Job.RequestID = []string{"", "a", "a", "", "b"}[i] })
+	theirs := add(2, func(_ int, st *events.Step) { st.Job.Scope = other })
+	one := add(1, func(int, *events.Step) {})
+	add(3, func(i int, st *events.Step) { st.Delay = time.Duration(i) * time.Hour })
+	add(4, func(i int, st *events.Step) {
+		st.Event.Reason, st.Event.Actor = []string{"why", "", "because", "because"}[i], fmt.Sprint(i/3)
+	})
+	again := mixed[1:3] // in their second attempt
+	for i, e := range again {
+		b.settle(t, events.Event{Type: events.RetryScheduled, Actor: "worker", Reason: "busy"}, nil, b.begin(t, w, b.get(t, e.Job))...)
+		again[i] = b.get(t, e.Job).Envelope()
+	}
+	brief(same)
+	brief(append(append([]events.Envelope{}, mixed...), theirs...))
+	brief(one)
+
+	fed, err := db.TellAtOnce(b.jobs).Fresh(t.Context(), 1000)
+	require.NoError(t, err)
+	told := map[events.ID][]events.Event{}
+	for _, f := range eventstest.Events(fed) {
+		require.Equal(t, ids[f.Event.Job], f.Scope)
+		told[f.Event.Job] = append(told[f.Event.Job], f.Event)
+	}
+	require.Len(t, told, len(ids))
+	for id, s := range ids {
+		_, history, err := b.jobs.Get(t.Context(), s, id)
+		require.NoError(t, err)
+		require.Equal(t, history, told[id])
+	}
+}
+
+// A worker from before migration 00025 writes a list of each thing, which is
+// read. A relay from before cannot read what is written now, and so tells
+// nothing of it and takes nothing away.
+func TestFeedBesideProgramsOfBefore(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.exec(t, `INSERT INTO job_feed (team_id, project_id, job_type, event_type, status_after, actor, process, build, schema,
+		job_ids, versions, attempts, ats, next_ats, request_ids, reasons)
+		VALUES ('t', 'p', 'event', 'queued', 'queued', 'who', 'server', 'v0', 1,
+		'{one,two}', '{1,3}', '{0,1}', '{2026-01-02T03:04:05Z,2026-01-02T03:04:06Z}', '{epoch,2026-01-02T04:00:00Z}', '{a,b}', '{"",why}'),
+		('t', 'p', 'event', 'completed', 'completed', 'worker', 'w', 'v0', 1, '{one,two}', '{3,5}', '{1,2}', '{2026-01-02T03:04:07Z,2026-01-02T03:04:07Z}', '{}', '{a,b}', '{}')`)
+	fed, err := b.jobs.Fresh(t.Context(), 10)
+	require.NoError(t, err)
+	got := eventstest.Events(fed)
+	require.Len(t, got, 4)
+	at := time.Date(2026, 1, 2, 3, 4, 6, 0, time.UTC)
+	require.Equal(t, events.FeedEvent{Row: got[0].Row, Kind: "event", Scope: scope, Event: events.Event{
+		Job: "two", Version: 3, Type: events.Queued, Status: events.StatusQueued, Attempt: 1, At: at, NextAt: time.Date(2026, 1, 2, 4, 0, 0, 0, time.UTC),
+		Actor: "who", Process: "server", Build: "v0", RequestID: "b", Reason: "why", Schema: 1,
+	}}, got[1])
+	require.Equal(t, events.ID("two"), got[3].Event.Job)
+	require.Equal(t, 5, got[3].Event.Version)
+	require.Empty(t, got[3].Event.Reason)
+
+	b.enqueue(t, "a", "b")
+	var jobIDs []string
+	require.ErrorContains(t, b.pool.QueryRow(t.Context(), `SELECT job_ids FROM job_feed ORDER BY id DESC LIMIT 1`).Scan(&jobIDs), "NULL")
+}

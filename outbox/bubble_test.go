@@ -204,7 +204,7 @@ func TestARingAfterASilence(t *testing.T) {
 		synctest.Wait()
 		require.EqualValues(w, 2, r.State().Told, "but not for long")
 
-		pause(w.Context(), 100*time.Millisecond)
+		pause(w.Context(), 50*time.Millisecond) // before it looks by itself: right after that it would wait for more
 		w.enqueue(1, teamA)
 		wakeFeed <- struct{}{}
 		synctest.Wait()

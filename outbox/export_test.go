@@ -7,8 +7,12 @@ import (
 	"github.com/seed-245eaa15/obs/events"
 )
 
-// AppendEvent is for the fuzz test, which compares it with encoding/json.
-var AppendEvent = appendEvent
+// AppendEvent is for the fuzz test, which compares it with encoding/json, and
+// AppendNext for what compares that with it.
+var (
+	AppendEvent = appendEvent
+	AppendNext  = appendNext
+)
 
 // MostNamed is how many jobs a ring names.
 const MostNamed = mostNamed

@@ -15,6 +15,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
 
 	"github.com/seed-245eaa15/obs/events"
 	"github.com/seed-245eaa15/obs/outbox"
@@ -259,4 +260,70 @@ func TestParseEvents(t *testing.T) {
 	require.Error(t, err)
 	require.Len(t, all, 2)
 	require.EqualValues(t, "note_3", all[1].Job)
+}
+
+// A line without a type says what differs from the event before it, and nothing
+// where that was not read.
+func TestParseEventsThatSayWhatDiffers(t *testing.T) {
+	t.Parallel()
+	whole := `{"job":"one","version":2,"type":"queued","status":"queued","attempt":1,"at":"2026-01-02T03:04:05Z","kind":"note","team":"a","project":"b","reason":"why"}`
+	all, err := outbox.ParseEvents([]byte(whole + "\n" + `{"job":"two"}` + "\n" + `{"job":"three","version":5,"reason":"because"}` + "\n" + `{"job":"four"}`))
+	require.NoError(t, err)
+	require.Len(t, all, 4)
+	two := all[0]
+	two.Job = "two"
+	require.Equal(t, two, all[1])
+	three := two
+	three.Job, three.Version, three.Reason = "three", 5, "because"
+	require.Equal(t, three, all[2])
+	three.Job = "four"
+	require.Equal(t, three, all[3])
+	for _, bad := range []string{`{"version":3}`, `{"job":"x.y"}`, `{"job":"x","version":-1}`, "what", ""} {
+		all, err = outbox.ParseEvents([]byte(whole + "\n" + bad + "\n" + `{"job":"two"}` + "\n" + whole + "\n" + `{"job":"two"}`))
+		require.Error(t, err)
+		require.Len(t, all, 3, "what is behind %q is not guessed", bad)
+		require.Equal(t, two, all[2])
+	}
+	_, err = outbox.ParseEvent([]byte(`{"job":"two"}`))
+	require.Error(t, err)
+}
+
+// Whatever the events of a row have in common, what is read of a message is
+// what a line for each that says all of it would tell.
+func TestLinesSayAllTogether(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		n := rapid.IntRange(1, 8).Draw(t, "events")
+		texts, numbers, times := []string{"", "a", "b c"}, []int32{0, 1, 2}, []time.Time{{}, time.UnixMicro(1_700_000_000_000_001).UTC(), time.UnixMicro(1).UTC()}
+		row := events.FeedRow{Scope: teamA, Kind: kind, Event: events.Event{
+			Type: events.Queued, Status: events.StatusQueued, Version: 1, Attempt: 1, At: times[1], RequestID: "r", Reason: "why", Process: rapid.SampledFrom(texts).Draw(t, "process"),
+		}}
+		for i := range n {
+			row.Jobs = append(row.Jobs, events.ID(fmt.Sprint("job", i)))
+		}
+		row.Versions = some(t, n, numbers[1:])
+		row.Attempts = some(t, n, numbers)
+		row.Ats, row.NextAts = some(t, n, times), some(t, n, times)
+		row.RequestIDs, row.Reasons = some(t, n, texts), some(t, n, texts)
+		first := row.At(0)
+		lines, whole := outbox.AppendEvent(nil, &first), outbox.AppendEvent(nil, &first)
+		for i := 1; i < n; i++ {
+			e := row.At(i)
+			lines, whole = outbox.AppendNext(append(lines, '\n'), &row, i), outbox.AppendEvent(append(whole, '\n'), &e)
+		}
+		want, err := outbox.ParseEvents(whole)
+		require.NoError(t, err)
+		got, err := outbox.ParseEvents(lines)
+		require.NoError(t, err)
+		require.Equal(t, want, got)
+		require.LessOrEqual(t, len(lines), len(whole))
+	})
+}
+
+// some is a list of n of these values, or none.
+func some[T any](t *rapid.T, n int, of []T) []T {
+	if rapid.Bool().Draw(t, "the same") {
+		return nil
+	}
+	return rapid.SliceOfN(rapid.SampledFrom(of), n, n).Draw(t, "list")
 }
