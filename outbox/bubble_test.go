@@ -84,6 +84,36 @@ func TestABacklogIsReadOnce(t *testing.T) {
 	})
 }
 
+// noting is a store that notes how much was published when a tenant's asks were first read on.
+type noting struct {
+	store
+	published func() uint64
+	first     uint64
+}
+
+func (n *noting) Asks(ctx context.Context, q events.AskQuery) ([]events.Ask, error) {
+	if q.Tenant != nil && n.first == 0 {
+		n.first = n.published()
+	}
+	return n.store.Asks(ctx, q)
+}
+
+// What did not fit into memory is read on before the rest is sent, or there
+// would be nothing to send meanwhile.
+func TestABacklogIsReadOnInTime(t *testing.T) {
+	bubble(t, func(w *world) {
+		const more, kept = 10_000, 8 << 10
+		for range 10 {
+			w.enqueue(more/10, teamA)
+		}
+		w.cfg.WindowMin = 2 * more
+		s := &noting{store: w.store, published: func() uint64 { return w.state().Msgs }}
+		require.Equal(t, more, w.once(outbox.New(s, nil, w.js, w.cfg)))
+		require.Positive(t, s.first)
+		require.Less(t, s.first, uint64(kept))
+	})
+}
+
 func TestHoursOfDelay(t *testing.T) {
 	bubble(t, func(w *world) {
 		w.enqueue(1, teamA, delay(4*time.Hour))

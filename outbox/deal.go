@@ -48,6 +48,7 @@ func (t *term) publish(ctx context.Context) error {
 			return t.away(ctx, err)
 		}
 		before := len(picks)
+		l.low = t.bound() / refillAt
 		picks = l.deal(n, t.cfg.TenantCap, picks)
 		t.inLanes -= len(picks) - before
 		budget -= len(picks) - before

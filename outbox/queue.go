@@ -19,8 +19,9 @@ const (
 	// crowdedRows is the same when memoryRows are kept in all.
 	crowdedRows = 16
 	memoryRows  = 128 << 10
-	// refillAt is when a tenant's asks are read on.
-	refillAt = 128
+	// refillAt is the part of what is kept that is left when a tenant's asks are
+	// read on: there is something to publish meanwhile.
+	refillAt = 4
 )
 
 // place says where an ask is.
@@ -80,6 +81,7 @@ type lane struct {
 	levels    []*level // the highest priority first
 	tenants   map[events.Scope]*tenant
 	hungry    []*tenant // have asks in the store and few in memory
+	low       int       // a queue of which some is left in the store is read on when it is shorter
 	rows      int       // in queues
 	flight    int       // flying
 	window    window
@@ -192,7 +194,7 @@ func (l *lane) feed(t *tenant) {
 		return
 	}
 	for _, q := range t.queues {
-		if q.full && q.rows.len() < refillAt {
+		if q.full && q.rows.len() < t.lane.low {
 			t.hungry = true
 			l.hungry = append(l.hungry, t)
 			return
