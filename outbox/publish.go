@@ -161,19 +161,20 @@ func (p *publisher) chain(ctx context.Context, msgs []*nats.Msg) []ack {
 	}
 	began := time.Now()
 	first, last := p.link(msgs)
+	if first == nil {
+		return nil
+	}
+	a := answer(ctx, first) // also of a broken one: until then the client may send it anew, and whoever made it must not
 	if last == nil {
 		return nil
 	}
-	if z := answer(ctx, last); z.err == nil && !z.duplicate {
-		a, n := answer(ctx, first), uint64(len(msgs)-1)
-		if a.err == nil && !a.duplicate && a.seq+n == z.seq {
-			p.judge.singly(len(msgs), began)
-			acks := make([]ack, len(msgs))
-			for i := range acks {
-				acks[i].seq = a.seq + uint64(i)
-			}
-			return acks
+	if z, n := answer(ctx, last), uint64(len(msgs)-1); a.err == nil && z.err == nil && !a.duplicate && !z.duplicate && a.seq+n == z.seq {
+		p.judge.singly(len(msgs), began)
+		acks := make([]ack, len(msgs))
+		for i := range acks {
+			acks[i].seq = a.seq + uint64(i)
 		}
+		return acks
 	}
 	unlink(msgs) // each of them is asked about again
 	p.mu.Lock()
@@ -182,7 +183,8 @@ func (p *publisher) chain(ctx context.Context, msgs []*nats.Msg) []ack {
 	return nil
 }
 
-// link writes the messages as a chain. Nil: not all of it was written.
+// link writes the messages as a chain. No last: not all of it was written, and
+// no first: nothing.
 func (p *publisher) link(msgs []*nats.Msg) (first, last jetstream.PubAckFuture) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -196,7 +198,7 @@ func (p *publisher) link(msgs []*nats.Msg) (first, last jetstream.PubAckFuture) 
 			m.Header[jetstream.ExpectedLastMsgIDHeader] = before
 			if id[0] == before[0] { // it would be dropped, and the chain go on
 				unlink(msgs)
-				return nil, nil
+				return first, nil
 			}
 		}
 		before = id
@@ -212,7 +214,7 @@ func (p *publisher) link(msgs []*nats.Msg) (first, last jetstream.PubAckFuture) 
 		}
 		if err != nil {
 			unlink(msgs)
-			return nil, nil
+			return first, nil
 		}
 	}
 	return first, last
