@@ -55,7 +55,7 @@ func benchEnqueue(b *testing.B, size int, alone bool, bare string) {
 	require.NoError(b, err)
 	var trips counter
 	cfg.ConnConfig.Tracer, cfg.MaxConns, cfg.AfterConnect = &trips, 1, db.FastArrays // as db.Open does
-	cfg.ConnConfig.RuntimeParams["enable_seqscan"] = "off" // as db.Open does
+	cfg.ConnConfig.RuntimeParams["enable_seqscan"] = "off"                           // as db.Open does
 	pool, err := pgxpool.NewWithConfig(ctx, cfg)
 	require.NoError(b, err)
 	b.Cleanup(pool.Close)
@@ -111,7 +111,7 @@ func benchEnqueue(b *testing.B, size int, alone bool, bare string) {
 	if size <= 1 {
 		require.LessOrEqual(b, allocs, float64(enqueueAllocs), "allocations")
 	} else if size >= 100 {
-		require.LessOrEqual(b, allocs/float64(size), float64(enqueueAllocsJob), "allocations a job");
+		require.LessOrEqual(b, allocs/float64(size), float64(enqueueAllocsJob), "allocations a job")
 	}
 	b.ReportAllocs()
 	server := postmaster(b, pool)

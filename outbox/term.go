@@ -95,7 +95,7 @@ type term struct {
 	pubWait   time.Duration
 	reportAt  time.Duration
 
-	spare    sync.Pool // []*nats.Msg that were published
+	spare    sync.Pool // *[]*nats.Msg that were published
 	results  chan parcel
 	inFlight int
 	wg       sync.WaitGroup
@@ -334,7 +334,7 @@ func (t *term) launch(ctx context.Context, rows []*row) {
 		msgs := t.messages(rows)
 		acks := t.pub.publish(ctx, msgs[:len(rows)])
 		if !slices.ContainsFunc(acks, func(a ack) bool { return a.err != nil }) {
-			t.spare.Put(msgs) // nobody waits for an answer to one of them any more
+			t.spare.Put(&msgs) // nobody waits for an answer to one of them any more
 		}
 		fault.At("relay.published")
 		t.results <- parcel{rows: rows, acks: acks, epoch: epoch}
@@ -344,7 +344,10 @@ func (t *term) launch(ctx context.Context, rows []*row) {
 // messages are those of rows, and maybe more behind them. They are written into old ones: with its headers,
 // which are a map, one is most of the garbage of publishing it.
 func (t *term) messages(rows []*row) []*nats.Msg {
-	msgs, _ := t.spare.Get().([]*nats.Msg)
+	var msgs []*nats.Msg
+	if old, ok := t.spare.Get().(*[]*nats.Msg); ok {
+		msgs = *old
+	}
 	for len(msgs) < len(rows) {
 		msgs = append(msgs, &nats.Msg{Header: nats.Header{}})
 	}

@@ -104,7 +104,7 @@ func (l *lane) start(as []*attempt, brief bool) (begun int) {
 		return begun
 	}
 	for _, a := range as {
-		go a.runLong()
+		go a.runLong(a.ctx)
 	}
 	return begun
 }
@@ -115,8 +115,8 @@ type besideKey struct{}
 // or looked at, see [events.Claim]; nil where it read nothing.
 func Beside(ctx context.Context) any { return ctx.Value(besideKey{}) }
 
-func (a *attempt) runLong() {
-	ctx, stop := context.WithTimeoutCause(a.ctx, a.lane.cfg.Timeout, ErrTimeout)
+func (a *attempt) runLong(ctx context.Context) {
+	ctx, stop := context.WithTimeoutCause(ctx, a.lane.cfg.Timeout, ErrTimeout)
 	defer stop()
 	deaf := time.AfterFunc(a.lane.cfg.Timeout+a.lane.w.hurry(), a.deaf)
 	defer deaf.Stop()
