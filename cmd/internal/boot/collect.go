@@ -15,7 +15,7 @@ import (
 // dozens of times a second; then it may be larger, for as long as it is.
 const (
 	gcPercent     = 200
-	gcPercentBusy = 800                    // of a door
+	gcPercentBusy = 600                    // of a door
 	gcPercentCalm = 100                    // of a door
 	gcBusy        = 250 * time.Millisecond // collected again within
 	gcQuiet       = 2 * time.Second        // not collected within
