@@ -25,7 +25,7 @@ type Config struct {
 	InFlight       int             // batches published at once, in Atomic one behind the other; default 3
 	TenantCap      int             // messages of one tenant on the stream, per kind; default no limit
 	WindowMin      int             // messages of one kind on the stream while nobody works; default 64
-	WindowMax      int             // … and however fast the workers are; default 50,000
+	WindowMax      int             // … and however fast the workers are; default 50,000, or WindowMin if that is more
 	PublishTimeout time.Duration   // how long the broker may take to confirm; default 5 s
 	Mode           Mode            // default Auto
 	Wake           <-chan struct{} // holds a value when jobs were queued; see Bell. Nil: only polling
@@ -57,7 +57,7 @@ func (c Config) withDefaults() Config {
 	c.Batch = min(c.Batch, maxAtomicBatch)
 	orInt(&c.InFlight, 3)
 	orInt(&c.WindowMin, 64)
-	orInt(&c.WindowMax, 50_000)
+	orInt(&c.WindowMax, max(50_000, c.WindowMin))
 	if c.Mode == "" {
 		c.Mode = Auto
 	}
