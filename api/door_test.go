@@ -253,16 +253,23 @@ func (w *world) underWay(ctx context.Context, path, query string) (rec *httptest
 // no error of ours.
 func TestClientLeaves(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, func(c *api.Config) { c.WaitLimit = time.Hour })
-	ctx, cancel := context.WithCancel(t.Context())
-	rec, done := w.underWay(ctx, "/v1/events?wait=true", "SELECT count(*) FROM agent_events")
-	cancel()
-	select {
-	case <-done:
-	case <-time.After(time.Minute):
-		require.FailNow(t, "the door waits for a client that is gone")
+	var rec *httptest.ResponseRecorder
+	for range 10 {
+		w := newWorld(t, func(c *api.Config) { c.WaitLimit = time.Hour })
+		ctx, cancel := context.WithCancel(t.Context())
+		var done chan struct{}
+		rec, done = w.underWay(ctx, "/v1/events?wait=true", "SELECT count(*) FROM agent_events")
+		cancel()
+		select {
+		case <-done:
+		case <-time.After(time.Minute):
+			require.FailNow(t, "the door waits for a client that is gone")
+		}
+		require.Empty(t, w.log.of(`"ERROR"`))
+		if rec.Code != http.StatusServiceUnavailable { // as where it leaves between the commit and the door's knowing of it
+			break
+		}
 	}
-	require.Empty(t, w.log.of(`"ERROR"`))
 	// A server that stops cancels the same context; the client, still there,
 	// learns that its event is stored.
 	a := answer{t, rec.Code, rec.Header(), rec.Body.String()}

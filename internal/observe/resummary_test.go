@@ -178,6 +178,7 @@ func TestEndsAtOnceLeaveOneSummary(t *testing.T) {
 // work does one summary job that waits, as a worker would, and says whether
 // there was one. Others may be faster.
 func (w *world) work(ctx context.Context) bool {
+	ctx = context.WithoutCancel(ctx) // who stops finishes what he has begun
 	jobs, _, err := w.ListJobs(ctx, w.me, observe.JobFilter{Status: "queued", SourceType: observe.SourceSummary})
 	if err != nil || len(jobs) == 0 {
 		return false
