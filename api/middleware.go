@@ -38,6 +38,12 @@ func visitOf(c echo.Context) *visit {
 	return new(visit)
 }
 
+// by notes who asks.
+func (v *visit) by(caller observe.Caller) {
+	caller.RequestID = v.id
+	v.caller = caller
+}
+
 // chain is h behind the middleware, the first outermost. Echo would put it
 // together anew for each request.
 func chain(h echo.HandlerFunc, all ...echo.MiddlewareFunc) echo.HandlerFunc {
@@ -247,9 +253,7 @@ func (s *server) keyed(scope string, records bool) echo.MiddlewareFunc {
 			}
 			if records {
 				if caller, ok := s.cfg.Service.Presume(key); ok && caller.Has(scope) {
-					v := visitOf(c)
-					caller.RequestID = v.id
-					v.caller = caller
+					visitOf(c).by(caller)
 					err := next(c)
 					if err != nil { // what is wrong is not for those whose key is good no more
 						if _, bad := authenticate(); errors.Is(bad, observe.ErrBadKey) {
@@ -263,9 +267,7 @@ func (s *server) keyed(scope string, records bool) echo.MiddlewareFunc {
 			if err != nil {
 				return err
 			}
-			v := visitOf(c)
-			caller.RequestID = v.id
-			v.caller = caller
+			visitOf(c).by(caller)
 			if scope != anyKey && !caller.Has(scope) {
 				return observe.ErrNoScope
 			}

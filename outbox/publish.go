@@ -225,7 +225,15 @@ func (p *publisher) link(msgs []*nats.Msg) (first, last jetstream.PubAckFuture) 
 func unlink(msgs []*nats.Msg) {
 	for _, m := range msgs[1:] {
 		m.Header.Del(jetstream.ExpectedLastMsgIDHeader)
-		if stream := msgs[0].Header[jetstream.ExpectedStreamHeader]; stream != nil {
+	}
+	nameStream(msgs)
+}
+
+// nameStream has each message say again which stream it is for, as the first one
+// does: in a chain or a batch it speaks for all.
+func nameStream(msgs []*nats.Msg) {
+	if stream := msgs[0].Header[jetstream.ExpectedStreamHeader]; stream != nil {
+		for _, m := range msgs[1:] {
 			m.Header[jetstream.ExpectedStreamHeader] = stream
 		}
 	}
@@ -273,10 +281,8 @@ func (p *publisher) batch(ctx context.Context, msgs []*nats.Msg) ([]ack, error) 
 		m.Header.Del(jetstreamext.BatchIDHeader)
 		m.Header.Del(jetstreamext.BatchSeqHeader)
 		m.Header.Del(jetstreamext.BatchCommitHeader)
-		if stream := msgs[0].Header[jetstream.ExpectedStreamHeader]; stream != nil {
-			m.Header[jetstream.ExpectedStreamHeader] = stream
-		}
 	}
+	nameStream(msgs)
 	return nil, err
 }
 

@@ -90,16 +90,13 @@ type settler struct {
 // so one whose commit is poison holds up no other. Those that were tried
 // before go singly from the start.
 func (l *settler) settle(ctx context.Context, as []*attempt) {
-	together, alone := as, []*attempt(nil)
-	if len(as) == 1 {
-		together, alone = nil, as
-	} else if tired := func(a *attempt) bool { return a.tries > patience }; slices.ContainsFunc(as, tired) {
-		for _, a := range as {
-			if tired(a) {
-				alone = append(alone, a)
-			}
+	together, alone := as[:0], []*attempt(nil)
+	for _, a := range as {
+		if len(as) == 1 || a.tries > patience {
+			alone = append(alone, a)
+		} else {
+			together = append(together, a)
 		}
-		together = slices.DeleteFunc(as, tired)
 	}
 	if len(together) > 0 {
 		errs, err := l.store(ctx, together)
